@@ -1,0 +1,72 @@
+"""Every error this library raises on purpose, in one small tree.
+
+    TinyAudioError
+    ├── AudioError        (ValueError)   a file or its samples cannot be used
+    ├── ConfigError       (ValueError)   an unknown key or a value that cannot work
+    ├── PromptError       (ValueError)   placeholders in the prompt differ from audio embeddings
+    ├── CheckpointError                  a saved model is not whole, or is another model
+    ├── EncoderError                     an encoder breaks its length contract
+    └── MissingExtra      (ImportError)  an optional dependency is not installed
+
+A message says what was given, what was expected and what to type next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TinyAudioError(Exception):
+    """Base of the tree: `except TinyAudioError` catches all that is raised on purpose."""
+
+
+class AudioError(TinyAudioError, ValueError):
+    """A source or its samples cannot be used: unreadable, empty, cut off, NaN, wrong rate."""
+
+
+class ConfigError(TinyAudioError, ValueError):
+    """A configuration holds an unknown key or an impossible value."""
+
+    @classmethod
+    def unknown(cls, key: str, valid: Iterable[str], where: str) -> ConfigError:
+        """The error for a key that `where` does not have; it names the nearest valid one."""
+        names = sorted(valid)
+        guess = nearest(key, names)
+        hint = f"Did you mean {guess!r}?" if guess else f"Valid: {', '.join(names)}."
+        return cls(f"{where} has no {key!r}. {hint}")
+
+
+class PromptError(TinyAudioError, ValueError):
+    """The prompt has another number of audio placeholders than there are audio embeddings."""
+
+    @classmethod
+    def counts(cls, num_placeholders: int, num_embeddings: int, where: str) -> PromptError:
+        """The error for one sample, naming both counts."""
+        return cls(
+            f"{where}: the prompt holds {num_placeholders} audio placeholders but the audio gives "
+            f"{num_embeddings} embeddings. Build the prompt with render() from the same audio, "
+            "and shorten the text instead of cutting through the audio span."
+        )
+
+
+class CheckpointError(TinyAudioError):
+    """A checkpoint is incomplete, damaged, or belongs to a different model."""
+
+
+class EncoderError(TinyAudioError):
+    """An encoder got audio it cannot take, or returned another length than it promised."""
+
+
+class MissingExtra(TinyAudioError, ImportError):
+    """An optional dependency is missing; the message names the line that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        """`what` needs the extra, e.g. `MissingExtra("Reading m4a", "media")`."""
+        super().__init__(f"{what} needs an extra. Type: pip install 'tiny-audio[{extra}]'")
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice most like `name`, or None when none is close."""
+    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return found[0] if found else None
