@@ -1,8 +1,8 @@
 """Steps 1 and 2 of the path: a file, bytes or an array becomes `samples_N`.
 
-The order is fixed: decode, float32, mono, soxr HQ, target rate. It runs block by block, so an hour of
-44.1 kHz stereo costs the memory of its 16 kHz mono result (3.8 MB a minute) and nothing more.
-What a file is, its first bytes say; its name is never asked. URLs are never fetched.
+The order is fixed: decode, float32, mono, soxr HQ, target rate. It runs block by block, so an hour
+of 44.1 kHz stereo costs the memory of its 16 kHz mono result (230 MB) and nothing more. What a file
+is, its first bytes say; its name is never asked. URLs are never fetched.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-import soxr
+import soundfile  # type: ignore[import-untyped, unused-ignore]
+import soxr  # type: ignore[import-untyped, unused-ignore]
 import torch
 from numpy.typing import NDArray
 
@@ -31,7 +31,6 @@ MIN_RATE, MAX_RATE, MAX_CHANNELS = 1_000, 384_000, 64
 MAX_PEAK = 100.0  # 40 dB over full scale: not audio in ±1, most likely unscaled integers
 CLIPPED_SHARE, LOST_DB = 1e-3, 10.0
 BLOCK_VALUES = 2**14  # values (frames x channels) decoded at once
-CONVERT = "Convert it to wav or flac with an audio editor"
 
 Block = NDArray[np.float32]  # (frames, channels), or (frames,) once mono
 
@@ -77,18 +76,18 @@ def load_audio(
 ) -> Audio:
     """Decode anything that holds audio to mono float32 at `target_rate`.
 
-    `source` is a path, the bytes of a file, a binary file object (read from its start), a numpy array
-    or torch tensor of shape (N,), (channels, N) or (N, channels) with its `sampling_rate`, a dict with
-    `array` and `sampling_rate` or with `bytes` or `path`, or an `Audio`. Channels are averaged unless
-    `channel` picks one. The result has N * target_rate / rate samples, give or take one.
-    Raises `AudioError` (what is wrong, what to do) and `MissingExtra` for m4a, aac, webm without PyAV.
+    `source` is a path, the bytes of a file, a binary file object (read from its start), a numpy
+    array or torch tensor of shape (N,), (channels, N) or (N, channels) with its `sampling_rate`, a
+    dict with `array` and `sampling_rate` or with `bytes` or `path`, or an `Audio`. Channels are
+    averaged unless `channel` picks one. The result has N * target_rate / rate samples, within one.
+    Raises `AudioError` (what is wrong, what to do), `MissingExtra` for m4a, aac, webm without PyAV.
     """
-    stream = _Stream(source, sampling_rate, target_rate, channel, allow_truncated, limits)
+    job = _Job(source, sampling_rate, target_rate, channel, allow_truncated, limits)
     buffer = bytearray()  # grows in place; joining a list of blocks would need twice the memory
-    for block in stream.blocks():
+    for block in job.blocks():
         buffer += block.data
     samples = torch.frombuffer(buffer, dtype=torch.float32)
-    return Audio(samples, target_rate, stream.name, tuple(stream.notes))
+    return Audio(samples, int(target_rate), _name(source), tuple(job.notes))
 
 
 def stream_audio(
@@ -106,14 +105,16 @@ def stream_audio(
     Memory does not grow with the length of the source. Errors are those of `load_audio`; one found
     late (damage, a limit) is raised after the whole blocks before it.
     """
-    if (size := round(block_s * target_rate)) < 1:
-        raise AudioError(f"block_s={block_s} holds no sample. Use block_s=30")
-    stream = _Stream(source, sampling_rate, target_rate, channel, allow_truncated, limits)
-    held = torch.empty(0)
-    for block in stream.blocks():
-        *whole, held = torch.cat([held, torch.from_numpy(block)]).split(size)
-        yield from whole
-    yield held
+    if not block_s * target_rate >= 1:
+        raise AudioError(f"block_s={block_s} holds no sample. Use block_s=30.")
+    job = _Job(source, sampling_rate, target_rate, channel, allow_truncated, limits)
+    held, size = np.empty(0, np.float32), round(block_s * target_rate)
+    for block in job.blocks():
+        held = np.concatenate([held, block])
+        while len(held) > size:
+            yield torch.from_numpy(held[:size].copy())
+            held = held[size:]
+    yield torch.from_numpy(held)
 
 
 @dataclass
@@ -130,30 +131,30 @@ class _Damaged(Exception):
     """Decoding stopped before the end of the data."""
 
 
-class _Stream:
+@dataclass
+class _Job:
     """One pass over a source; `notes` is complete when `blocks` has ended."""
 
-    def __init__(
-        self, source: Any, rate: int | None, target_rate: int, channel: int | None,
-        allow_truncated: bool, limits: DecodeLimits,
-    ) -> None:  # fmt: skip
-        self.source, self.rate, self.limits = source, rate, limits
-        self.target_rate, self.channel, self.allow_truncated = target_rate, channel, allow_truncated
-        self.name, self.notes = _name(source), list[str]()
-        self.power_in = self.power_out = 0.0
-        self.num_clipped = self.num_values = 0
+    source: Any
+    rate: int | None
+    target_rate: int
+    channel: int | None
+    allow_truncated: bool
+    limits: DecodeLimits
+    notes: list[str] = field(default_factory=list)
+    power_in: float = 0.0
+    power_out: float = 0.0
+    num_clipped: int = 0
+    num_values: int = 0
 
     def blocks(self) -> Iterator[Block]:
         """Yield non-empty mono blocks at the target rate."""
-        target_rate = _whole_rate(self.target_rate, "target_rate")
-        num_frames = num_out = 0
+        target_rate, num_out = _whole_rate(self.target_rate, "target_rate"), 0
         with ExitStack() as stack:
             decoded = _open(self, self.source, self.rate, stack)
             self._check_header(decoded)
             resampler = soxr.ResampleStream(decoded.rate, target_rate, 1, "float32", "HQ")
             for block in self._until_end(decoded):
-                num_frames += len(block)
-                self._check_limit(num_frames, decoded.rate)
                 out = np.ascontiguousarray(self._mono(block))
                 if target_rate != decoded.rate:
                     out = resampler.resample_chunk(out, last=not len(block))
@@ -162,7 +163,7 @@ class _Stream:
                     yield out
         if not num_out:
             raise self.error("shorter than one sample", "Give at least 0.1 s of sound")
-        self._add_notes()
+        self._note_levels()
 
     def _until_end(self, decoded: _Decoded) -> Iterator[Block]:
         """Yield the checked blocks, then an empty one once the end is known to be right."""
@@ -171,6 +172,7 @@ class _Stream:
             for block in decoded.blocks:
                 self._check_values(block, num_frames / decoded.rate)
                 num_frames += len(block)
+                self._check_limit(num_frames, decoded.rate)
                 yield block
         except _Damaged as error:
             damage = str(error)
@@ -178,7 +180,7 @@ class _Stream:
         yield np.empty((0, decoded.channels), np.float32)
 
     def _check_header(self, decoded: _Decoded) -> None:
-        _whole_rate(decoded.rate, self.name)
+        _whole_rate(decoded.rate, _name(self.source))
         if not 1 <= decoded.channels <= MAX_CHANNELS:
             problem = f"{decoded.channels} channels, expected 1 to {MAX_CHANNELS}"
             raise self.error(problem, "Mix or split it with an audio editor first")
@@ -190,11 +192,9 @@ class _Stream:
 
     def _check_limit(self, num_frames: int, rate: int) -> None:
         if num_frames > self.limits.max_seconds * rate:
-            problem = (
-                f"{num_frames / rate:,.0f} s and the limit is {self.limits.max_seconds:,.0f} s"
-            )
+            limit = f"the limit is {self.limits.max_seconds:,.0f} s"
             cure = "Use stream_audio(...), or limits=DecodeLimits(max_seconds=...) if you trust it"
-            raise self.error(problem, cure)
+            raise self.error(f"{num_frames / rate:,.0f} s long and {limit}", cure)
 
     def _check_values(self, block: Block, at_s: float) -> None:
         peak = float(np.abs(block).max(initial=0.0))  # NaN and Inf come through the maximum
@@ -228,7 +228,7 @@ class _Stream:
         self.power_out += float(np.vdot(mono, mono))
         return mono
 
-    def _add_notes(self) -> None:
+    def _note_levels(self) -> None:
         if self.power_out * 10 ** (LOST_DB / 10) < self.power_in:
             lost = f"the mono mixdown lost more than {LOST_DB:g} dB (channels cancel or are silent)"
             self.notes.append(f"{lost}; pass channel=0 to take one")
@@ -238,78 +238,45 @@ class _Stream:
 
     def error(self, problem: str, cure: str) -> AudioError:
         """The error of this source."""
-        return AudioError(f"{self.name}: {problem}. {cure}.")
+        return AudioError(f"{_name(self.source)}: {problem}. {cure}.")
 
 
-class _Reader:
-    """The bytes of a file as the decoders see them: no name, no seek before the start, no exception.
-
-    An exception inside a decoder's callback would be printed and lost; it is kept in `failure`.
-    """
-
-    def __init__(self, raw: Any) -> None:
-        self.raw, self.failure = raw, ""
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return bytes(self.raw.read(size))
-        except (OSError, TypeError, ValueError) as error:
-            self.failure = f"reading failed ({error})"
-            return b""
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return int(self.raw.seek(max(0, offset) if whence == 0 else offset, whence))
-
-    def tell(self) -> int:
-        return int(self.raw.tell())
-
-
-class _Forward(soundfile.SoundFile):
-    """A sound file read once from front to back: the base class would seek after every block."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _open(stream: _Stream, source: Any, rate: int | None, stack: ExitStack) -> _Decoded:
+def _open(job: _Job, source: Any, rate: int | None, stack: ExitStack) -> _Decoded:
     """Open any source: arrays, a dict around one, or the bytes of a file."""
     if isinstance(source, Audio):
-        stream.notes.extend(source.notes)
+        job.notes.extend(source.notes)
         source, rate = source.samples, source.sampling_rate
     if isinstance(source, Mapping):
-        inner = next(
-            (source[k] for k in ("array", "bytes", "path") if source.get(k) is not None), None
-        )
-        return _open(stream, inner, source.get("sampling_rate", rate), stack)
+        inner = (source[key] for key in ("array", "bytes", "path") if source.get(key) is not None)
+        return _open(job, next(inner, None), source.get("sampling_rate", rate), stack)
     if isinstance(source, torch.Tensor):
-        half = source.dtype == torch.bfloat16  # numpy has no such type
-        source = (source.float() if half else source).detach().cpu().numpy()
+        source = source.detach().cpu()  # numpy has no bfloat16
+        source = (source.float() if source.dtype == torch.bfloat16 else source).numpy()
     if isinstance(source, np.ndarray):
-        return _open_array(stream, source, rate)
-    decoded = _open_file(stream, _reader(stream, source, stack), stack)
+        return _open_array(job, source, rate)
+    decoded = _open_file(job, _reader(job, source, stack), stack)
     if rate is not None and rate != decoded.rate:
         problem = f"its rate is {decoded.rate} Hz but sampling_rate={rate} was given"
-        raise stream.error(problem, "Leave sampling_rate out: a file carries its own")
+        raise job.error(problem, "Leave sampling_rate out: a file carries its own")
     return decoded
 
 
-def _open_array(stream: _Stream, values: NDArray[Any], rate: int | None) -> _Decoded:
+def _open_array(job: _Job, values: NDArray[Any], rate: int | None) -> _Decoded:
     if rate is None:
-        raise stream.error("no sampling_rate", "Pass it: load_audio(array, sampling_rate=16000)")
+        raise job.error("no sampling_rate", "Pass it: load_audio(array, sampling_rate=16000)")
     if not values.size:
-        raise stream.error("no samples in it", "Check how the array was made")
-    if values.ndim == 1:
-        values = values[:, None]
+        raise job.error("no samples in it", "Check how the array was made")
+    values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or (values.shape[0] == values.shape[1] > 1):
         problem = f"shape {values.shape} is neither (N,) nor (channels, N) nor (N, channels)"
-        raise stream.error(problem, "Pass one clip; for several call load_audio on each")
+        raise job.error(problem, "Pass one clip; for several call load_audio on each")
     values = values.T if values.shape[0] < values.shape[1] else values
     if values.dtype.kind != "f" and values.dtype.name not in ("uint8", "int8", "int16", "int32"):
         cure = "Pass float in ±1, or uint8, int8, int16 or int32 at full scale"
-        raise stream.error(f"dtype {values.dtype} has no known full scale", cure)
-    size = max(1, BLOCK_VALUES // max(1, values.shape[1]))
+        raise job.error(f"dtype {values.dtype} has no known full scale", cure)
+    size = max(1, BLOCK_VALUES // values.shape[1])
     blocks = (_scale(values[at : at + size]) for at in range(0, len(values), size))
-    return _Decoded(blocks, _whole_rate(rate, stream.name), values.shape[1])
+    return _Decoded(blocks, _whole_rate(rate, _name(job.source)), values.shape[1])
 
 
 def _scale(values: NDArray[Any]) -> Block:
@@ -322,145 +289,202 @@ def _scale(values: NDArray[Any]) -> Block:
     return (floats - full_scale if values.dtype.kind == "u" else floats) / full_scale
 
 
-def _reader(stream: _Stream, source: Any, stack: ExitStack) -> _Reader:
+class _Reader:
+    """The bytes of a file as the decoders see them: no name, no exceptions.
+
+    An exception inside a decoder's callback would be printed and lost; it is kept in `failure`.
+    `ignore_length` makes an mp3 look 1024 times longer and blanks the length header at `hidden`:
+    libsndfile stops at the length it guesses, which for variable bit rates was a third of the clip.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self.raw, self.failure, self.at, self.hidden = raw, "", 0, -4
+        self.end = self.claimed_end = int(raw.seek(0, os.SEEK_END))
+
+    def read(self, size: int = -1) -> bytes:
+        if self.at > self.end:  # past a claimed end: what is read there must not look like an end
+            return bytes(max(0, size))
+        try:
+            self.raw.seek(self.at)
+            data = bytes(self.raw.read(size))
+        except (OSError, TypeError, ValueError) as error:
+            self.failure, data = f"reading failed ({error})", b""
+        for at in range(max(self.hidden, self.at), min(self.hidden + 4, self.at + len(data))):
+            data = data[: at - self.at] + b"\0" + data[at - self.at + 1 :]
+        self.at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = max(0, offset + (0, self.at, self.claimed_end)[whence])
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def ignore_length(self, hidden: int) -> None:
+        self.hidden, self.claimed_end = hidden, self.end * 1024
+
+
+def _reader(job: _Job, source: Any, stack: ExitStack) -> _Reader:
     """Open a path, bytes or a file object, and check how many bytes it holds."""
-    limit = stream.limits.max_bytes
+    limit = job.limits.max_bytes
     if isinstance(source, str | os.PathLike):
-        raw: Any = stack.enter_context(_open_path(stream, source))
+        raw: Any = stack.enter_context(_open_path(job, source))
     elif isinstance(source, bytes | bytearray | memoryview):
         raw = io.BytesIO(source)
     elif not hasattr(source, "read"):
         problem = f"{type(source).__name__} is not a path, bytes, file object, array or tensor"
-        raise stream.error(problem, "Pass one of these")
+        raise job.error(problem, "Pass one of these")
+    elif getattr(source, "seekable", lambda: False)():
+        raw = source
     else:
-        seekable = getattr(source, "seekable", lambda: False)()
-        raw = source if seekable else io.BytesIO(_Reader(source).read(limit + 1))
-    if (size := raw.seek(0, os.SEEK_END)) > limit:
+        raw = io.BytesIO(source.read(limit + 1))
+    reader = _Reader(raw)
+    if reader.end > limit:
         cure = "Pass limits=DecodeLimits(max_bytes=...) if you trust it"
-        raise stream.error(f"more than {limit:,} bytes", cure)
-    if not size:
-        raise stream.error("0 bytes", "Record or download it again")
-    return _Reader(raw)
+        raise job.error(f"more than {limit:,} bytes", cure)
+    if not reader.end:
+        raise job.error("0 bytes", "Record or download it again")
+    return reader
 
 
-def _open_path(stream: _Stream, path: str | os.PathLike[str]) -> io.FileIO:
+def _open_path(job: _Job, path: str | os.PathLike[str]) -> io.FileIO:
     if isinstance(path, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", path):
-        raise stream.error("URLs are not fetched", "Download it first and pass the path")
+        raise job.error("URLs are not fetched", "Download it first and pass the path")
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
             return io.FileIO(path)
     except FileNotFoundError as error:
-        raise stream.error("no such file", f"Check the path; now in {Path.cwd()}") from error
+        raise job.error("no such file", f"Check the path; now in {Path.cwd()}") from error
     except PermissionError as error:
-        raise stream.error("no permission to read it", "Type: chmod u+r on the file") from error
+        raise job.error("no permission to read it", "Type: chmod u+r on the file") from error
     except (OSError, ValueError) as error:
-        raise stream.error(f"cannot be opened ({error})", "Check the path") from error
+        raise job.error(f"cannot be opened ({error})", "Check the path") from error
     # opening a pipe or a device could block for ever
-    raise stream.error("a folder, pipe or device", "Pass a file, or the bytes from the pipe")
+    raise job.error("a folder, pipe or device", "Pass a file, or the bytes from the pipe")
 
 
-def _open_file(stream: _Stream, reader: _Reader, stack: ExitStack) -> _Decoded:
-    kind, head = _sniff(reader)
+# First bytes -> kind, for libsndfile. Its other formats are rare, and random bytes look like them.
+_MAGIC = {
+    **{b"RIFF": "wav", b"RF64": "wav", b"RIFX": "wav", b"riff": "wav", b"FORM": "aiff"},
+    **{b".snd": "au", b"caff": "caf", b"fLaC": "flac", b"OggS": "ogg", b"NIST": "sphere"},
+}
+_MEDIA = {"mov", "matroska", "aac"}  # demuxers of FFmpeg, always named so that it never guesses
+
+
+def _sniff(reader: _Reader) -> tuple[str, int, bytes]:
+    """Kind of a file by its first bytes ("" if unknown), where audio starts, the bytes there."""
+    start, head = 0, reader.read(4096)
+    if head[:3] == b"ID3" and len(head) >= 10:
+        size = sum(bits << 7 * at for at, bits in enumerate(reversed(head[6:10])))  # 4 x 7 bits
+        start = 10 + size
+        reader.seek(start)
+        head = reader.read(4096)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return "mov", start, head
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "matroska", start, head
+    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
+        return ("mp3" if head[1] & 0x06 else "aac"), start, head  # layer 0 is ADTS
+    return _MAGIC.get(head[:4], ""), start, head
+
+
+class _Forward(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
+    """A sound file read once from front to back: the base class would seek after every block."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _open_file(job: _Job, reader: _Reader, stack: ExitStack) -> _Decoded:
+    kind, start, head = _sniff(reader)
     reader.seek(0)
-    if kind in MEDIA_KINDS:
-        return _open_media(stream, reader, kind, stack)
+    if kind in _MEDIA:
+        return _open_media(job, reader, kind, stack)
     if not kind:
         problem = f"not audio that can be read (starts with {head[:8]!r})"
-        raise stream.error(problem, "Expected wav, flac, mp3, ogg, opus, m4a, aac or webm")
+        raise job.error(problem, "Expected wav, flac, mp3, ogg, opus, m4a, aac or webm")
+    length_known = kind != "mp3" or _trust_mp3_length(reader, start, head)
     try:
         file = stack.enter_context(_Forward(reader))
     except soundfile.LibsndfileError as error:
-        problem = f"{kind} that cannot be read ({error.error_string.rstrip('.')})"
-        raise stream.error(problem, f"Fetch it again. {CONVERT}") from error
-    promised = _promised_frames(file, kind, head)
-    return _Decoded(_file_blocks(file, reader), file.samplerate, file.channels, promised)
+        raise job.error(f"{kind} that cannot be read ({_why(error)})", "Fetch it again") from error
+    promised = _promised_frames(file, head) if length_known else None
+    return _Decoded(_file_blocks(file, reader, kind), file.samplerate, file.channels, promised)
 
 
-def _file_blocks(file: _Forward, reader: _Reader) -> Iterator[Block]:
+def _trust_mp3_length(reader: _Reader, start: int, head: bytes) -> bool:
+    """Whether the Xing header of an mp3 tells its length; if not, the decoder may not use it.
+
+    Without the header libsndfile guesses from the first frames; joined files keep the first header.
+    """
+    at = max(head.find(b"Xing"), head.find(b"Info"))
+    field_at = at + 12 if at >= 0 and head[at + 7 : at + 8] and head[at + 7] & 3 == 3 else -1
+    num_bytes = int.from_bytes(head[field_at : field_at + 4], "big") if field_at >= 0 else 0
+    known = at >= 0 and (field_at < 0 or reader.end - start - num_bytes < 4096)
+    if not known:
+        reader.ignore_length(hidden=start + at if at >= 0 else -4)
+    return known
+
+
+def _file_blocks(file: _Forward, reader: _Reader, kind: str) -> Iterator[Block]:
     size = max(1, BLOCK_VALUES // file.channels)
     try:
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             yield block
     except soundfile.LibsndfileError as error:
-        raise _Damaged(f"damaged ({error.error_string.rstrip('.')})") from error
+        raise _Damaged(f"damaged ({_why(error)})") from error
+    if kind == "ogg" and b"OggS" in reader.read(2**17):
+        raise _Damaged("several ogg streams joined, of which only the first can be read")
     if reader.failure:
         raise _Damaged(reader.failure)
 
 
+def _why(error: soundfile.LibsndfileError) -> str:
+    return str(error.error_string).removeprefix("Error : ").rstrip(".")
+
+
 # libsndfile quietly corrects a data size that the file does not hold, but says so in its log.
 _CORRECTED = re.compile(
-    r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.M
+    r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)", re.M
 )
-_UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))  # live recordings
+_UNKNOWN = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))  # live recordings
 
 
-def _promised_frames(file: _Forward, kind: str, head: bytes) -> int | None:
-    """Frames that the header announces; None where it does not say, or only guesses."""
-    if kind == "mp3":
-        return file.frames if b"Xing" in head or b"Info" in head else None
-    if found := re.search(rb"sample_count -i (\d+)", head if kind == "sphere" else b""):
-        return int(found[1])
+def _promised_frames(file: _Forward, head: bytes) -> int | None:
+    """Frames that the header announces; None where it does not say."""
+    if sphere := re.match(rb"NIST_1A\s[^\0]*sample_count -i (\d+)", head):
+        return int(sphere[1])
     if found := _CORRECTED.search(file.extra_info):
         announced, actual = int(found[1]), int(found[2])
-        unknown = any(announced in sizes for sizes in _UNKNOWN_SIZES)
+        unknown = any(announced in sizes for sizes in _UNKNOWN)
         return None if unknown else file.frames * announced // max(1, actual)
     return file.frames if file.frames < 2**62 else None
 
 
-# First bytes -> kind, for libsndfile. Its other formats are rare, and random bytes can look like them.
-_MAGIC = {
-    b"RIFF": "wav", b"RIFX": "wav", b"RF64": "wav", b"riff": "wav", b"FORM": "aiff", b".snd": "au",
-    b"caff": "caf", b"fLaC": "flac", b"OggS": "ogg", b"NIST": "sphere",
-}  # fmt: skip
-MEDIA_KINDS = {"mov", "matroska", "aac"}  # demuxers of FFmpeg, by name: it never guesses
-
-
-def _sniff(reader: _Reader) -> tuple[str, bytes]:
-    """The kind of a file by its first bytes ("" when unknown), and these bytes (after an ID3 tag)."""
-    reader.seek(0)
-    head = reader.read(4096)
-    if head[:3] == b"ID3" and len(head) >= 10:
-        size = 0
-        for seven_bits in head[6:10]:
-            size = size << 7 | seven_bits & 0x7F
-        reader.seek(10 + size)
-        head = reader.read(4096)
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
-        return "mov", head
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "matroska", head
-    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
-        return ("mp3" if head[1] & 0x06 else "aac"), head  # layer 0 is ADTS
-    return _MAGIC.get(head[:4], ""), head
-
-
-def _open_media(stream: _Stream, reader: _Reader, kind: str, stack: ExitStack) -> _Decoded:
+def _open_media(job: _Job, reader: _Reader, kind: str, stack: ExitStack) -> _Decoded:
     try:
         import av
     except ImportError as error:
-        raise MissingExtra(f"Reading {stream.name} ({kind})", "media") from error
+        raise MissingExtra(f"Reading {_name(job.source)} ({kind})", "media") from error
     try:
-        # nested files and URLs stay closed: a named demuxer, and no protocol allowed
-        container = stack.enter_context(
-            av.open(reader, mode="r", format=kind, options={"protocol_whitelist": "none"})
-        )
+        closed = {"protocol_whitelist": "none"}  # files and URLs named inside stay closed
+        container = stack.enter_context(av.open(reader, mode="r", format=kind, options=closed))
         if not container.streams.audio:
-            raise stream.error("video without sound", "Check the recording")
+            raise job.error("video without sound", "Check the recording")
         track = container.streams.audio[0]
         frames = container.decode(track)
         first = next(frames)
     except (av.FFmpegError, StopIteration) as error:
-        problem = f"{kind} that cannot be read ({getattr(error, 'strerror', 'no samples')})"
-        raise stream.error(problem, f"Fetch it again. {CONVERT}") from error
+        why = getattr(error, "strerror", "no samples")
+        raise job.error(f"{kind} that cannot be read ({why})", "Fetch it again") from error
     seconds = 0.0
     if kind != "aac" and track.duration and track.time_base:  # aac only guesses its length
         seconds = float(track.duration * track.time_base)
     elif kind != "aac" and container.duration and not container.streams.video:
         seconds = container.duration / av.time_base
-    blocks = _media_blocks(first, frames, reader)
-    return _Decoded(
-        blocks, first.sample_rate, first.layout.nb_channels, int(seconds * first.sample_rate)
-    )
+    rate, channels = first.sample_rate, first.layout.nb_channels
+    return _Decoded(_media_blocks(first, frames, reader), rate, channels, int(seconds * rate))
 
 
 def _media_blocks(first: Any, frames: Iterator[Any], reader: _Reader) -> Iterator[Block]:
@@ -472,8 +496,7 @@ def _media_blocks(first: Any, frames: Iterator[Any], reader: _Reader) -> Iterato
             if (frame.sample_rate, frame.layout.nb_channels) != shape:
                 raise _Damaged("its rate or channels change midway")
             values = frame.to_ndarray()  # (channels, N) when planar, else (1, N * channels)
-            planar = frame.format.is_planar
-            yield _scale(values.T if planar else values.reshape(-1, shape[1]))
+            yield _scale(values.T if frame.format.is_planar else values.reshape(-1, shape[1]))
     except av.FFmpegError as error:
         raise _Damaged(f"damaged ({error.strerror})") from error
     if reader.failure:
@@ -484,10 +507,9 @@ def _whole_rate(rate: Any, what: str) -> int:
     """`rate` as an int between 1 and 384 kHz, or `AudioError`."""
     number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
     if not number or not MIN_RATE <= rate <= MAX_RATE or rate != int(rate):
-        raise AudioError(
-            f"{what}: sampling rate {rate!r} Hz, expected a whole number from {MIN_RATE} to {MAX_RATE}. "
-            "Check the header, or pass the true sampling_rate with the array."
-        )
+        expected = f"expected a whole number from {MIN_RATE} to {MAX_RATE}"
+        cure = "Check the header, or pass the true sampling_rate with the array"
+        raise AudioError(f"{what}: sampling rate {rate!r} Hz, {expected}. {cure}.")
     return int(rate)
 
 
@@ -496,7 +518,7 @@ def _name(source: Any) -> str:
     if isinstance(source, Audio):
         return source.source
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)[:200] or "''"
+        return str(os.fspath(source))[:200] or "''"
     if isinstance(source, Mapping):
         return str(source.get("path") or "<dict>")[:200]
     return f"<{type(source).__name__}>"

@@ -1,0 +1,106 @@
+"""The whole model's configuration: what `config.json` of a checkpoint holds.
+
+Each part's own configuration stands next to that part; here they come together, and here the length
+contract is answered for a whole clip: samples → windows → frames → audio positions.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from .config import StrictConfig
+from .decoder import DecoderConfig
+from .encoder import EncoderConfig
+from .errors import ConfigError
+from .projector import ProjectorConfig, projector_config
+from .prompt import PromptConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig(StrictConfig):
+    """Low-rank adapters on one part. `targets` are layer names within that part (never a suffix that
+    could also hit the other one): `q_proj` means every `….q_proj` of this part."""
+
+    rank: int
+    targets: tuple[str, ...]
+    alpha: int | None = None  # None: alpha = rank, scale 1
+
+
+class AudioLMConfig(PreTrainedConfig):
+    """What `config.json` holds: the typed configuration of every part, as plain dicts."""
+
+    model_type = "tiny_audio"
+    audio_config: dict | None = None
+    projector_config: dict | None = None
+    decoder_config: dict | None = None
+    prompt_config: dict | None = None
+    lora_config: dict | None = None
+    audio_token_id: int | None = None
+    # Written by `save`: names of the parameters in trained.safetensors, hashes of everything else.
+    trained: list | None = None
+    identity: dict | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        # transformers keeps unknown keys silently; a typo in a checkpoint must not.
+        mine = set(AudioLMConfig.__annotations__)
+        for key in kwargs:
+            if key in vars(self) and key not in PreTrainedConfig.__dataclass_fields__:
+                raise ConfigError.unknown(key, mine, "The checkpoint's config.json")
+
+    @functools.cached_property
+    def encoder(self) -> EncoderConfig:
+        return EncoderConfig.from_dict(self.audio_config or {})
+
+    @functools.cached_property
+    def projector(self) -> ProjectorConfig:
+        return projector_config(self.projector_config or {})
+
+    @functools.cached_property
+    def language_model(self) -> DecoderConfig:
+        return DecoderConfig.from_dict(self.decoder_config or {})
+
+    @functools.cached_property
+    def prompt(self) -> PromptConfig:
+        return PromptConfig.from_dict(self.prompt_config or {})
+
+    @functools.cached_property
+    def lora(self) -> dict[str, LoraConfig]:
+        """Part name ("encoder", "decoder") → its adapters."""
+        return {part: LoraConfig.from_dict(v) for part, v in (self.lora_config or {}).items()}
+
+    @functools.cached_property
+    def text_config(self) -> PreTrainedConfig:
+        return self.language_model.hf
+
+    def get_text_config(self, decoder: Any = None, encoder: Any = None) -> PreTrainedConfig:
+        return self.text_config if self.decoder_config else self
+
+    @property
+    def encoder_dim(self) -> int:
+        return self.encoder.width
+
+    @property
+    def llm_dim(self) -> int:
+        return int(self.text_config.hidden_size)
+
+    @property
+    def audio_downsample_rate(self) -> float:
+        """Encoder frames per audio position."""
+        return self.projector.frames_per_position
+
+    def positions_for(self, num_samples: int) -> int:
+        """P for one clip: what every prompt, batch and cache asks before any tensor exists."""
+        return sum(
+            self.projector.positions_for(self.encoder.frames_for(n)) for n in self.windows(num_samples)
+        )
+
+    def windows(self, num_samples: int) -> list[int]:
+        """Lengths of the consecutive windows in which a clip is encoded (one, unless it is long)."""
+        longest = self.encoder.max_samples
+        if longest is None or num_samples <= longest or self.prompt.long_audio == "error":
+            return [num_samples]
+        whole, rest = divmod(num_samples, longest)
+        return [longest] * whole + [rest] * (rest > 0)

@@ -1,0 +1,381 @@
+"""Steps 3 and 4 of the path: samples → features → frames.
+
+Letters: B clips, N samples, F mel bins, M mel steps, T frames, E width. A clip here is one window of
+sound; the processor cuts longer audio into windows before it comes to the encoder.
+
+Every encoder is a pretrained transformers model, wrapped so that three things hold for all of them:
+the number of frames is exactly `EncoderConfig.frames_for(num_samples)`; a clip gives the same frames
+alone and in a padded batch; and a frozen encoder stays frozen (no dropout, LayerDrop or SpecAugment
+after `model.train()`).
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers.audio_utils import mel_filter_bank
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from .audio import SAMPLE_RATE
+from .config import StrictConfig
+from .errors import CheckpointError, ConfigError, EncoderError
+
+# Whisper's log-mel front end (paper, section 2.2): 25 ms windows every 10 ms.
+FFT_SAMPLES = 400
+HOP_SAMPLES = 160
+# Both front ends need one full window: 400 samples give one HuBERT frame, 399 raise in its last conv.
+MIN_SAMPLES = 400
+
+
+class Features(NamedTuple):
+    """What an encoder takes: `values` (B, F, M) log-mel or (B, N) samples, and the valid steps of each."""
+
+    values: Tensor
+    lengths_B: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(StrictConfig):
+    """Which encoder, and which of its frames go on. Pure arithmetic; nothing here touches the disk.
+
+    `architecture` is the encoder's own transformers config as a dict: widths, lengths, normalisation
+    and mask all follow from it. `source` (Hub id or folder) says where the weights come from.
+    """
+
+    architecture: dict[str, Any]
+    source: str = ""
+    # "full": pad to the pretrained window (30 s for Whisper) and keep the valid frames, as Whisper was
+    # trained; "true_length": compute only what is there. The two differ, so training and use must agree.
+    window: Literal["full", "true_length"] = "true_length"
+    # Hidden states to concatenate; 0 is the input of the first layer, -1 the encoder's own output.
+    layers: tuple[int, ...] = (-1,)
+    # Average `pool[0]` frames into `pool[1]`: (5, 1) is 50 Hz → 10 Hz, (5, 2) is 50 Hz → 20 Hz.
+    pool: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.family not in ENCODERS:
+            raise ConfigError.unknown(self.family, ENCODERS, "The table of audio encoders")
+        if not 1 <= self.pool[1] <= self.pool[0]:
+            raise ConfigError(f"pool={self.pool} must average more frames into fewer, e.g. (5, 2).")
+        depth = self.hf.num_hidden_layers
+        if bad := [n for n in self.layers if not -1 <= n <= depth]:
+            raise ConfigError(f"layers={bad}: this encoder has hidden states 0…{depth} (or -1).")
+        if self.window == "full" and not self.is_whisper:
+            raise ConfigError(f"window='full' is Whisper's; {self.family} takes 'true_length'.")
+        if not self.is_whisper and "conv_pos_batch_norm" in self.architecture:
+            if self.architecture["conv_pos_batch_norm"]:
+                raise ConfigError("conv_pos_batch_norm leaks padding into frames; not supported.")
+
+    @functools.cached_property
+    def hf(self) -> PreTrainedConfig:
+        """The encoder's own config object."""
+        values = dict(self.architecture)
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+
+    @property
+    def family(self) -> str:
+        return str(self.architecture.get("model_type"))
+
+    @property
+    def is_whisper(self) -> bool:
+        return self.family == "whisper"
+
+    @property
+    def width(self) -> int:
+        """E: frames are this wide (hidden states concatenated)."""
+        return int(self.hf.hidden_size) * len(self.layers)
+
+    @property
+    def group_norm(self) -> bool:
+        """HuBERT/wav2vec 2.0/WavLM *base*: the first convolution normalises over the whole clip."""
+        return not self.is_whisper and self.hf.feat_extract_norm == "group"
+
+    @property
+    def max_samples(self) -> int | None:
+        """The longest window in samples; None where the encoder has no limit."""
+        if not self.is_whisper:
+            return None
+        return int(self.hf.max_source_positions) * 2 * HOP_SAMPLES
+
+    def steps_for(self, num_samples: int) -> int:
+        """Feature steps (mel columns, or samples) of a clip; refuses what exceeds the window."""
+        if num_samples < 1:
+            raise EncoderError("A clip of 0 samples has no frames; give at least one sample.")
+        if self.max_samples is not None and num_samples > self.max_samples:
+            raise EncoderError(
+                f"{num_samples} samples ({num_samples / SAMPLE_RATE:.2f} s) exceed this encoder's window "
+                f"of {self.max_samples / SAMPLE_RATE:g} s; cut the audio into windows first."
+            )
+        samples = max(num_samples, MIN_SAMPLES)
+        return samples // HOP_SAMPLES if self.is_whisper else samples
+
+    def frames_for(self, num_samples: int) -> int:
+        """T: frames of a clip of `num_samples` at 16 kHz. The one owner of this length."""
+        return self.pooled(self.unpooled_frames(self.steps_for(num_samples)))
+
+    def unpooled_frames(self, steps: int) -> int:
+        """Frames that the encoder itself makes of feature steps (every convolution's floor counts)."""
+        if self.is_whisper:
+            return (steps - 1) // 2 + 1
+        for kernel, stride in zip(self.hf.conv_kernel, self.hf.conv_stride, strict=True):
+            steps = (steps - kernel) // stride + 1
+        return steps
+
+    def pooled(self, frames: int) -> int:
+        """Frames left after pooling; the last, incomplete group counts."""
+        return -(-frames * self.pool[1] // self.pool[0])
+
+
+@functools.cache
+def mel_filters(num_mel_bins: int) -> Tensor:
+    """Slaney mel filters (F, 201) up to 8 kHz, as Whisper uses them."""
+    filters = mel_filter_bank(
+        num_frequency_bins=FFT_SAMPLES // 2 + 1,
+        num_mel_filters=num_mel_bins,
+        min_frequency=0.0,
+        max_frequency=8000.0,
+        sampling_rate=SAMPLE_RATE,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(filters.T).float()
+
+
+def log_mel(samples_N: Tensor, num_mel_bins: int) -> Tensor:
+    """Log-mel spectrogram (F, N // 160) of one clip, float32: Whisper's formula, at any length."""
+    window = torch.hann_window(FFT_SAMPLES, device=samples_N.device)
+    spectrum = torch.stft(
+        samples_N.float(), FFT_SAMPLES, HOP_SAMPLES, window=window, return_complex=True
+    )
+    power = spectrum[:, :-1].abs() ** 2
+    mel = mel_filters(num_mel_bins).to(power.device) @ power
+    log = mel.clamp(min=1e-10).log10()
+    log = torch.maximum(log, log.max() - 8.0)
+    return (log + 4.0) / 4.0
+
+
+class AudioEncoder(nn.Module, ABC):
+    """A pretrained encoder behind one contract: `features(clips)`, then `forward(features)`."""
+
+    def __init__(self, config: EncoderConfig, model: nn.Module):
+        super().__init__()
+        self.config = config
+        self.model = model
+        self.frozen = False
+
+    def features(self, clips: Sequence[Tensor]) -> Features:
+        """Clips (samples_N each, 16 kHz mono) → padded features with their true lengths."""
+        return features(self.config, clips)
+
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Features → frames_BTE and lengths_B; frames behind a clip's length are zero."""
+        lengths = [self.config.unpooled_frames(n) for n in features.lengths_B.tolist()]
+        lengths_B = torch.tensor(lengths, device=features.values.device)
+        trained = any(p.requires_grad for p in self.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            states = self.hidden_states(features, lengths_B)
+            frames_BTE = torch.cat([state[:, : max(lengths)] for state in states], dim=-1)
+            frames_BTE = frames_BTE * valid_mask(lengths_B, frames_BTE.shape[1])[..., None]
+        if frames_BTE.shape[1] != max(lengths):
+            raise EncoderError(
+                f"{self.config.family} made {frames_BTE.shape[1]} frames where its config says "
+                f"{max(lengths)}; the checkpoint and its config.json do not belong together."
+            )
+        return average_pool(frames_BTE, lengths_B, *self.config.pool)
+
+    @abstractmethod
+    def hidden_states(self, features: Features, lengths_B: Tensor) -> list[Tensor]:
+        """The hidden states named by `config.layers`, each (B, T, width)."""
+
+    def freeze(self, frozen: bool = True) -> None:
+        """No gradients and evaluation mode, also after `model.train()`."""
+        self.frozen = frozen
+        self.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "AudioEncoder":
+        super().train(mode and not self.frozen)
+        return self
+
+
+class WhisperFrames(AudioEncoder):
+    """The Whisper family. The stock module wants exactly 30 s and ignores its mask; this one does not."""
+
+    def hidden_states(self, features: Features, lengths_B: Tensor) -> list[Tensor]:
+        model: Any = self.model
+        x = features.values.to(model.conv1.weight.dtype)
+        x = F.gelu(model.conv1(x))
+        # With a full window Whisper attends to its padding, as it was trained. At true length, what the
+        # first convolution writes behind a clip's end must not reach the second.
+        full = self.config.window == "full"
+        if not full:
+            x = x * valid_mask(features.lengths_B, x.shape[-1])[:, None]
+        x = F.gelu(model.conv2(x)).transpose(1, 2)
+        x = x + model.embed_positions.weight[: x.shape[1]]
+        mask = None if full else valid_mask(lengths_B, x.shape[1])
+        attention = create_bidirectional_mask(model.config, inputs_embeds=x, attention_mask=mask)
+        wanted = resolve(self.config.layers, len(model.layers))
+        kept = {0: x} if 0 in wanted else {}
+        for number, layer in enumerate(model.layers, start=1):
+            x = layer(x, attention)
+            if number in wanted:
+                kept[number] = x
+        kept[len(model.layers)] = model.layer_norm(x)
+        return [kept[n] for n in wanted]
+
+
+class WaveformFrames(AudioEncoder):
+    """HuBERT, wav2vec 2.0 and WavLM: convolutions over the waveform, then a transformer."""
+
+    def hidden_states(self, features: Features, lengths_B: Tensor) -> list[Tensor]:
+        model: Any = self.model
+        x = self._convolve(features, lengths_B)
+        projected = model.feature_projection(x.transpose(1, 2))
+        x = projected[0] if isinstance(projected, tuple) else projected
+        mask = valid_mask(lengths_B, x.shape[1])
+        layers = model.encoder.layers
+        wanted = resolve(self.config.layers, len(layers))
+        kept: dict[int, Tensor] = {}
+        hooks = [
+            layers[n].register_forward_pre_hook(_keep(kept, n), with_kwargs=True)
+            for n in wanted
+            if n < len(layers)
+        ]
+        try:
+            kept[len(layers)] = model.encoder(x, attention_mask=mask).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [kept[n] for n in wanted]
+
+    def _convolve(self, features: Features, lengths_B: Tensor) -> Tensor:
+        """The convolutional front end, (B, C, T). Group norm sees padding, so its clips go one by one."""
+        model: Any = self.model
+        dtype = model.feature_extractor.conv_layers[0].conv.weight.dtype
+        values = features.values.to(dtype)
+        if not self.config.group_norm:
+            return model.feature_extractor(values)
+        clips = zip(values, features.lengths_B.tolist(), strict=True)
+        rows = [model.feature_extractor(clip[None, :n])[0] for clip, n in clips]
+        longest = int(lengths_B.max())
+        return torch.stack([F.pad(row, (0, longest - row.shape[-1])) for row in rows])
+
+
+# model_type of the encoder's own config → how its frames are computed.
+ENCODERS: dict[str, type[AudioEncoder]] = {
+    "whisper": WhisperFrames,
+    "hubert": WaveformFrames,
+    "wav2vec2": WaveformFrames,
+    "wavlm": WaveformFrames,
+}
+
+
+def features(config: EncoderConfig, clips: Sequence[Tensor]) -> Features:
+    """Samples → features; computed clip by clip, so that a batch changes nothing."""
+    if not clips:
+        raise EncoderError("No clips given; pass a list with at least one 1-D tensor of samples.")
+    lengths = [config.steps_for(len(clip)) for clip in clips]
+    padded = [F.pad(clip, (0, max(0, MIN_SAMPLES - len(clip)))) for clip in clips]
+    if not config.is_whisper:
+        rows = [normalised(clip) if not config.group_norm else clip.float() for clip in padded]
+    else:
+        if config.window == "full":
+            padded = [F.pad(clip, (0, (config.max_samples or 0) - len(clip))) for clip in padded]
+        rows = [log_mel(clip, config.hf.num_mel_bins) for clip in padded]
+    longest = max(row.shape[-1] for row in rows)
+    values = torch.stack([F.pad(row, (0, longest - row.shape[-1])) for row in rows])
+    return Features(values, torch.tensor(lengths, device=values.device))
+
+
+def normalised(samples_N: Tensor) -> Tensor:
+    """Zero mean and unit variance over the clip itself, never over its padding."""
+    samples_N = samples_N.float()
+    return (samples_N - samples_N.mean()) / torch.sqrt(samples_N.var(correction=0) + 1e-7)
+
+
+def valid_mask(lengths_B: Tensor, longest: int) -> Tensor:
+    """(B, longest) bool: True where a position belongs to its row."""
+    return torch.arange(longest, device=lengths_B.device)[None] < lengths_B[:, None]
+
+
+def average_pool(
+    frames_BTE: Tensor, lengths_B: Tensor, size: int, keep: int
+) -> tuple[Tensor, Tensor]:
+    """Average every `size` frames into `keep` (overlapping by a frame where they do not divide)."""
+    if size == keep:
+        return frames_BTE, lengths_B
+    pooled_B = -(-lengths_B * keep // size)
+    index = torch.arange(int(pooled_B.max()), device=frames_BTE.device)
+    start, stop = index * size // keep, -(-(index + 1) * size // keep)
+    # Prefix sums make every group one subtraction; a clip's last group ends where the clip ends.
+    sums = F.pad(frames_BTE.float().cumsum(1), (0, 0, 1, 0))
+    stop_BP = torch.minimum(stop[None], lengths_B[:, None])
+    start_BP = torch.minimum(start[None].expand_as(stop_BP), stop_BP)
+    rows = torch.arange(len(lengths_B), device=frames_BTE.device)[:, None]
+    total = sums[rows, stop_BP] - sums[rows, start_BP]
+    mean = total / (stop_BP - start_BP).clamp(min=1)[..., None]
+    return mean.to(frames_BTE.dtype), pooled_B
+
+
+def resolve(layers: Sequence[int], depth: int) -> list[int]:
+    """Hidden-state numbers with -1 spelled out."""
+    return [depth if n == -1 else n for n in layers]
+
+
+def _keep(kept: dict[int, Tensor], number: int) -> Any:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kept[number] = args[0] if args else kwargs["hidden_states"]
+
+    return hook
+
+
+def empty_encoder(config: EncoderConfig) -> AudioEncoder:
+    """The encoder with fresh weights (or none, under `torch.device("meta")`)."""
+    hf = config.hf
+    model = WhisperEncoder(hf) if config.is_whisper else AutoModel.from_config(hf)  # type: ignore[arg-type]
+    return ENCODERS[config.family](config, model)
+
+
+def encoder_architecture(source: str) -> dict[str, Any]:
+    """Read the encoder's own config from a Hub id or a folder (config.json only)."""
+    return AutoConfig.from_pretrained(source, local_files_only=Path(source).is_dir()).to_dict()
+
+
+def load_encoder(config: EncoderConfig, dtype: torch.dtype = torch.float32) -> AudioEncoder:
+    """The pretrained encoder, whole: a missing or unknown encoder weight is a `CheckpointError`."""
+    kind: Any = WhisperEncoder if config.is_whisper else AutoModel
+    # A Whisper checkpoint holds `model.encoder.*`; without the mapping transformers would start from
+    # random weights and only log it.
+    mapping = {r"^model\.encoder\.": ""} if config.is_whisper else None
+    model, report = kind.from_pretrained(
+        config.source,
+        config=config.hf,
+        dtype=dtype,
+        key_mapping=mapping,
+        use_safetensors=True,
+        local_files_only=Path(config.source).is_dir(),
+        output_loading_info=True,
+    )
+    own = {name.split(".")[0] for name, _ in model.named_parameters()}
+    unknown = [k for k in report["unexpected_keys"] if k.split(".")[0] in own]
+    problems = {
+        "missing": sorted(report["missing_keys"]),
+        "unexpected": sorted(unknown),
+        "of another shape": sorted(str(k) for k in report["mismatched_keys"]),
+    }
+    if any(problems.values()):
+        said = "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in problems.items() if keys)
+        raise CheckpointError(
+            f"The encoder in {config.source} is not whole ({said}). Download it again, or check that "
+            f"its config.json belongs to it."
+        )
+    return ENCODERS[config.family](config, model)

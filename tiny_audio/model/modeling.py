@@ -1,0 +1,269 @@
+"""The whole model: encoder, projector and decoder, and the one place where audio meets text.
+
+Letters: B prompts, L prompt length, P audio positions, D decoder width, V vocabulary. Clips of a batch
+lie one after another, in the order of their placeholders; a prompt may hold none, one or several.
+
+Parts are handed in, already made: `AudioLM(encoder, projector, decoder)`. Reading them from disk is
+`checkpoint.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
+
+from .audio import SAMPLE_RATE
+from .configuration import AudioLMConfig, LoraConfig
+from .decoder import DecoderConfig
+from .encoder import AudioEncoder, Features, features, valid_mask
+from .errors import ConfigError, MissingExtra, PromptError
+from .projector import Projector
+from .prompt import IGNORED, PromptConfig
+
+
+class EncodedAudio(NamedTuple):
+    """Audio embeddings of a batch of clips and every stage before them."""
+
+    frames_BTE: Tensor
+    frame_lengths_B: Tensor
+    audio_BPD: Tensor
+    lengths_B: Tensor
+
+
+@dataclass
+class AudioLMOutput(ModelOutput):
+    """`loss` is a mean over supervised tokens; `logits` (B, L, V)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class AudioLM(PreTrainedModel, GenerationMixin):
+    """A language model that hears. Takes its parts ready made, encoder and decoder frozen."""
+
+    config: AudioLMConfig
+    config_class = AudioLMConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("audio", "text")
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def __init__(
+        self,
+        encoder: AudioEncoder,
+        projector: Projector,
+        decoder: PreTrainedModel,
+        *,
+        tokenizer: Any = None,
+        config: AudioLMConfig | None = None,
+    ):
+        super().__init__(config or config_of(encoder, projector, decoder))
+        self.audio_tower = encoder
+        self.projector = projector
+        self.language_model = decoder
+        self.tokenizer = tokenizer
+        self.generation_config: GenerationConfig = decoder.generation_config
+        width = decoder.get_input_embeddings().embedding_dim
+        if (projector.encoder_dim, projector.decoder_dim) != (encoder.config.width, width):
+            raise ConfigError(
+                f"The projector goes from {projector.encoder_dim} to {projector.decoder_dim}, but the encoder "
+                f"is {encoder.config.width} wide and the decoder {width}; build it with these widths."
+            )
+        encoder.freeze()
+        decoder.requires_grad_(False)
+        for part, lora in self.config.lora.items():
+            self.add_lora(part, lora)
+        self.post_init()
+
+    # The path -----------------------------------------------------------------------------------
+
+    def encode(self, samples_N: Tensor, sampling_rate: int) -> Tensor:
+        """Frames (1, T, E) of one clip of mono samples at 16 kHz."""
+        if sampling_rate != SAMPLE_RATE:
+            raise ConfigError(f"encode takes {SAMPLE_RATE} Hz, got {sampling_rate}; use load_audio.")
+        clip = torch.as_tensor(samples_N, dtype=torch.float32, device=self.device)
+        return self.audio_tower(features(self.config.encoder, [clip]))[0]
+
+    def embed_audio(self, features: Features) -> EncodedAudio:
+        """Features → frames → audio embeddings, with the lengths of both."""
+        frames_BTE, frame_lengths_B = self.audio_tower(features)
+        dtype = next(self.projector.parameters()).dtype
+        audio_BPD, lengths_B = self.projector(frames_BTE.to(dtype), frame_lengths_B)
+        return EncodedAudio(frames_BTE, frame_lengths_B, audio_BPD, lengths_B)
+
+    def fuse(self, input_ids: Tensor, audio_BPD: Tensor, lengths_B: Tensor) -> Tensor:
+        """Prompt embeddings (B, L, D): text looked up, audio embeddings in place of placeholders.
+
+        Every prompt must hold exactly the positions of its own clips; a shift by one clip would
+        otherwise go unnoticed (trap T7)."""
+        is_audio = input_ids == self.config.audio_token_id
+        per_prompt = is_audio.sum(1)
+        ends = torch.cumsum(lengths_B, 0).tolist()
+        borders = torch.cumsum(per_prompt, 0).tolist()
+        if (ends[-1] if ends else 0) != borders[-1] or not set(borders) <= {0, *ends}:
+            raise PromptError(
+                f"The prompts hold {per_prompt.tolist()} audio placeholders, the clips give "
+                f"{lengths_B.tolist()} audio embeddings; render the prompt from the same audio."
+            )
+        # The placeholder need not have a row in the embedding table.
+        embeds_BLD = self.get_input_embeddings()(input_ids.masked_fill(is_audio, 0))
+        valid = audio_BPD[valid_mask(lengths_B, audio_BPD.shape[1])]
+        return embeds_BLD.index_put(torch.where(is_audio), valid.to(embeds_BLD.dtype))
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        input_values: Tensor | None = None,
+        input_values_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> AudioLMOutput:
+        """Prompt ids (B, L) with their clips' features → logits, and the loss where labels are given."""
+        if inputs_embeds is None:
+            assert input_ids is not None, "give input_ids or inputs_embeds"
+            clips = as_features(input_features, input_features_mask, input_values, input_values_mask)
+            if clips is None:
+                inputs_embeds = self.get_input_embeddings()(input_ids)
+            else:
+                audio = self.embed_audio(clips)
+                inputs_embeds = self.fuse(input_ids, audio.audio_BPD, audio.lengths_B)
+        if position_ids is None and attention_mask is not None:
+            position_ids = positions_of(attention_mask)[:, -inputs_embeds.shape[1] :]
+        out = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+        loss = None if labels is None else token_loss(out.logits, labels)
+        return AudioLMOutput(
+            loss=loss,
+            logits=out.logits,
+            past_key_values=out.past_key_values,
+            hidden_states=out.hidden_states,
+            attentions=out.attentions,
+        )
+
+    # What trains --------------------------------------------------------------------------------
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Names and parameters that receive gradients; exactly these are what `save` writes."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def add_lora(self, part: str, lora: LoraConfig) -> None:
+        """Put trainable low-rank adapters on `part` ("encoder" or "decoder"), and on nothing else."""
+        try:
+            import peft
+        except ImportError as error:
+            raise MissingExtra("LoRA", "lora") from error
+        module = {"encoder": self.audio_tower.model, "decoder": self.language_model}[part]
+        targets = rf".*\.({'|'.join(lora.targets)})"
+        alpha = lora.rank if lora.alpha is None else lora.alpha
+        peft.inject_adapter_in_model(
+            peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=targets), module
+        )
+        self.config.lora_config = {**(self.config.lora_config or {}), part: lora.to_dict()}
+
+    # Names that transformers, vLLM and the course expect ------------------------------------------
+
+    def get_audio_features(
+        self,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        input_values: Tensor | None = None,
+        input_values_mask: Tensor | None = None,
+        **_: Any,
+    ) -> BaseModelOutputWithPooling:
+        """Valid audio embeddings of all clips, flattened to (sum of positions, D), in `pooler_output`."""
+        clips = as_features(input_features, input_features_mask, input_values, input_values_mask)
+        if clips is None:
+            raise PromptError("get_audio_features needs input_features or input_values.")
+        audio = self.embed_audio(clips)
+        valid = audio.audio_BPD[valid_mask(audio.lengths_B, audio.audio_BPD.shape[1])]
+        return BaseModelOutputWithPooling(last_hidden_state=audio.frames_BTE, pooler_output=valid)
+
+    @property
+    def encoder(self) -> AudioEncoder:
+        return self.audio_tower
+
+    @property
+    def audio_projector(self) -> Projector:
+        return self.projector
+
+    @property
+    def decoder(self) -> PreTrainedModel:
+        return self.language_model
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def init_weights(self) -> None:
+        """Parts come initialised or pretrained; transformers must not touch them again."""
+
+    @classmethod
+    def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> "AudioLM":
+        """The registered class does this (`checkpoint.py`): strict, like every other way to load."""
+        return AutoModel.from_pretrained(source, *args, **kwargs)
+
+
+def config_of(encoder: AudioEncoder, projector: Projector, decoder: PreTrainedModel) -> AudioLMConfig:
+    """The configuration that describes three parts handed in by hand."""
+    return AudioLMConfig(
+        audio_config=encoder.config.to_dict(),
+        projector_config=projector.config.to_dict(),
+        decoder_config=DecoderConfig(architecture=decoder.config.to_dict()).to_dict(),
+        prompt_config=PromptConfig().to_dict(),
+    )
+
+
+def as_features(
+    input_features: Tensor | None,
+    input_features_mask: Tensor | None,
+    input_values: Tensor | None,
+    input_values_mask: Tensor | None,
+) -> Features | None:
+    """The batch keys of transformers (values and a step mask) → Features."""
+    values = input_features if input_features is not None else input_values
+    mask = input_features_mask if input_features is not None else input_values_mask
+    if values is None:
+        return None
+    if mask is None:
+        mask = values.new_ones((len(values), values.shape[-1]), dtype=torch.long)
+    return Features(values, mask.sum(-1))
+
+
+def positions_of(attention_mask: Tensor) -> Tensor:
+    """Position ids that count only real tokens, whichever side is padded (trap T1)."""
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def token_loss(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
+    """Mean cross-entropy in fp32 over supervised tokens; the shift by one happens here and only here."""
+    targets = labels_BL[:, 1:].reshape(-1)
+    supervised = targets != IGNORED
+    if not supervised.any():
+        raise PromptError("No label is supervised in this batch; give every row an answer.")
+    logits = logits_BLV[:, :-1].flatten(0, 1)[supervised]
+    return F.cross_entropy(logits.float(), targets[supervised])

@@ -1,0 +1,104 @@
+"""The model for people who speak transformers: Auto classes and a pipeline.
+
+Importing this module registers them; `import tiny_audio` does so as soon as transformers is in use.
+"""
+
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMultimodalLM,
+    AutoModelForSpeechSeq2Seq,
+    AutomaticSpeechRecognitionPipeline,
+    AutoProcessor,
+    Pipeline,
+)
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .audio import SAMPLE_RATE
+from .checkpoint import AudioLMForConditionalGeneration, load_processor_parts
+from .configuration import AudioLMConfig
+from .generation import token_limit
+from .modeling import AudioLM
+from .processing import AudioProcessor
+
+
+class PretrainedAudioProcessor(AudioProcessor):
+    """`AudioProcessor` that `AutoProcessor` can read from a checkpoint."""
+
+    @classmethod
+    def from_pretrained(cls, source: Any, **_: Any) -> "PretrainedAudioProcessor":  # type: ignore[override]
+        return cls(*load_processor_parts(source))
+
+    def save_pretrained(self, folder: Any, **_: Any) -> None:  # type: ignore[override]
+        """Nothing to write: the checkpoint's config.json and tokenizer are all there is."""
+
+
+class AudioLMPipeline(Pipeline):
+    """`pipeline("automatic-speech-recognition", model=folder)`: any audio source in, `{"text": …}` out."""
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_image_processor = False
+    _pipeline_calls_generate = True
+
+    def _sanitize_parameters(
+        self, prompt: str | None = None, sampling_rate: int | None = None, **generate: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        return {"prompt": prompt, "sampling_rate": sampling_rate}, {"generate": generate}, {}
+
+    def preprocess(self, source: Any, prompt: str | None = None, sampling_rate: int | None = None) -> Any:
+        if isinstance(source, dict) and "raw" in source:  # the form of transformers' own ASR pipeline
+            source, sampling_rate = source["raw"], source["sampling_rate"]
+        samples = self.processor.samples(source, sampling_rate)
+        inputs = self.processor(audio=samples, text=prompt, sampling_rate=SAMPLE_RATE)
+        return {**inputs, "duration_s": len(samples) / SAMPLE_RATE}
+
+    def _forward(self, inputs: dict[str, Any], generate: dict[str, Any] | None = None) -> Any:
+        limit = token_limit(inputs.pop("duration_s"))
+        settings = {
+            "max_new_tokens": limit,
+            "do_sample": False,
+            "eos_token_id": self.processor.stop_ids(),
+            "pad_token_id": self.processor.pad_id,
+            **(generate or {}),
+        }
+        with torch.inference_mode():
+            ids = self.model.generate(**inputs, **settings)
+        return {"tokens": ids[:, inputs["input_ids"].shape[1] :]}
+
+    def postprocess(self, outputs: Any) -> dict[str, str]:
+        text = self.processor.tokenizer.decode(outputs["tokens"][0], skip_special_tokens=True)
+        return {"text": text.strip()}
+
+
+class SpeechPipeline(AutomaticSpeechRecognitionPipeline):
+    """The task "automatic-speech-recognition": our models go to our pipeline, all others to the stock one.
+
+    The stock pipeline decides by class names from its own tables and would read ours as a CTC model.
+    """
+
+    # None: load what the checkpoint has. Ours has a processor, CTC and seq2seq models have the other two.
+    _load_processor = None
+    _load_tokenizer = None
+    _load_feature_extractor = None
+
+    def __new__(cls, model: Any, **kwargs: Any) -> Any:
+        if isinstance(model, AudioLM):
+            return AudioLMPipeline(model=model, **kwargs)
+        return super().__new__(cls)
+
+
+def register() -> None:
+    """Make `model_type: tiny_audio` known to transformers."""
+    AutoConfig.register("tiny_audio", AudioLMConfig, exist_ok=True)
+    for auto in (AutoModel, AutoModelForSpeechSeq2Seq, AutoModelForMultimodalLM):
+        auto.register(AudioLMConfig, AudioLMForConditionalGeneration, exist_ok=True)
+    AutoProcessor.register(AudioLMConfig, PretrainedAudioProcessor, exist_ok=True)
+    PIPELINE_REGISTRY.supported_tasks["automatic-speech-recognition"]["impl"] = SpeechPipeline
+
+
+register()

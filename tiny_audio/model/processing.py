@@ -1,0 +1,142 @@
+"""Audio and text → one batch for the model: steps 2 to 6 of the path, as tensors.
+
+The one place that pads. Prompts are padded on the left to write from them and on the right to train on
+them; features are padded behind their clips; both carry masks.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+
+from .audio import SAMPLE_RATE, Audio, load_audio
+from .configuration import AudioLMConfig
+from .encoder import features, valid_mask
+from .errors import AudioError, PromptError
+from .prompt import IGNORED, Prompt, Turn, render, stop_ids, transcription_turns
+
+Side = Literal["left", "right"]
+
+
+class AudioProcessor(ProcessorMixin):
+    """Turns audio (files, bytes, arrays, tensors) and text into what `AudioLM.forward` takes.
+
+    Registered with `AutoProcessor`; everything it needs to know is in the checkpoint's configuration.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: AudioLMConfig):
+        self.tokenizer = tokenizer
+        self.config = config
+        self.chat_template = config.prompt.template
+
+    def __call__(  # type: ignore[override]
+        self,
+        audio: Any = None,
+        text: str | Sequence[Turn] | Sequence[str] | Sequence[Sequence[Turn]] | None = None,
+        answers: Sequence[str] | None = None,
+        sampling_rate: int | None = None,
+        padding_side: Side = "left",
+        **unknown: Any,
+    ) -> BatchFeature:
+        """One prompt per entry of `audio` (a single source counts as one entry).
+
+        An entry is one source, or a list of sources for a prompt with several `<audio>`. `text` is the
+        instruction of all prompts, one for each, or each prompt's turns. With `answers` the batch is
+        one to train on: labels cover the answers and their stop tokens.
+        """
+        if unknown:
+            raise TypeError(f"AudioProcessor does not take {', '.join(unknown)}.")
+        prompts = [[one] for one in audio] if isinstance(audio, list) else [[audio]]
+        prompts = [one[0] if isinstance(one[0], list) else one for one in prompts]
+        clips = [[self.samples(source, sampling_rate) for source in one] for one in prompts]
+        turns = self._turns(text, len(prompts))
+        if answers is not None:
+            if len(answers) != len(prompts):
+                raise PromptError(f"{len(prompts)} prompt(s) but {len(answers)} answer(s) were given.")
+            turns = [[*t, Turn("assistant", a)] for t, a in zip(turns, answers, strict=True)]
+        return self.batch(turns, clips, padding_side)
+
+    def batch(
+        self,
+        turns: Sequence[Sequence[Turn]],
+        clips: Sequence[Sequence[Tensor]],
+        padding_side: Side = "left",
+    ) -> BatchFeature:
+        """Conversations and their clips (samples_N at 16 kHz) → padded tensors."""
+        config = self.config
+        rendered = []
+        for said, heard in zip(turns, clips, strict=True):
+            positions = [config.positions_for(len(clip)) for clip in heard]
+            rendered.append(render(said, positions, self.tokenizer, config.prompt))
+        batch = pad_prompts(rendered, self.pad_id, padding_side)
+        windows = [
+            window
+            for heard in clips
+            for clip in heard
+            for window in clip.split(config.windows(len(clip)))
+        ]
+        if windows:
+            values, lengths_B = features(config.encoder, windows)
+            name = "input_features" if config.encoder.is_whisper else "input_values"
+            batch[name] = values
+            batch[f"{name}_mask"] = valid_mask(lengths_B, values.shape[-1]).long()
+        if all(label == IGNORED for prompt in rendered for label in prompt.labels):
+            del batch["labels"]
+        return BatchFeature(batch)
+
+    def samples(self, source: Any, sampling_rate: int | None = None) -> Tensor:
+        """Any source of audio → samples_N at 16 kHz."""
+        return load_audio(source, sampling_rate).samples
+
+    def stop_ids(self) -> list[int]:
+        """Ids that end an answer."""
+        return stop_ids(self.tokenizer, self.config.prompt)
+
+    @property
+    def pad_id(self) -> int:
+        """Padding is always masked, so any id does; the tokenizer's own where it has one."""
+        pad = self.tokenizer.pad_token_id
+        return 0 if pad is None else pad
+
+    @property
+    def model_input_names(self) -> list[str]:
+        name = "input_features" if self.config.encoder.is_whisper else "input_values"
+        return ["input_ids", "attention_mask", name, f"{name}_mask"]
+
+    def _turns(self, text: Any, num_prompts: int) -> list[list[Turn]]:
+        if text is None or isinstance(text, str):
+            return [transcription_turns(self.config.prompt, text)] * num_prompts
+        if text and isinstance(text[0], Turn):
+            text = [text]
+        if len(text) != num_prompts:
+            raise PromptError(f"{num_prompts} prompt(s) of audio but {len(text)} text(s) were given.")
+        return [
+            transcription_turns(self.config.prompt, one) if isinstance(one, str) else list(one)
+            for one in text
+        ]
+
+
+def segment(audio: Audio, start_s: float, end_s: float) -> Tensor:
+    """The samples of `[start_s, end_s]` of a clip; a segment outside the clip is an AudioError."""
+    if not 0 <= start_s < end_s <= audio.duration_s + 1e-6:
+        raise AudioError(
+            f"Segment [{start_s}, {end_s}] s lies outside {audio.source} (0 … {audio.duration_s:.2f} s)."
+        )
+    return audio.samples[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
+
+
+def pad_prompts(prompts: Sequence[Prompt], pad_id: int, side: Side) -> dict[str, Tensor]:
+    """Prompts → input_ids, attention_mask and labels, each (B, L)."""
+    longest = max(len(prompt.ids) for prompt in prompts)
+
+    def padded(values: Sequence[int], fill: int) -> list[int]:
+        extra = [fill] * (longest - len(values))
+        return [*extra, *values] if side == "left" else [*values, *extra]
+
+    return {
+        "input_ids": torch.tensor([padded(p.ids, pad_id) for p in prompts]),
+        "attention_mask": torch.tensor([padded([1] * len(p.ids), 0) for p in prompts]),
+        "labels": torch.tensor([padded(p.labels, IGNORED) for p in prompts]),
+    }

@@ -1,0 +1,377 @@
+"""Step 5 of the path: frames → audio embeddings.
+
+Letters: B clips, T frames, E encoder width, P positions, D decoder width, k frames per position.
+
+One contract for all: `forward(frames_BTE, lengths_B) -> (audio_BPD, lengths_B)`, where the lengths are
+`ProjectorConfig.positions_for` of the frame counts, frames behind a clip's length have no influence,
+and positions behind it are zero. A new projector is one config, one class and one line in PROJECTORS.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import StrictConfig
+from .encoder import valid_mask
+from .errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectorConfig(StrictConfig):
+    """What all projectors have: how many frames become how many positions. No I/O."""
+
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if low := [n for n, v in vars(self).items() if isinstance(v, (int, float)) and v <= 0]:
+            raise ConfigError(f"{type(self).__name__}: {', '.join(low)} must be greater than 0.")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, **super().to_dict()}
+
+    @property
+    def frames_per_position(self) -> float:
+        """How much shorter the sequence gets."""
+        return 1.0
+
+    def positions_for(self, num_frames: int) -> int:
+        """P: positions that the decoder sees for `num_frames` frames. The one owner of this length."""
+        return num_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig(ProjectorConfig):
+    """Projectors that lay `k` neighbouring frames side by side; the tail is padded with zeros."""
+
+    k: int = 4
+
+    @property
+    def frames_per_position(self) -> float:
+        return self.k
+
+    def positions_for(self, num_frames: int) -> int:
+        return -(-num_frames // self.k)
+
+
+class Projector(nn.Module, ABC):
+    """Frames to audio embeddings. Subclasses write `project`; padding and lengths are done here."""
+
+    def __init__(self, config: ProjectorConfig, encoder_dim: int, decoder_dim: int):
+        super().__init__()
+        self.config = config
+        self.encoder_dim = encoder_dim
+        self.decoder_dim = decoder_dim
+
+    def forward(self, frames_BTE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """frames_BTE, lengths_B → audio_BPD, lengths_B (positions)."""
+        frames_BTE = frames_BTE * valid_mask(lengths_B, frames_BTE.shape[1])[..., None]
+        audio_BPD = self.project(frames_BTE, lengths_B)
+        positions = [self.config.positions_for(n) for n in lengths_B.tolist()]
+        positions_B = torch.tensor(positions, device=lengths_B.device)
+        audio_BPD = audio_BPD[:, : max(positions)]
+        return audio_BPD * valid_mask(positions_B, max(positions))[..., None], positions_B
+
+    @abstractmethod
+    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        """The computation proper; padding frames come in as zeros, padding positions may hold anything."""
+
+    @property
+    @abstractmethod
+    def output_layer(self) -> nn.Module:
+        """The last layer: scaling its parameters scales the audio embeddings."""
+
+    @torch.no_grad()
+    def match_scale(self, frames_BTE: Tensor, lengths_B: Tensor, target_rms: float) -> None:
+        """Scale the last layer so that audio embeddings have the decoder's own RMS (trap T27)."""
+        audio_BPD, positions_B = self(frames_BTE, lengths_B)
+        valid = audio_BPD[valid_mask(positions_B, audio_BPD.shape[1])]
+        rms = valid.float().square().mean().sqrt()
+        for parameter in self.output_layer.parameters():
+            parameter.mul_(target_rms / rms)
+
+
+def stack_frames(frames_BTE: Tensor, k: int) -> Tensor:
+    """(B, T, E) → (B, ceil(T / k), k · E): neighbours side by side, the tail padded with zeros."""
+    frames_BTE = F.pad(frames_BTE, (0, 0, 0, -frames_BTE.shape[1] % k))
+    B, T, E = frames_BTE.shape
+    return frames_BTE.reshape(B, T // k, k * E)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearConfig(StackConfig):
+    kind: ClassVar[str] = "linear"
+
+
+class LinearProjector(Projector):
+    """Stack k frames, one linear layer: the smallest thing that can work."""
+
+    config: LinearConfig
+
+    def __init__(self, config: LinearConfig, encoder_dim: int, decoder_dim: int):
+        super().__init__(config, encoder_dim, decoder_dim)
+        self.linear = nn.Linear(encoder_dim * config.k, decoder_dim)
+
+    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        return self.linear(stack_frames(frames_BTE, self.config.k))
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpConfig(StackConfig):
+    kind: ClassVar[str] = "mlp"
+    hidden: int = 2048
+
+
+class MlpProjector(Projector):
+    """Stack k frames, LayerNorm, linear, GELU, linear: the field's standard (SLAM-ASR, Voxtral)."""
+
+    config: MlpConfig
+
+    def __init__(self, config: MlpConfig, encoder_dim: int, decoder_dim: int):
+        super().__init__(config, encoder_dim, decoder_dim)
+        self.norm = nn.LayerNorm(encoder_dim * config.k)
+        self.linear_1 = nn.Linear(encoder_dim * config.k, config.hidden)
+        self.linear_2 = nn.Linear(config.hidden, decoder_dim)
+
+    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        x = self.norm(stack_frames(frames_BTE, self.config.k))
+        return self.linear_2(F.gelu(self.linear_1(x)))
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.linear_2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwigluConfig(StackConfig):
+    kind: ClassVar[str] = "swiglu"
+    k: int = 5
+    hidden: int = 8192
+
+
+class SwigluProjector(Projector):
+    """Stack k frames → RMSNorm → SwiGLU without biases → linear → RMSNorm.
+
+    With (1280, k 5, hidden 8192, 2048) these are 121,643,264 parameters.
+    """
+
+    config: SwigluConfig
+
+    def __init__(self, config: SwigluConfig, encoder_dim: int, decoder_dim: int):
+        super().__init__(config, encoder_dim, decoder_dim)
+        stacked = encoder_dim * config.k
+        self.ln_pre = nn.RMSNorm(stacked, eps=1e-6)
+        self.gate_proj = nn.Linear(stacked, config.hidden, bias=False)
+        self.up_proj = nn.Linear(stacked, config.hidden, bias=False)
+        self.down_proj = nn.Linear(config.hidden, decoder_dim, bias=False)
+        self.ln_post = nn.RMSNorm(decoder_dim, eps=1e-6)
+
+    @property
+    def k(self) -> int:
+        return self.config.k
+
+    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        x = self.ln_pre(stack_frames(frames_BTE, self.k))
+        return self.ln_post(self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.ln_post
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvMlpConfig(ProjectorConfig):
+    kind: ClassVar[str] = "conv_mlp"
+    hidden: int = 2048
+
+    @property
+    def frames_per_position(self) -> float:
+        return 4.0
+
+    def positions_for(self, num_frames: int) -> int:
+        for _ in range(2):
+            num_frames = (num_frames - 1) // 2 + 1
+        return num_frames
+
+
+class ConvMlpProjector(Projector):
+    """Two stride-2 convolutions (4 × shorter), then linear, GELU, linear."""
+
+    config: ConvMlpConfig
+
+    def __init__(self, config: ConvMlpConfig, encoder_dim: int, decoder_dim: int):
+        super().__init__(config, encoder_dim, decoder_dim)
+        self.conv_1 = nn.Conv1d(encoder_dim, encoder_dim, kernel_size=3, stride=2, padding=1)
+        self.conv_2 = nn.Conv1d(encoder_dim, encoder_dim, kernel_size=3, stride=2, padding=1)
+        self.linear_1 = nn.Linear(encoder_dim, config.hidden)
+        self.linear_2 = nn.Linear(config.hidden, decoder_dim)
+
+    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        x, lengths_B = frames_BTE.transpose(1, 2), lengths_B
+        for conv in (self.conv_1, self.conv_2):
+            x = F.gelu(conv(x))
+            lengths_B = (lengths_B - 1) // 2 + 1
+            # The bias makes padding non-zero; it must not reach the next convolution.
+            x = x * valid_mask(lengths_B, x.shape[-1])[:, None]
+        return self.linear_2(F.gelu(self.linear_1(x.transpose(1, 2))))
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.linear_2
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlpConfig(ProjectorConfig):
+    kind: ClassVar[str] = "blp"
+    expand: int = 2
+
+
+class BlpProjector(Projector):
+    """MuFun's connector: linear to `expand` times the width, exact GELU, linear; both with bias.
+
+    With (5120, expand 2, 3584) these are 89,142,784 parameters. Time is pooled by the encoder.
+    """
+
+    config: BlpConfig
+
+    def __init__(self, config: BlpConfig, encoder_dim: int, decoder_dim: int):
+        super().__init__(config, encoder_dim, decoder_dim)
+        self.linear_1 = nn.Linear(encoder_dim, encoder_dim * config.expand)
+        self.linear_2 = nn.Linear(encoder_dim * config.expand, decoder_dim)
+
+    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        return self.linear_2(F.gelu(self.linear_1(frames_BTE)))
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.linear_2
+
+
+@dataclass(frozen=True, kw_only=True)
+class QformerConfig(ProjectorConfig):
+    kind: ClassVar[str] = "qformer"
+    window: int = 15
+    queries: int = 3
+    depth: int = 2
+    heads: int = 8
+    hidden: int = 1024
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden % self.heads:
+            raise ConfigError(f"hidden={self.hidden} must be a multiple of heads={self.heads}.")
+
+    @property
+    def frames_per_position(self) -> float:
+        return self.window / self.queries
+
+    def positions_for(self, num_frames: int) -> int:
+        return -(-num_frames // self.window) * self.queries
+
+
+class QformerProjector(Projector):
+    """Windowed Q-Former: in every window of frames, a few learned queries look at the frames.
+
+    The windowed form is the one for speech of any length (Granite Speech: 3 queries per 15 frames);
+    a fixed number of queries for a whole clip is not.
+    """
+
+    config: QformerConfig
+
+    def __init__(self, config: QformerConfig, encoder_dim: int, decoder_dim: int):
+        super().__init__(config, encoder_dim, decoder_dim)
+        self.frames_in = nn.Linear(encoder_dim, config.hidden)
+        self.queries = nn.Parameter(torch.randn(config.queries, config.hidden) * 0.02)
+        self.positions = nn.Parameter(torch.randn(config.window, config.hidden) * 0.02)
+        layer = (config.hidden, config.heads, 4 * config.hidden)
+        self.layers = nn.ModuleList(
+            nn.TransformerDecoderLayer(
+                *layer, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.hidden)
+        self.linear = nn.Linear(config.hidden, decoder_dim)
+
+    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        window, queries = self.config.window, self.config.queries
+        B, T, _ = frames_BTE.shape
+        x = F.pad(self.frames_in(frames_BTE), (0, 0, 0, -T % window))
+        num_windows = x.shape[1] // window
+        x = x.reshape(B * num_windows, window, -1) + self.positions
+        padding = ~valid_mask(lengths_B, num_windows * window).reshape(B * num_windows, window)
+        # A window of nothing but padding keeps one key: softmax over no key at all is NaN (trap T5).
+        padding[:, 0] = False
+        q = self.queries.expand(B * num_windows, -1, -1)
+        for layer in self.layers:
+            q = layer(q, x, memory_key_padding_mask=padding)
+        return self.linear(self.norm(q)).reshape(B, num_windows * queries, -1)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoeConfig(StackConfig):
+    kind: ClassVar[str] = "moe"
+    experts: int = 4
+    hidden: int = 1024
+
+
+class MoeProjector(Projector):
+    """Dense mixture of simple adapters (MOSA, arXiv 2508.18998): every expert, weighted by a router."""
+
+    config: MoeConfig
+
+    def __init__(self, config: MoeConfig, encoder_dim: int, decoder_dim: int):
+        super().__init__(config, encoder_dim, decoder_dim)
+        stacked = encoder_dim * config.k
+        self.norm = nn.LayerNorm(stacked)
+        self.router = nn.Linear(stacked, config.experts)
+        self.linear_1 = nn.Linear(stacked, config.experts * config.hidden)
+        self.linear_2 = nn.Linear(config.experts * config.hidden, decoder_dim, bias=False)
+
+    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        x = self.norm(stack_frames(frames_BTE, self.config.k))
+        weights = self.router(x).softmax(-1)
+        hidden = F.gelu(self.linear_1(x)).unflatten(-1, (self.config.experts, -1))
+        # Summing weighted experts = one matrix over their weighted hidden units laid side by side.
+        return self.linear_2((hidden * weights[..., None]).flatten(-2))
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.linear_2
+
+
+PROJECTORS: dict[str, tuple[type[ProjectorConfig], type[Projector]]] = {
+    "linear": (LinearConfig, LinearProjector),
+    "mlp": (MlpConfig, MlpProjector),
+    "swiglu": (SwigluConfig, SwigluProjector),
+    "conv_mlp": (ConvMlpConfig, ConvMlpProjector),
+    "blp": (BlpConfig, BlpProjector),
+    "qformer": (QformerConfig, QformerProjector),
+    "moe": (MoeConfig, MoeProjector),
+}
+
+
+def projector_config(values: dict[str, Any]) -> ProjectorConfig:
+    """`{"kind": "mlp", "k": 4, …}` → the typed configuration of that projector."""
+    values = dict(values)
+    kind = values.pop("kind", None)
+    if kind not in PROJECTORS:
+        raise ConfigError.unknown(str(kind), PROJECTORS, "The table of projectors")
+    return PROJECTORS[kind][0].from_dict(values)
+
+
+def build_projector(config: ProjectorConfig, encoder_dim: int, decoder_dim: int) -> Projector:
+    """A freshly initialised projector between two widths."""
+    return PROJECTORS[config.kind][1](config, encoder_dim, decoder_dim)

@@ -1,0 +1,207 @@
+"""Step 6 of the path: turns of a conversation → prompt ids, labels and audio slots.
+
+`render` is the only place where a prompt is put together; training, evaluation, serving and tracing
+all call it, so what a model was trained on is what it is asked later. Ids are concatenated from parts:
+the template's own text may hold control tokens, what people say never does.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from .config import StrictConfig, fingerprint
+from .errors import PromptError
+
+AUDIO = "<audio>"  # what people write where a clip belongs
+AUDIO_TOKEN = "<|audio|>"  # the tokenizer's placeholder, one per audio embedding
+IGNORED = -100  # labels that carry no loss
+
+# Chat templates without a system turn and without a date, for decoders whose tokenizer has none.
+CHATML = (
+    "{%- for message in messages -%}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+# SmolLM3's template writes today's date into the system turn. A prompt that changes overnight is not
+# the prompt that was trained, so the date stands still.
+FROZEN_DATE = "{%- macro strftime_now(format) -%}01 January 2025{%- endmacro -%}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig(StrictConfig):
+    """What is said to the decoder around the audio."""
+
+    instruction: str = f"Transcribe: {AUDIO}"
+    system: str | None = None
+    # Jinja chat template; None takes the tokenizer's own. A checkpoint stores the text that was used.
+    template: str | None = None
+    # A clip longer than the encoder's window: refuse it, or encode consecutive windows in one prompt.
+    long_audio: Literal["error", "windows"] = "error"
+
+
+class Turn(NamedTuple):
+    """One message: `role` is "system", "user" or "assistant"; `text` may hold `<audio>` placeholders."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt. `slots` are (start, length) of every clip's run of placeholder ids."""
+
+    ids: list[int]
+    labels: list[int]
+    slots: list[tuple[int, int]]
+
+
+def transcription_turns(config: PromptConfig, instruction: str | None = None) -> list[Turn]:
+    """The conversation that asks for one clip's text (or whatever `instruction` asks)."""
+    text = config.instruction if instruction is None else instruction
+    if AUDIO not in text:
+        text = f"{text} {AUDIO}"
+    return [Turn("user", text)]
+
+
+def render(
+    turns: Sequence[Turn],
+    positions: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    config: PromptConfig,
+) -> Prompt:
+    """Turns → ids, labels and slots.
+
+    `positions` holds the number of audio embeddings of every clip, in the order of the placeholders. If the
+    last turn is the assistant's, it is the answer: it and its stop token carry labels. Else the
+    prompt ends where the decoder starts to write; both begin with the same ids.
+    """
+    turns = list(turns)
+    answer = turns.pop() if turns and turns[-1].role == "assistant" else None
+    placeholders = sum(turn.text.count(AUDIO) for turn in turns)
+    if placeholders != len(positions):
+        raise PromptError(
+            f"The text has {placeholders} {AUDIO} placeholder(s) but {len(positions)} clip(s) were "
+            f"given; write {AUDIO} once per clip."
+        )
+    ids: list[int] = []
+    slots: list[tuple[int, int]] = []
+    remaining = iter(positions)
+    for piece in _pieces(turns, tokenizer, config):
+        if isinstance(piece, str):
+            ids += tokenizer.encode(piece, add_special_tokens=False)
+            continue
+        for number, text in enumerate(piece.text.split(AUDIO)):
+            if number:
+                slots.append((len(ids), next(remaining)))
+                ids += [audio_token_id(tokenizer)] * slots[-1][1]
+            ids += encode_text(text, tokenizer)
+    labels = [IGNORED] * len(ids)
+    if answer is not None:
+        written = [*encode_text(answer.text, tokenizer), stop_ids(tokenizer, config)[0]]
+        ids, labels = ids + written, labels + written
+    return Prompt(ids, labels, slots)
+
+
+def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of what somebody said: control tokens spelled in it stay ordinary text."""
+    ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    if leaked := sorted(set(ids) & set(tokenizer.all_special_ids)):
+        raise PromptError(
+            f"The text {text[:60]!r} encodes to control token(s) {leaked}; this tokenizer cannot keep "
+            f"user text apart from control tokens. Remove them from the text."
+        )
+    return ids
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> list[int]:
+    """Ids that end an answer: what the template writes after it, then the tokenizer's own end."""
+    said = [Turn("user", "."), Turn("assistant", ".")]
+    closing = _pieces(said, tokenizer, config, generate=False)[-1]
+    ids = tokenizer.encode(closing, add_special_tokens=False) if isinstance(closing, str) else []
+    if not ids or ids[0] not in tokenizer.all_special_ids:
+        raise PromptError(
+            f"The chat template ends an answer with {closing!r}, which does not begin with a special "
+            f"token, so the decoder could not stop. Use an instruct model's tokenizer or set template."
+        )
+    end = tokenizer.eos_token_id
+    return [ids[0]] if end in (None, ids[0]) else [ids[0], end]
+
+
+def add_audio_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the tokenizer its placeholder. The decoder's embedding table is never resized: the
+    placeholder is replaced by audio before it is looked up."""
+    if AUDIO_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_special_tokens({"extra_special_tokens": [AUDIO_TOKEN]})
+
+
+def audio_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The placeholder's id."""
+    if AUDIO_TOKEN not in tokenizer.get_vocab():
+        raise PromptError(f"This tokenizer has no {AUDIO_TOKEN}; call add_audio_token(tokenizer).")
+    return tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)
+
+
+def resolved(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> PromptConfig:
+    """The same configuration with its template spelled out, as a checkpoint stores it."""
+    return replace(config, template=_template(tokenizer, config))
+
+
+def prompt_identity(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 over what the decoder would see: configuration, template and the ids of an example."""
+    example = [*transcription_turns(config), Turn("assistant", "one two")]
+    ids = render(example, [3], tokenizer, config).ids
+    return fingerprint({"config": resolved(config, tokenizer).to_dict(), "example": ids})
+
+
+def _template(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> str:
+    template = config.template or tokenizer.chat_template
+    if not isinstance(template, str):
+        raise PromptError(
+            "The tokenizer has no chat template. Use an instruct model, or set prompt.template "
+            "(for example tiny_audio.model.prompt.CHATML)."
+        )
+    if "strftime_now" in template and not template.startswith(FROZEN_DATE):
+        template = FROZEN_DATE + template
+    return template
+
+
+# Private-use characters mark where a turn's text goes; templates trim white space but keep these.
+_MARK = re.compile("\ue000([0-9]+)\ue001")
+
+
+def _pieces(
+    turns: Sequence[Turn],
+    tokenizer: PreTrainedTokenizerBase,
+    config: PromptConfig,
+    generate: bool = True,
+) -> list[str | Turn]:
+    """The template's own text (str) and the turns, in the order in which the decoder reads them.
+
+    This is also the one place where thinking is switched off."""
+    if config.system is not None:
+        turns = [Turn("system", config.system), *turns]
+    messages: list[dict[str, Any]] = [
+        {"role": turn.role, "content": f"\ue000{number}\ue001"} for number, turn in enumerate(turns)
+    ]
+    text = tokenizer.apply_chat_template(
+        messages,
+        tokenize=False,
+        add_generation_prompt=generate,
+        chat_template=_template(tokenizer, config),
+        enable_thinking=False,
+    )
+    parts = _MARK.split(str(text))
+    shown = [int(number) for number in parts[1::2]]
+    if shown != list(range(len(turns))):
+        raise PromptError(
+            f"The chat template shows turns {shown} of {len(turns)}; roles {[t.role for t in turns]} "
+            f"are not all supported by it. Set prompt.template."
+        )
+    pieces: list[str | Turn] = []
+    for number, part in enumerate(parts):
+        pieces.append(turns[int(part)] if number % 2 else part)
+    return [piece for piece in pieces if piece != ""]

@@ -1,0 +1,46 @@
+"""Complete recipes by name, and the two functions that read models from disk.
+
+A preset is one file with one `PRESET`; it says which encoder, projector, decoder and prompt belong together,
+and the architectures at true scale, so that parameters and lengths are known before any download.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tiny_audio.model import checkpoint
+from tiny_audio.model.config import fingerprint as fingerprint
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.modeling import AudioLM
+
+from .preset import Preset
+
+PRESETS = (
+    "nano",
+    "whisper_tiny",
+    "hubert_swiglu_qwen3",
+    "whisper_swiglu_smollm3",
+    "whisper_conv_smollm3",
+    "mufun",
+    "mufun_10hz",
+)
+NANO = Path(__file__).with_name("nano")
+
+
+def preset(name: str) -> Preset:
+    """The preset of this name; an unknown name is a ConfigError that says the nearest one."""
+    if name not in PRESETS:
+        raise ConfigError.unknown(name, PRESETS, "The table of presets")
+    module = import_module(f"{__name__}.{name}")
+    return module.PRESET
+
+
+def load(source: str | Path, **options: Any) -> AudioLM:
+    """A trained model: "nano" (in the package), a checkpoint folder, or a Hub id. See `checkpoint.load`."""
+    return checkpoint.load(NANO if str(source) == "nano" else source, **options)
+
+
+def build(name: str, *, encoder: str = "", decoder: str = "", **options: Any) -> AudioLM:
+    """A preset's pretrained parts with a fresh projector. `encoder` and `decoder` (Hub ids or folders)
+    exchange a part; widths, lengths, normalisation and mask follow from the new part's own config."""
+    return preset(name).with_sources(encoder, decoder).build(**options)
