@@ -434,8 +434,10 @@ def _file_blocks(file: _Forward, reader: _Reader, kind: str) -> Iterator[Block]:
             yield block
     except soundfile.LibsndfileError as error:
         raise _Damaged(f"damaged ({_why(error)})") from error
-    if kind == "ogg" and b"OggS" in reader.read(2**17):
-        raise _Damaged("several ogg streams joined, of which only the first can be read")
+    if kind == "ogg":
+        reader.seek(max(64, reader.at - 2**17))  # the decoder read ahead of where it stopped
+        if re.search(rb"OggS\0[\2\3\6\7]", reader.read(2**18)):
+            raise _Damaged("several ogg streams joined, of which only the first can be read")
     if reader.failure:
         raise _Damaged(reader.failure)
 
