@@ -28,6 +28,10 @@ class LoraConfig(StrictConfig):
     alpha: int | None = None  # None: alpha = rank, scale 1
 
 
+# Typed views of the plain dicts; made once, forgotten when a dict is replaced, never written.
+TYPED = ("encoder", "projector", "language_model", "prompt", "lora", "text_config")
+
+
 class AudioLMConfig(PreTrainedConfig):
     """What `config.json` holds: the typed configuration of every part, as plain dicts."""
 
@@ -47,8 +51,18 @@ class AudioLMConfig(PreTrainedConfig):
         # transformers keeps unknown keys silently; a typo in a checkpoint must not.
         mine = set(AudioLMConfig.__annotations__)
         for key in kwargs:
-            if key in vars(self) and key not in PreTrainedConfig.__dataclass_fields__:
+            public = not key.startswith("_") and key in vars(self)
+            if public and key not in PreTrainedConfig.__dataclass_fields__:
                 raise ConfigError.unknown(key, mine, "The checkpoint's config.json")
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key.endswith("_config"):
+            for name in TYPED:
+                self.__dict__.pop(name, None)
+        super().__setattr__(key, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in super().to_dict().items() if key not in TYPED}
 
     @functools.cached_property
     def encoder(self) -> EncoderConfig:

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from .config import StrictConfig
+from .encoder import quiet_loading
 from .errors import CheckpointError
 from .prompt import add_audio_token
 
@@ -51,14 +52,15 @@ def decoder_architecture(source: str) -> dict[str, Any]:
 
 def load_decoder(config: DecoderConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The pretrained language model, whole: missing or unknown weights are a `CheckpointError`."""
-    model, report = AutoModelForCausalLM.from_pretrained(
-        config.source,
-        config=config.hf,
-        dtype=dtype,
-        use_safetensors=True,
-        local_files_only=Path(config.source).is_dir(),
-        output_loading_info=True,
-    )
+    with quiet_loading():
+        model, report = AutoModelForCausalLM.from_pretrained(
+            config.source,
+            config=config.hf,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=Path(config.source).is_dir(),
+            output_loading_info=True,
+        )
     problems = {name: sorted(map(str, keys)) for name, keys in report.items() if keys}
     if problems:
         said = "; ".join(f"{name}: {', '.join(keys[:5])}" for name, keys in problems.items())

@@ -11,7 +11,8 @@ after `model.train()`).
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,6 +24,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers.utils import logging
 
 from .audio import SAMPLE_RATE
 from .config import StrictConfig
@@ -350,21 +352,36 @@ def encoder_architecture(source: str) -> dict[str, Any]:
     return AutoConfig.from_pretrained(source, local_files_only=Path(source).is_dir()).to_dict()
 
 
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """transformers logs what it could not load and goes on; here the report is checked instead."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
 def load_encoder(config: EncoderConfig, dtype: torch.dtype = torch.float32) -> AudioEncoder:
     """The pretrained encoder, whole: a missing or unknown encoder weight is a `CheckpointError`."""
     kind: Any = WhisperEncoder if config.is_whisper else AutoModel
     # A Whisper checkpoint holds `model.encoder.*`; without the mapping transformers would start from
     # random weights and only log it.
     mapping = {r"^model\.encoder\.": ""} if config.is_whisper else None
-    model, report = kind.from_pretrained(
-        config.source,
-        config=config.hf,
-        dtype=dtype,
-        key_mapping=mapping,
-        use_safetensors=True,
-        local_files_only=Path(config.source).is_dir(),
-        output_loading_info=True,
-    )
+    with quiet_loading():
+        model, report = kind.from_pretrained(
+            config.source,
+            config=config.hf,
+            dtype=dtype,
+            key_mapping=mapping,
+            use_safetensors=True,
+            local_files_only=Path(config.source).is_dir(),
+            output_loading_info=True,
+        )
     own = {name.split(".")[0] for name, _ in model.named_parameters()}
     unknown = [k for k in report["unexpected_keys"] if k.split(".")[0] in own]
     problems = {
