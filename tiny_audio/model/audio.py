@@ -471,7 +471,9 @@ def _open_media(job: _Job, reader: _Reader, kind: str, stack: ExitStack) -> _Dec
         raise MissingExtra(f"Reading {_name(job.source)} ({kind})", "media") from error
     try:
         closed = {"protocol_whitelist": "none"}  # files and URLs named inside stay closed
-        container = stack.enter_context(av.open(reader, mode="r", format=kind, options=closed))
+        container = stack.enter_context(
+            av.open(reader, mode="r", format=kind, options=closed, metadata_errors="replace")
+        )
         if not container.streams.audio:
             raise job.error("video without sound", "Check the recording")
         track = container.streams.audio[0]
@@ -493,14 +495,16 @@ def _media_blocks(first: Any, frames: Iterator[Any], reader: _Reader) -> Iterato
     import av
 
     shape = (first.sample_rate, first.layout.nb_channels)
+    # to_ndarray() of a planar frame of 8 or more channels reads past the planes and crashes (18.1)
+    pack = av.AudioResampler(format="flt")
     try:
         for frame in chain([first], frames):
             if (frame.sample_rate, frame.layout.nb_channels) != shape:
                 raise _Damaged("its rate or channels change midway")
-            values = frame.to_ndarray()  # (channels, N) when planar, else (1, N * channels)
-            yield _scale(values.T if frame.format.is_planar else values.reshape(-1, shape[1]))
-    except av.FFmpegError as error:
-        raise _Damaged(f"damaged ({error.strerror})") from error
+            for packed in pack.resample(frame):
+                yield packed.to_ndarray().reshape(-1, shape[1])
+    except (av.FFmpegError, ValueError) as error:
+        raise _Damaged(f"damaged ({getattr(error, 'strerror', error)})") from error
     if reader.failure:
         raise _Damaged(reader.failure)
 
