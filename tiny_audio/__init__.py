@@ -1,0 +1,52 @@
+"""Tiny Audio teaches a language model to hear.
+
+The path of the sound, file by file in `tiny_audio.model`:
+audio · encoder · projector · prompt · decoder · modeling · generation, and `tiny_audio.infer` for text.
+
+Importing this package is cheap: torch is loaded when something of it is first used. Once transformers
+is in use, its Auto classes and its speech pipeline know our models.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from .registration import register_with_transformers
+
+__version__ = "0.1.0"
+
+# Public name → the module that holds it.
+_EXPORTS = {
+    "AudioError": "model.errors",
+    "AudioLM": "model.modeling",
+    "AudioLMConfig": "model.configuration",
+    "AudioProcessor": "model.processing",
+    "CheckpointError": "model.errors",
+    "ConfigError": "model.errors",
+    "EncoderError": "model.errors",
+    "PromptError": "model.errors",
+    "TinyAudioError": "model.errors",
+    "Transcriber": "infer.transcriber",
+    "Transcript": "infer.results",
+    "build": "presets",
+    "load": "presets",
+    "load_audio": "model.audio",
+    "save": "model.checkpoint",
+}
+# The course's earlier names for the same classes.
+_ALIASES = {"ASRConfig": "AudioLMConfig", "ASRModel": "AudioLM"}
+
+__all__ = sorted([*_EXPORTS, *_ALIASES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    target = _ALIASES.get(name, name)
+    if target not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_EXPORTS[target]}"), target)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+register_with_transformers()

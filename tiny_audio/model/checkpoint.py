@@ -25,7 +25,13 @@ from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMultimodalLM,
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+)
 
 from .audio import SAMPLE_RATE
 from .config import fingerprint
@@ -34,6 +40,7 @@ from .decoder import DecoderConfig, empty_decoder, load_decoder, load_tokenizer
 from .encoder import EncoderConfig, empty_encoder, features, load_encoder
 from .errors import CheckpointError
 from .modeling import AudioLM
+from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
 from .prompt import PromptConfig, audio_token_id, prompt_identity, render, resolved, transcription_turns
 
@@ -61,6 +68,19 @@ class AudioLMForConditionalGeneration(AudioLM):
     def save_pretrained(self, folder: Any, **_: Any) -> None:
         """A self-contained folder."""
         save(self, folder, whole=True)
+
+
+class PretrainedAudioProcessor(AudioProcessor):
+    """`AudioProcessor` that `AutoProcessor` can read from a checkpoint; it needs no weights."""
+
+    @classmethod
+    def from_pretrained(cls, source: Any, **_: Any) -> "PretrainedAudioProcessor":  # type: ignore[override]
+        folder = checkpoint_folder(source)
+        config = AudioLMConfig.from_pretrained(folder, local_files_only=True)
+        return cls(load_tokenizer(inside(config.language_model.source, folder)), config)
+
+    def save_pretrained(self, folder: Any, **_: Any) -> None:  # type: ignore[override]
+        """Nothing to write: the checkpoint's config.json and tokenizer are all there is."""
 
 
 def build(
@@ -250,13 +270,6 @@ def inside(source: str, folder: Path) -> str:
     return str(folder / source) if source.startswith(INSIDE) else source
 
 
-def load_processor_parts(source: str | Path) -> tuple[PreTrainedTokenizerBase, AudioLMConfig]:
-    """What an `AudioProcessor` needs of a checkpoint: no weights."""
-    folder = checkpoint_folder(source)
-    config = AudioLMConfig.from_pretrained(folder, local_files_only=True)
-    return load_tokenizer(inside(config.language_model.source, folder)), config
-
-
 @torch.no_grad()
 def overlay(model: AudioLM, trained: dict[str, Tensor], folder: Path) -> None:
     """Put the trained part into the model; every key must be there, and none may be left over."""
@@ -366,3 +379,10 @@ def as_dtype(dtype: Any) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     return torch.float32 if dtype in (None, "auto") else getattr(torch, str(dtype).split(".")[-1])
+
+
+# After `import tiny_audio`, transformers' Auto classes read our checkpoints.
+AutoConfig.register("tiny_audio", AudioLMConfig, exist_ok=True)
+for auto in (AutoModel, AutoModelForSpeechSeq2Seq, AutoModelForMultimodalLM):
+    auto.register(AudioLMConfig, AudioLMForConditionalGeneration, exist_ok=True)
+AutoProcessor.register(AudioLMConfig, PretrainedAudioProcessor, exist_ok=True)

@@ -1,39 +1,17 @@
-"""The model for people who speak transformers: Auto classes and a pipeline.
+"""The model for people who speak transformers: its speech pipeline.
 
-Importing this module registers them; `import tiny_audio` does so as soon as transformers is in use.
+Importing this module registers it; after `import tiny_audio` that happens with transformers' own.
 """
 
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForMultimodalLM,
-    AutoModelForSpeechSeq2Seq,
-    AutomaticSpeechRecognitionPipeline,
-    AutoProcessor,
-    Pipeline,
-)
+from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .audio import SAMPLE_RATE
-from .checkpoint import AudioLMForConditionalGeneration, load_processor_parts
-from .configuration import AudioLMConfig
 from .generation import token_limit
 from .modeling import AudioLM
-from .processing import AudioProcessor
-
-
-class PretrainedAudioProcessor(AudioProcessor):
-    """`AudioProcessor` that `AutoProcessor` can read from a checkpoint."""
-
-    @classmethod
-    def from_pretrained(cls, source: Any, **_: Any) -> "PretrainedAudioProcessor":  # type: ignore[override]
-        return cls(*load_processor_parts(source))
-
-    def save_pretrained(self, folder: Any, **_: Any) -> None:  # type: ignore[override]
-        """Nothing to write: the checkpoint's config.json and tokenizer are all there is."""
 
 
 class AudioLMPipeline(Pipeline):
@@ -92,13 +70,4 @@ class SpeechPipeline(AutomaticSpeechRecognitionPipeline):
         return super().__new__(cls)
 
 
-def register() -> None:
-    """Make `model_type: tiny_audio` known to transformers."""
-    AutoConfig.register("tiny_audio", AudioLMConfig, exist_ok=True)
-    for auto in (AutoModel, AutoModelForSpeechSeq2Seq, AutoModelForMultimodalLM):
-        auto.register(AudioLMConfig, AudioLMForConditionalGeneration, exist_ok=True)
-    AutoProcessor.register(AudioLMConfig, PretrainedAudioProcessor, exist_ok=True)
-    PIPELINE_REGISTRY.supported_tasks["automatic-speech-recognition"]["impl"] = SpeechPipeline
-
-
-register()
+PIPELINE_REGISTRY.supported_tasks["automatic-speech-recognition"]["impl"] = SpeechPipeline
