@@ -1,0 +1,21 @@
+"""The path of the sound, from file to tokens. Read the files in this order; each imports only those above.
+
+    errors         what can go wrong, as one tree
+    config         what makes every configuration strict
+    audio          1 file → 2 samples
+    encoder        3 features → 4 frames
+    projector      5 audio embeddings
+    prompt         6 turns of a conversation → ids, labels and audio slots
+    decoder        the language model, read from disk
+    configuration  all of it together, and the length of a clip in positions
+    modeling       6 prompt embeddings: where audio meets text
+    generation     7 tokens
+    processing     any audio and text → one padded batch
+    checkpoint     build, save, load
+    pipeline       the same model through transformers' speech pipeline
+
+Step 8, text, is `tiny_audio.infer`. Importing any of these also makes transformers' Auto classes know
+the model.
+"""
+
+from . import checkpoint as checkpoint
