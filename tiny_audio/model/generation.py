@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .errors import PromptError
 from .modeling import AudioLM, positions_of
 
 FinishReason = Literal["stop", "length", "loop"]
@@ -41,6 +42,11 @@ def write(
     max_new_tokens: int,
 ) -> list[Written]:
     """Greedy decoding of a left-padded batch of prompt embeddings (B, L, D)."""
+    if not attention_mask[:, -1].all():
+        raise PromptError(
+            "A prompt ends in padding, so there is nothing to write from; pad on the left "
+            'when generating: processor(..., padding_side="left").'
+        )
     stop = torch.tensor(stop_ids, device=embeds_BLD.device)
     tokens: list[list[int]] = [[] for _ in embeds_BLD]
     logprobs: list[list[float]] = [[] for _ in embeds_BLD]
