@@ -108,8 +108,19 @@ def render(
 
 def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids of what somebody said: control tokens spelled in it stay ordinary text."""
+    control = tokenizer.get_added_vocab()
     ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-    if leaked := sorted(set(ids) & set(tokenizer.all_special_ids)):
+    if set(ids) & set(control.values()):
+        # Added tokens that are not flagged special (Qwen3's <think>) ignore the switch: cut through them.
+        pattern = "|".join(f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in control if t[1:])
+        ids = [
+            number
+            for piece in re.split(pattern, text)
+            for number in tokenizer.encode(
+                piece, add_special_tokens=False, split_special_tokens=True
+            )
+        ]
+    if leaked := sorted(set(ids) & {*control.values(), *tokenizer.all_special_ids}):
         raise PromptError(
             f"The text {text[:60]!r} encodes to control token(s) {leaked}; this tokenizer cannot keep "
             f"user text apart from control tokens. Remove them from the text."
