@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,9 +73,8 @@ class EncoderConfig(StrictConfig):
             raise ConfigError(f"layers={bad}: this encoder has hidden states 0…{depth} (or -1).")
         if self.window == "full" and not self.is_whisper:
             raise ConfigError(f"window='full' is Whisper's; {self.family} takes 'true_length'.")
-        if not self.is_whisper and "conv_pos_batch_norm" in self.architecture:
-            if self.architecture["conv_pos_batch_norm"]:
-                raise ConfigError("conv_pos_batch_norm leaks padding into frames; not supported.")
+        if self.architecture.get("conv_pos_batch_norm"):
+            raise ConfigError("conv_pos_batch_norm leaks padding into frames; not supported.")
 
     @functools.cached_property
     def hf(self) -> PreTrainedConfig:
@@ -168,6 +167,8 @@ def log_mel(samples_N: Tensor, num_mel_bins: int) -> Tensor:
 class AudioEncoder(nn.Module, ABC):
     """A pretrained encoder behind one contract: `features(clips)`, then `forward(features)`."""
 
+    constant: ClassVar[str]  # the one parameter of the stock model that stays as it is when all trains
+
     def __init__(self, config: EncoderConfig, model: nn.Module):
         super().__init__()
         self.config = config
@@ -201,7 +202,8 @@ class AudioEncoder(nn.Module, ABC):
     def freeze(self, frozen: bool = True) -> None:
         """No gradients and evaluation mode, also after `model.train()`."""
         self.frozen = frozen
-        self.requires_grad_(not frozen)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not frozen and name != self.constant)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "AudioEncoder":
@@ -211,6 +213,8 @@ class AudioEncoder(nn.Module, ABC):
 
 class WhisperFrames(AudioEncoder):
     """The Whisper family. The stock module wants exactly 30 s and ignores its mask; this one does not."""
+
+    constant = "embed_positions.weight"  # sinusoids; transformers does not train them either
 
     def hidden_states(self, features: Features, lengths_B: Tensor) -> list[Tensor]:
         model: Any = self.model
@@ -237,6 +241,13 @@ class WhisperFrames(AudioEncoder):
 
 class WaveformFrames(AudioEncoder):
     """HuBERT, wav2vec 2.0 and WavLM: convolutions over the waveform, then a transformer."""
+
+    constant = "masked_spec_embed"  # SpecAugment's, which is not used: it would train without gradient
+
+    def __init__(self, config: EncoderConfig, model: nn.Module):
+        super().__init__(config, model)
+        # A layer that LayerDrop leaves out has no hidden state to take, and no gradient.
+        cast(Any, model).config.layerdrop = 0.0
 
     def hidden_states(self, features: Features, lengths_B: Tensor) -> list[Tensor]:
         model: Any = self.model
@@ -285,6 +296,8 @@ def features(config: EncoderConfig, clips: Sequence[Tensor]) -> Features:
     """Samples → features; computed clip by clip, so that a batch changes nothing."""
     if not clips:
         raise EncoderError("No clips given; pass a list with at least one 1-D tensor of samples.")
+    if bad := [tuple(clip.shape) for clip in clips if clip.dim() != 1]:
+        raise EncoderError(f"Clips of shape {bad} given; each must be 1-D: one channel, no batch.")
     lengths = [config.steps_for(len(clip)) for clip in clips]
     padded = [F.pad(clip, (0, max(0, MIN_SAMPLES - len(clip)))) for clip in clips]
     if not config.is_whisper:
