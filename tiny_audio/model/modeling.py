@@ -7,6 +7,7 @@ Parts are handed in, already made: `AudioLM(encoder, projector, decoder)`. Readi
 `checkpoint.py`.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from .decoder import DecoderConfig
 from .encoder import AudioEncoder, Features, features, valid_mask
 from .errors import ConfigError, MissingExtra, PromptError
 from .projector import Projector
-from .prompt import IGNORED, PromptConfig
+from .prompt import IGNORED, PromptConfig, add_audio_token, audio_token_id
 
 
 class EncodedAudio(NamedTuple):
@@ -71,6 +72,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         self.language_model = decoder
         self.tokenizer = tokenizer
         self.generation_config: GenerationConfig = decoder.generation_config
+        if tokenizer is not None and self.config.audio_token_id is None:
+            add_audio_token(tokenizer)
+            self.config.audio_token_id = audio_token_id(tokenizer)
         width = decoder.get_input_embeddings().embedding_dim
         if (projector.encoder_dim, projector.decoder_dim) != (encoder.config.width, width):
             raise ConfigError(
@@ -118,6 +122,13 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         valid = audio_BPD[valid_mask(lengths_B, audio_BPD.shape[1])]
         return embeds_BLD.index_put(torch.where(is_audio), valid.to(embeds_BLD.dtype))
 
+    def _refuse_placeholders(self, input_ids: Tensor) -> None:
+        """Without audio a placeholder would be looked up like a word, where the table has such a row."""
+        if (input_ids == self.config.audio_token_id).any():
+            raise PromptError.counts(
+                int((input_ids == self.config.audio_token_id).sum()), 0, "A prompt without audio"
+            )
+
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -132,13 +143,19 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> AudioLMOutput:
-        """Prompt ids (B, L) with their clips' features → logits, and the loss where labels are given."""
+        """Prompt ids (B, L) with their clips' features → logits, and the loss where labels are given.
+
+        `num_items_in_batch` is what transformers' Trainer gives when it accumulates gradients: the
+        supervised tokens of all micro-batches, by which the sum of the loss is divided (trap T24)."""
         if inputs_embeds is None:
             assert input_ids is not None, "give input_ids or inputs_embeds"
             clips = as_features(input_features, input_features_mask, input_values, input_values_mask)
             if clips is None:
+                if past_key_values is None or not past_key_values.get_seq_length():
+                    self._refuse_placeholders(input_ids)
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             else:
                 audio = self.embed_audio(clips)
@@ -154,7 +171,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
             logits_to_keep=logits_to_keep,
             **kwargs,
         )
-        loss = None if labels is None else token_loss(out.logits, labels)
+        loss = None if labels is None else token_loss(out.logits, labels, num_items_in_batch)
         return AudioLMOutput(
             loss=loss,
             logits=out.logits,
@@ -178,9 +195,18 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         module = {"encoder": self.audio_tower.model, "decoder": self.language_model}[part]
         targets = rf".*\.({'|'.join(lora.targets)})"
         alpha = lora.rank if lora.alpha is None else lora.alpha
+        if not any(re.fullmatch(targets, name) for name, _ in module.named_modules()):
+            names = {name.split(".")[-1] for name, m in module.named_modules() if isinstance(m, nn.Linear)}
+            raise ConfigError(
+                f"LoRA on the {part}: it has no layer named {' or '.join(lora.targets)}. "
+                f"Its linear layers: {', '.join(sorted(names))}."
+            )
         peft.inject_adapter_in_model(
             peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=targets), module
         )
+        for name, parameter in module.named_parameters():
+            if "lora_" in name:  # peft takes the frozen layer's dtype, in which small steps vanish (T25)
+                parameter.data = parameter.data.float()
         self.config.lora_config = {**(self.config.lora_config or {}), part: lora.to_dict()}
 
     # Names that transformers, vLLM and the course expect ------------------------------------------
@@ -259,11 +285,17 @@ def positions_of(attention_mask: Tensor) -> Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def token_loss(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
-    """Mean cross-entropy in fp32 over supervised tokens; the shift by one happens here and only here."""
+def token_loss(
+    logits_BLV: Tensor, labels_BL: Tensor, num_tokens: int | Tensor | None = None
+) -> Tensor:
+    """Cross-entropy in fp32 over supervised tokens; the shift by one happens here and only here.
+
+    The mean of this batch, or the sum over `num_tokens`, those of all batches of one step."""
     targets = labels_BL[:, 1:].reshape(-1)
     supervised = targets != IGNORED
     if not supervised.any():
         raise PromptError("No label is supervised in this batch; give every row an answer.")
     logits = logits_BLV[:, :-1].flatten(0, 1)[supervised]
-    return F.cross_entropy(logits.float(), targets[supervised])
+    if num_tokens is None:
+        return F.cross_entropy(logits.float(), targets[supervised])
+    return F.cross_entropy(logits.float(), targets[supervised], reduction="sum") / num_tokens
