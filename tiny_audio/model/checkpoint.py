@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
@@ -42,12 +42,22 @@ from .errors import CheckpointError
 from .modeling import AudioLM
 from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
-from .prompt import PromptConfig, audio_token_id, prompt_identity, render, resolved, transcription_turns
+from .prompt import (
+    PromptConfig,
+    audio_token_id,
+    prompt_identity,
+    render,
+    resolved,
+    transcription_turns,
+)
 
 # Sources that begin like this are folders inside the checkpoint.
 INSIDE = "./"
+# What a download from the Hub may be told, and which files it fetches.
+HUB = ("revision", "token", "local_files_only")
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 # Largest relative difference of a golden vector, by the coarser of the two dtypes.
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 class AudioLMForConditionalGeneration(AudioLM):
@@ -58,12 +68,14 @@ class AudioLMForConditionalGeneration(AudioLM):
         cls, source: Any, *_: Any, config: Any = None, dtype: Any = None, **kwargs: Any
     ) -> "AudioLM":
         """`load`, for callers that speak transformers; what it cannot honour is refused."""
-        ignored = {"local_files_only", "token", "revision", "_from_auto", "adapter_kwargs"}
+        # The Auto classes always add these; no remote code runs here, trusted or not.
+        ignored = {"trust_remote_code", "_from_auto", "adapter_kwargs"}
         kwargs = {k: v for k, v in kwargs.items() if v is not None and k not in ignored}
         device = kwargs.pop("device_map", "cpu")
+        hub = {key: kwargs.pop(key) for key in HUB if key in kwargs}
         if kwargs:
             raise TypeError(f"AudioLM.from_pretrained does not take {', '.join(sorted(kwargs))}.")
-        return load(source, dtype=as_dtype(dtype), device=str(device))
+        return load(source, dtype=as_dtype(dtype), device=str(device), **hub)
 
     def save_pretrained(self, folder: Any, **_: Any) -> None:
         """A self-contained folder."""
@@ -74,8 +86,11 @@ class PretrainedAudioProcessor(AudioProcessor):
     """`AudioProcessor` that `AutoProcessor` can read from a checkpoint; it needs no weights."""
 
     @classmethod
-    def from_pretrained(cls, source: Any, **_: Any) -> "PretrainedAudioProcessor":  # type: ignore[override]
-        folder = checkpoint_folder(source)
+    def from_pretrained(  # type: ignore[override]
+        cls, source: Any, **kwargs: Any
+    ) -> "PretrainedAudioProcessor":
+        hub = {key: kwargs[key] for key in HUB if kwargs.get(key) is not None}
+        folder = checkpoint_folder(source, **hub)
         config = AudioLMConfig.from_pretrained(folder, local_files_only=True)
         return cls(load_tokenizer(inside(config.language_model.source, folder)), config)
 
@@ -142,8 +157,19 @@ def save(
     `dtype` stores weights smaller (bfloat16); hashes and golden vectors are then those of what is stored.
     """
     if dtype is not None:
-        model = copy.deepcopy(model).to(dtype).to(model.dtype)
+        model = copy.deepcopy(model)
+        # Parameters only: `.to` would also round buffers, which no file holds (RoPE's frequencies).
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype).to(parameter.dtype)
     folder = Path(folder)
+    unknown = [
+        n for n in ("audio", "decoder") if not getattr(model.config, f"{n}_config")["source"]
+    ]
+    if unknown and not whole:
+        raise CheckpointError(
+            f"The model does not say where its {' and '.join(unknown)} weights come from; "
+            f"save it with whole=True, or set `source` in their configurations."
+        )
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
         raise CheckpointError(f"{folder} exists and is not a checkpoint; choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +210,12 @@ def _swap(fresh: Path, folder: Path) -> None:
     old = fresh.with_name(f"{fresh.name}.old")
     if folder.exists():
         folder.rename(old)
-    fresh.rename(folder)
+    try:
+        fresh.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -199,7 +230,9 @@ def trained_part(model: AudioLM, whole: bool) -> dict[str, Tensor]:
 
 
 def stored(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    return state if dtype is None else {name: tensor.to(dtype) for name, tensor in state.items()}
+    if dtype is None:
+        return state
+    return {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
 
 
 def write_part(module: Any, folder: Path, dtype: torch.dtype | None) -> None:
@@ -230,36 +263,48 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     check: bool = True,
+    **hub: Any,
 ) -> AudioLM:
     """Read a checkpoint from a folder or a Hub id, whole or not at all.
 
     `dtype` is that of the frozen parts; what was trained is float32. `check=False` skips the hashes and
-    golden vectors (seconds for billions of parameters), never the completeness of keys.
+    golden vectors (seconds for billions of parameters), never the completeness of keys. `hub`
+    (revision, token, local_files_only) goes to the download.
     """
-    folder = checkpoint_folder(source)
+    folder = checkpoint_folder(source, **hub)
+    try:
+        model = _read(folder, dtype).to(device).eval()
+        if check:
+            check_identity(model, folder)
+            check_golden(model, folder)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{source} cannot be read ({error}). A file of it, or of the encoder or decoder it "
+            f"names, is damaged or missing; copy or download it again."
+        ) from error
+    return model
+
+
+def _read(folder: Path, dtype: torch.dtype) -> AudioLM:
     config = AudioLMConfig.from_pretrained(folder, local_files_only=True)
     encoder, decoder = config.encoder, config.language_model
-    loaded = assemble(
+    model = assemble(
         config,
         load_encoder(replace(encoder, source=inside(encoder.source, folder)), dtype),
         load_decoder(replace(decoder, source=inside(decoder.source, folder)), dtype),
         load_tokenizer(inside(decoder.source, folder)),
     )
-    overlay(loaded, load_file(folder / "trained.safetensors"), folder)
-    model = loaded.to(device).eval()
-    if check:
-        check_identity(model, folder)
-        check_golden(model, folder)
+    overlay(model, load_file(folder / "trained.safetensors"), folder)
     return model
 
 
-def checkpoint_folder(source: str | Path) -> Path:
+def checkpoint_folder(source: str | Path, **hub: Any) -> Path:
     """A local folder as it is; anything else is a Hub id."""
     folder = Path(source)
     if not folder.is_dir():
         if folder.is_absolute() or str(source).startswith(".") or str(source).count("/") != 1:
             raise CheckpointError(f"There is no checkpoint folder {source}; check the path.")
-        folder = Path(snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        folder = Path(snapshot_download(str(source), allow_patterns=HUB_FILES, **hub))
     for name in ("config.json", "trained.safetensors", "golden.safetensors"):
         if not (folder / name).is_file():
             raise CheckpointError(f"{source} has no {name}, so it is not a whole checkpoint.")
@@ -281,7 +326,9 @@ def overlay(model: AudioLM, trained: dict[str, Tensor], folder: Path) -> None:
     unexpected += sorted(due - set(parameters) - set(missing))
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
     if any(problems.values()):
-        said = "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in problems.items() if keys)
+        said = "; ".join(
+            f"{what}: {', '.join(keys[:5])}" for what, keys in problems.items() if keys
+        )
         raise CheckpointError(f"{folder}/trained.safetensors is not whole ({said}).")
     for name, tensor in trained.items():
         # What trains is fp32, whatever it was stored in: a bf16 weight of 1 cannot move by 1e-3 (T25).
@@ -320,6 +367,8 @@ def weights_hash(module: nn.Module, left_out: set[str]) -> str:
 def check_identity(model: AudioLM, folder: Path) -> None:
     stored = model.config.identity or {}
     found = identity(model, model.config.trained or [])
+    if model.dtype == torch.float16:  # bfloat16 of float16 is not always that of the original
+        found = {part: found[part] for part in ("tokenizer", "prompt")}
     if changed := [part for part in found if stored.get(part) != found[part]]:
         raise CheckpointError(
             f"{folder} was trained with another {' and '.join(changed)} than is there now; "
@@ -365,7 +414,9 @@ def check_golden(model: AudioLM, folder: Path) -> None:
     tolerance = max(TOLERANCE[model.dtype], TOLERANCE[saved_in])
     for stage, found in golden(model).items():
         if stage not in kept or kept[stage].shape != found.shape:
-            raise CheckpointError(f"{folder}: golden vector {stage!r} is missing or has another shape.")
+            raise CheckpointError(
+                f"{folder}: golden vector {stage!r} is missing or has another shape."
+            )
         error = ((kept[stage] - found).norm() / kept[stage].norm()).item()
         if not error <= tolerance:
             raise CheckpointError(

@@ -60,6 +60,7 @@ def load_decoder(config: DecoderConfig, dtype: torch.dtype = torch.float32) -> P
             use_safetensors=True,
             local_files_only=Path(config.source).is_dir(),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
         )
     problems = {name: sorted(map(str, keys)) for name, keys in report.items() if keys}
     if problems:

@@ -167,7 +167,9 @@ def log_mel(samples_N: Tensor, num_mel_bins: int) -> Tensor:
 class AudioEncoder(nn.Module, ABC):
     """A pretrained encoder behind one contract: `features(clips)`, then `forward(features)`."""
 
-    constant: ClassVar[str]  # the one parameter of the stock model that stays as it is when all trains
+    constant: ClassVar[
+        str
+    ]  # the one parameter of the stock model that stays as it is when all trains
 
     def __init__(self, config: EncoderConfig, model: nn.Module):
         super().__init__()
@@ -242,7 +244,9 @@ class WhisperFrames(AudioEncoder):
 class WaveformFrames(AudioEncoder):
     """HuBERT, wav2vec 2.0 and WavLM: convolutions over the waveform, then a transformer."""
 
-    constant = "masked_spec_embed"  # SpecAugment's, which is not used: it would train without gradient
+    constant = (
+        "masked_spec_embed"  # SpecAugment's, which is not used: it would train without gradient
+    )
 
     def __init__(self, config: EncoderConfig, model: nn.Module):
         super().__init__(config, model)
@@ -394,6 +398,7 @@ def load_encoder(config: EncoderConfig, dtype: torch.dtype = torch.float32) -> A
             use_safetensors=True,
             local_files_only=Path(config.source).is_dir(),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
         )
     own = {name.split(".")[0] for name, _ in model.named_parameters()}
     unknown = [k for k in report["unexpected_keys"] if k.split(".")[0] in own]
@@ -403,7 +408,9 @@ def load_encoder(config: EncoderConfig, dtype: torch.dtype = torch.float32) -> A
         "of another shape": sorted(str(k) for k in report["mismatched_keys"]),
     }
     if any(problems.values()):
-        said = "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in problems.items() if keys)
+        said = "; ".join(
+            f"{what}: {', '.join(keys[:5])}" for what, keys in problems.items() if keys
+        )
         raise CheckpointError(
             f"The encoder in {config.source} is not whole ({said}). Download it again, or check that "
             f"its config.json belongs to it."
