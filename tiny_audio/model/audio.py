@@ -496,17 +496,21 @@ def _media_blocks(first: Any, frames: Iterator[Any], reader: _Reader) -> Iterato
 
     shape = (first.sample_rate, first.layout.nb_channels)
     # to_ndarray() of a planar frame of 8 or more channels reads past the planes and crashes (18.1)
-    pack = av.AudioResampler(format="flt")
+    pack, held, damage = av.AudioResampler(format="flt"), list[Block](), ""
     try:
         for frame in chain([first], frames):
             if (frame.sample_rate, frame.layout.nb_channels) != shape:
-                raise _Damaged("its rate or channels change midway")
+                raise ValueError("its rate or channels change midway")
             for packed in pack.resample(frame):
-                yield packed.to_ndarray().reshape(-1, shape[1])
+                held.append(_scale(packed.to_ndarray().reshape(-1, shape[1])))
+            if sum(map(len, held)) >= 8192:  # frames are short: 1024 samples in AAC
+                yield np.concatenate(held)
+                held.clear()
     except (av.FFmpegError, ValueError) as error:
-        raise _Damaged(f"damaged ({getattr(error, 'strerror', error)})") from error
-    if reader.failure:
-        raise _Damaged(reader.failure)
+        damage = f"damaged ({getattr(error, 'strerror', error)})"
+    yield from held
+    if damage or reader.failure:
+        raise _Damaged(damage or reader.failure)
 
 
 def _whole_rate(rate: Any, what: str) -> int:
