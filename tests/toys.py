@@ -5,6 +5,7 @@ disk in the Hub's layout and read back by the library, so a test walks the path 
 """
 
 import functools
+import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -202,3 +203,13 @@ def clips(*num_samples: int, seed: int = 0) -> list[torch.Tensor]:
         tones = torch.sin(2 * torch.pi * pitch * t * (1 + 0.3 * t)).sum(0)
         made.append(0.1 * tones + 0.02 * torch.randn(n, generator=generator))
     return made
+
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def samples() -> list[tuple[Path, str]]:
+    """The repository's own sample clips and what is said in them."""
+    folder = REPOSITORY / "samples"
+    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    return [(folder / row["audio"], row["text"]) for row in rows]

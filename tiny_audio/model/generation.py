@@ -4,7 +4,8 @@ A plain greedy loop with a key-value cache. It gives what `generate` of transfor
 and says besides why every row ended and how sure the decoder was of each token.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -33,26 +34,51 @@ def token_limit(duration_s: float) -> int:
     return 32 + int(25 * duration_s)
 
 
+@dataclass
+class _Row:
+    """One prompt's answer while it is being written."""
+
+    limit: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    reason: FinishReason | None = None
+
+    def take(self, token: int, logprob: float, is_stop: bool) -> None:
+        """Take the next token, unless this row has ended already."""
+        if self.reason is not None:
+            return
+        if is_stop:
+            self.reason = "stop"
+            return
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        if loops(self.tokens):
+            self.reason = "loop"
+        elif len(self.tokens) >= self.limit:
+            self.reason = "length"
+
+
 @torch.inference_mode()
 def write(
     model: AudioLM,
     embeds_BLD: Tensor,
     attention_mask: Tensor,
-    stop_ids: list[int],
-    max_new_tokens: int,
+    stop_ids: Sequence[int],
+    limits: Sequence[int],
 ) -> list[Written]:
-    """Greedy decoding of a left-padded batch of prompt embeddings (B, L, D)."""
+    """Greedy decoding of a left-padded batch of prompt embeddings (B, L, D).
+
+    `limits` is the most tokens of each row: a row's answer must not depend on its neighbours.
+    """
     if not attention_mask[:, -1].all():
         raise PromptError(
             "A prompt ends in padding, so there is nothing to write from; pad on the left "
             'when generating: processor(..., padding_side="left").'
         )
     stop = torch.tensor(stop_ids, device=embeds_BLD.device)
-    tokens: list[list[int]] = [[] for _ in embeds_BLD]
-    logprobs: list[list[float]] = [[] for _ in embeds_BLD]
-    reasons: list[FinishReason | None] = [None] * len(embeds_BLD)
+    rows = [_Row(limit) for limit in limits]
     step, cache = {"inputs_embeds": embeds_BLD}, None
-    for _ in range(max_new_tokens):
+    while any(row.reason is None for row in rows):
         positions = positions_of(attention_mask)
         out = model.language_model(
             **step,
@@ -63,26 +89,15 @@ def write(
             logits_to_keep=1,
         )
         cache = out.past_key_values
-        scores_BV = out.logits[:, -1].float().log_softmax(-1)
-        best_B = scores_BV.argmax(-1)
-        stopped_B = torch.isin(best_B, stop)
-        for row, token in enumerate(best_B.tolist()):
-            if reasons[row] is None:
-                if stopped_B[row]:
-                    reasons[row] = "stop"
-                    continue
-                tokens[row].append(token)
-                logprobs[row].append(scores_BV[row, token].item())
-                if loops(tokens[row]):
-                    reasons[row] = "loop"
-        if None not in reasons:
-            break
-        step = {"input_ids": best_B[:, None]}
-        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(best_B), 1)], 1)
-    return [
-        Written(t, p, reason or "length")
-        for t, p, reason in zip(tokens, logprobs, reasons, strict=True)
-    ]
+        best_B = out.logits[:, -1].float().log_softmax(-1).max(-1)
+        is_stop_B = torch.isin(best_B.indices, stop)
+        for row, *taken in zip(
+            rows, best_B.indices.tolist(), best_B.values.tolist(), is_stop_B.tolist(), strict=True
+        ):
+            row.take(*taken)
+        step = {"input_ids": best_B.indices[:, None]}
+        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(rows), 1)], 1)
+    return [Written(row.tokens, row.logprobs, row.reason or "length") for row in rows]
 
 
 def loops(tokens: list[int]) -> bool:

@@ -1,0 +1,62 @@
+"""The public surface: what `tiny_audio` promises is there, and nothing else is."""
+
+import inspect
+import subprocess
+import sys
+
+import tiny_audio
+
+PUBLIC = [
+    "ASRConfig",
+    "ASRModel",
+    "AudioError",
+    "AudioLM",
+    "AudioLMConfig",
+    "AudioProcessor",
+    "CheckpointError",
+    "ConfigError",
+    "EncoderError",
+    "PromptError",
+    "TinyAudioError",
+    "Transcriber",
+    "Transcript",
+    "__version__",
+    "build",
+    "load",
+    "load_audio",
+    "save",
+]
+
+
+def test_public_names_are_exactly_these_and_importable():
+    assert sorted(tiny_audio.__all__) == sorted(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(tiny_audio, name) is not None
+
+
+def test_the_courses_names_are_the_same_classes():
+    assert tiny_audio.ASRModel is tiny_audio.AudioLM
+    assert tiny_audio.ASRConfig is tiny_audio.AudioLMConfig
+
+
+def test_parts_are_handed_in():
+    names = list(inspect.signature(tiny_audio.AudioLM).parameters)
+    assert names[:3] == ["encoder", "projector", "decoder"]
+
+
+def test_importing_the_package_loads_no_torch_and_an_unknown_name_is_an_attribute_error():
+    code = (
+        "import sys, tiny_audio\n"
+        "assert 'torch' not in sys.modules\n"
+        "try: tiny_audio.nonsense\n"
+        "except AttributeError as error: assert 'nonsense' in str(error)\n"
+        "else: raise AssertionError"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_auto_classes_know_the_model_whichever_import_comes_first():
+    check = "AutoConfig.for_model('tiny_audio'); AutoModel._model_mapping[type(AutoConfig.for_model('tiny_audio'))]"
+    imports = ["import tiny_audio", "from transformers import AutoConfig, AutoModel"]
+    for order in (imports, imports[::-1]):
+        subprocess.run([sys.executable, "-c", "\n".join([*order, check])], check=True)

@@ -1,0 +1,80 @@
+"""The command line as a user meets it: its own process, its streams and exit codes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import soundfile
+import toys
+
+from tiny_audio import __version__
+from tiny_audio.model import checkpoint
+
+
+def run(*arguments, **options):
+    command = [sys.executable, "-m", "tiny_audio", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=120, **options)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "toy"
+    return checkpoint.save(toys.toy_preset("nano").build(), folder, whole=True)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clips") / "a.wav"
+    soundfile.write(path, toys.clips(12_000)[0].numpy(), 16_000)
+    return path
+
+
+def test_help_and_version_import_no_torch():
+    code = (
+        "import sys; sys.argv = ['tiny-audio', {!r}]\n"
+        "from tiny_audio.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "loaded = {{'torch', 'transformers', 'numpy'}} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    for option in ("--help", "--version"):
+        done = subprocess.run([sys.executable, "-c", code.format(option)], capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+    assert __version__ in done.stdout.decode()
+
+
+def test_json_is_one_object_per_file_and_a_bad_file_fails_alone(model, clip, tmp_path):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"not audio at all")
+    done = run("transcribe", clip, bad, "-", "--model", model, "--format", "json", input=clip.read_bytes())
+    rows = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert [row["file"] for row in rows] == [str(clip), str(bad), "-"]
+    assert rows[0]["duration_s"] == rows[2]["duration_s"] == 0.75
+    assert rows[0]["text"] == rows[2]["text"] != ""
+    assert "text" not in rows[1]
+    assert rows[1]["error"] in " ".join(done.stderr.decode().split())
+    assert done.returncode == 1
+
+
+def test_text_is_one_clean_line_per_file(model, clip):
+    done = run("transcribe", clip, clip, "--model", model)
+    assert done.returncode == 0, done.stderr.decode()
+    first, second = done.stdout.decode().rstrip("\n").split("\n")
+    assert first == second != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model", "nowhere/at/all"), "nowhere/at/all"),
+        (("--format", "xml"), "xml"),
+        (("--fromat", "json"), "--format"),
+    ],
+)
+def test_wrong_use_exits_with_2_and_says_why(clip, arguments, said):
+    done = run("transcribe", clip, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+    assert done.stdout == b""

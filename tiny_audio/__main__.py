@@ -1,0 +1,5 @@
+"""`python -m tiny_audio`."""
+
+from tiny_audio.cli import main
+
+main()

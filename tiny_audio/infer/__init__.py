@@ -1,0 +1,1 @@
+"""Step 8 of the path: tokens → text, for whole files."""
