@@ -72,7 +72,9 @@ def _matches(value: Any, hint: Any) -> bool:
     if origin is tuple:
         if inner[-1] is Ellipsis:
             return isinstance(value, tuple) and all(_matches(item, inner[0]) for item in value)
-        return isinstance(value, tuple) and len(value) == len(inner)
+        if not isinstance(value, tuple) or len(value) != len(inner):
+            return False
+        return all(_matches(item, of) for item, of in zip(value, inner, strict=True))
     if str(origin) == "typing.Literal":
         return value in inner
     if hint is float:

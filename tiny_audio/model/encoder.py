@@ -69,6 +69,8 @@ class EncoderConfig(StrictConfig):
         if not 1 <= self.pool[1] <= self.pool[0]:
             raise ConfigError(f"pool={self.pool} must average more frames into fewer, e.g. (5, 2).")
         depth = self.hf.num_hidden_layers
+        if not self.layers:
+            raise ConfigError(f"layers is empty; take -1 (the output) or some of 0…{depth}.")
         if bad := [n for n in self.layers if not -1 <= n <= depth]:
             raise ConfigError(f"layers={bad}: this encoder has hidden states 0…{depth} (or -1).")
         if self.window == "full" and not self.is_whisper:
