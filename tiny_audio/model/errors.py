@@ -58,7 +58,7 @@ class EncoderError(TinyAudioError):
     """An encoder got audio it cannot take, or returned another length than it promised."""
 
 
-class MissingExtra(TinyAudioError, ImportError):
+class MissingExtra(TinyAudioError, ImportError):  # noqa: N818 — what is missing, is an extra
     """An optional dependency is missing; the message names the line that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:

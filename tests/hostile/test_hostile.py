@@ -1,0 +1,85 @@
+"""Hostile files end in an error that names a cure or in sound audio; never in a crash or a bomb."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("av")
+from hostile.hostile_files import NUM_FILES, hostile_files
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+FILE_SECONDS = 20  # generous on a busy machine; the slowest takes about one
+PEAK_MB, GROWTH_MB = 1000, 300  # of the process, and of it what decoding adds to the imports
+CURES = (
+    *("Build", "Check", "Divide", "Download", "Expected", "Export", "Fetch", "Give", "Leave"),
+    *("Mix", "Pass", "Record", "Type", "Use"),
+)
+
+
+def run_worker(folder: Path, seed: int, num_files: int) -> list[dict[str, Any]]:
+    """Write the files, load them all in one other process, return what it said about each."""
+    folder.mkdir()
+    names = []
+    for name, data in hostile_files(num_files, seed):
+        (folder / name).write_bytes(data)
+        names.append(name)
+    assert len(set(names)) == len(names) == num_files
+    done = subprocess.run(
+        [sys.executable, str(HERE / "worker.py"), str(folder), str(FILE_SECONDS)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=600,
+    )
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    if len(results) < num_files:
+        culprit = sorted(names)[len(results)]
+        pytest.fail(f"exit {done.returncode} (crash or hang) at {culprit}:\n{done.stderr[-2000:]}")
+    return results
+
+
+def complaint(result: dict[str, Any]) -> str:
+    """What is wrong with the outcome of one file; empty when all is well."""
+    expected = result["name"].split("-")[0]
+    if result["kind"] not in ("error", "decode") or expected not in (result["kind"], "any"):
+        return f"expected {expected}"
+    if result["kind"] == "decode":
+        return "" if result["num_samples"] else "decoded to nothing"
+    cure = result["message"].rsplit(". ", 1)[-1]
+    return "" if cure.startswith(tuple(CURES)) else "names no cure"
+
+
+def check(results: list[dict[str, Any]]) -> None:
+    wrong = [f"{complaint(result)}: {result}" for result in results if complaint(result)]
+    assert not wrong, "\n".join(wrong)
+    peak_mb, growth_mb = (results[-1]["peak_mb"] - at for at in (0, results[0]["peak_mb"]))
+    assert growth_mb < GROWTH_MB, f"decoding took {growth_mb} MB"
+    assert peak_mb < PEAK_MB, f"peak {peak_mb} MB, of which decoding {growth_mb} MB"
+
+
+def test_hostile_files(tmp_path: Path) -> None:
+    results = run_worker(tmp_path / "files", seed=0, num_files=NUM_FILES)
+    check(results)
+    kinds = [result["kind"] for result in results]
+    assert min(kinds.count("error"), kinds.count("decode")) > 100  # neither refuses nor takes all
+    decoded = {result["name"]: result for result in results if result["kind"] == "decode"}
+    good = [result for name, result in decoded.items() if name.startswith("decode-good")]
+    assert len(good) > 20
+    for result in good:  # the 0.25 s tone of amplitude 0.4, from every format
+        assert 3900 <= result["num_samples"] <= 6200, result
+        assert 0.2 < result["rms"] < 0.3, result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_more_hostile_files(tmp_path: Path, seed: int) -> None:
+    check(run_worker(tmp_path / "files", seed=seed, num_files=5000))
