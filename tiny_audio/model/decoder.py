@@ -71,7 +71,10 @@ def load_decoder(config: DecoderConfig, dtype: torch.dtype = torch.float32) -> P
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The decoder's tokenizer, with the audio placeholder added."""
-    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=Path(source).is_dir())
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=Path(source).is_dir())
+    except ValueError as error:
+        raise CheckpointError(f"There is no readable tokenizer in {source} ({error}).") from error
     add_audio_token(tokenizer)
     return tokenizer
 
