@@ -40,6 +40,7 @@ def outcome(path: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     for file in sorted(Path(sys.argv[1]).iterdir()):
         faulthandler.dump_traceback_later(float(sys.argv[2]), exit=True)
         print(json.dumps({"name": file.name, **outcome(file)}), flush=True)

@@ -108,13 +108,15 @@ def stream_audio(
     if not block_s * target_rate >= 1:
         raise AudioError(f"block_s={block_s} holds no sample. Use block_s=30.")
     job = _Job(source, sampling_rate, target_rate, channel, allow_truncated, limits)
-    held, size = np.empty(0, np.float32), round(block_s * target_rate)
+    held, num_held, size = list[Block](), 0, round(block_s * target_rate)
     for block in job.blocks():
-        held = np.concatenate([held, block])
-        while len(held) > size:
-            yield torch.from_numpy(held[:size].copy())
-            held = held[size:]
-    yield torch.from_numpy(held)
+        held.append(block)
+        num_held += len(block)
+        if num_held > size:  # so that the last block is never empty
+            *whole, rest = torch.from_numpy(np.concatenate(held)).split(size)
+            yield from whole
+            held, num_held = [rest.numpy()], len(rest)
+    yield torch.from_numpy(np.concatenate(held))
 
 
 @dataclass
@@ -301,14 +303,16 @@ class _Reader:
         self.raw, self.failure, self.at, self.hidden = raw, "", 0, -4
         self.end = self.claimed_end = int(raw.seek(0, os.SEEK_END))
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         if self.at > self.end:  # past a claimed end: what is read there must not look like an end
-            return bytes(max(0, size))
+            return bytes(size)
+        data = b""
         try:
             self.raw.seek(self.at)
-            data = bytes(self.raw.read(size))
+            while len(data) < size and (more := self.raw.read(size - len(data))):
+                data += more  # a short read is not the end
         except (OSError, TypeError, ValueError) as error:
-            self.failure, data = f"reading failed ({error})", b""
+            self.failure = f"reading failed ({error})"
         for at in range(max(self.hidden, self.at), min(self.hidden + 4, self.at + len(data))):
             data = data[: at - self.at] + b"\0" + data[at - self.at + 1 :]
         self.at += len(data)
@@ -335,11 +339,16 @@ def _reader(job: _Job, source: Any, stack: ExitStack) -> _Reader:
     elif not hasattr(source, "read"):
         problem = f"{type(source).__name__} is not a path, bytes, file object, array or tensor"
         raise job.error(problem, "Pass one of these")
-    elif getattr(source, "seekable", lambda: False)():
-        raw = source
     else:
-        raw = io.BytesIO(source.read(limit + 1))
-    reader = _Reader(raw)
+        raw = source
+    try:
+        if raw is source and not getattr(source, "seekable", lambda: False)():
+            raw = io.BytesIO()
+            while raw.tell() <= limit and (data := source.read(2**20)):
+                raw.write(data)
+        reader = _Reader(raw)
+    except (OSError, TypeError, ValueError) as error:
+        raise job.error(f"reading failed ({error})", "Open it again, in mode 'rb'") from error
     if reader.end > limit:
         cure = "Pass limits=DecodeLimits(max_bytes=...) if you trust it"
         raise job.error(f"more than {limit:,} bytes", cure)
@@ -401,6 +410,8 @@ def _open_file(job: _Job, reader: _Reader, stack: ExitStack) -> _Decoded:
     reader.seek(0)
     if kind in _MEDIA:
         return _open_media(job, reader, kind, stack)
+    if reader.failure:
+        raise job.error(reader.failure, "Open it again, in mode 'rb'")
     if not kind:
         problem = f"not audio that can be read (starts with {head[:8]!r})"
         raise job.error(problem, "Expected wav, flac, mp3, ogg, opus, m4a, aac or webm")
@@ -410,7 +421,7 @@ def _open_file(job: _Job, reader: _Reader, stack: ExitStack) -> _Decoded:
     except soundfile.LibsndfileError as error:
         raise job.error(f"{kind} that cannot be read ({_why(error)})", "Fetch it again") from error
     promised = _promised_frames(file, head) if length_known else None
-    return _Decoded(_file_blocks(file, reader, kind), file.samplerate, file.channels, promised)
+    return _Decoded(_file_blocks(job, file, reader, kind), file.samplerate, file.channels, promised)
 
 
 def _trust_mp3_length(reader: _Reader, start: int, head: bytes) -> bool:
@@ -427,7 +438,7 @@ def _trust_mp3_length(reader: _Reader, start: int, head: bytes) -> bool:
     return known
 
 
-def _file_blocks(file: _Forward, reader: _Reader, kind: str) -> Iterator[Block]:
+def _file_blocks(job: _Job, file: _Forward, reader: _Reader, kind: str) -> Iterator[Block]:
     size = max(1, BLOCK_VALUES // file.channels)
     try:
         while len(block := file.read(size, dtype="float32", always_2d=True)):
@@ -436,8 +447,11 @@ def _file_blocks(file: _Forward, reader: _Reader, kind: str) -> Iterator[Block]:
         raise _DamageError(reader.failure or f"damaged ({_why(error)})") from error
     if kind == "ogg":
         reader.seek(max(64, reader.at - 2**17))  # the decoder read ahead of where it stopped
-        if re.search(rb"OggS\0[\2\3\6\7]", reader.read(2**18)):
+        pages = re.findall(rb"OggS\0(.)", reader.read(2**18), re.DOTALL)
+        if any(flags[0] & 2 for flags in pages):  # 2 begins a stream, 4 ends it
             raise _DamageError("several ogg streams joined, of which only the first can be read")
+        if pages and not pages[-1][0] & 4:
+            job.notes.append("no end mark: it may have been cut off")
     if reader.failure:
         raise _DamageError(reader.failure)
 
