@@ -1,0 +1,82 @@
+"""The folder is the path: a file of `model/` imports only files above it, and nothing leaks in."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import tiny_audio
+
+MODEL = Path(tiny_audio.__file__).parent / "model"
+# From top to bottom, as a reader walks them.
+PATH = (
+    "errors config audio encoder projector prompt decoder configuration modeling generation "
+    "processing checkpoint pipeline"
+).split()
+THIRD_PARTY = {
+    "numpy",
+    "torch",
+    "transformers",
+    "safetensors",
+    "soundfile",
+    "soxr",
+    "huggingface_hub",  # comes with transformers
+    "av",  # extra [media], imported where it is used
+    "peft",  # extra [lora], imported where it is used
+}
+LAZY = {"av", "peft"}
+
+
+def imports(path: Path) -> list[tuple[ast.stmt, int, str]]:
+    """Every import statement: (node, level of dots, module)."""
+    found: list[tuple[ast.stmt, int, str]] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(node, 0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node, node.level, node.module or ""))
+    return found
+
+
+def test_the_path_lists_every_file_of_the_folder():
+    files = {path.stem for path in MODEL.rglob("*.py") if path.stem != "__init__"}
+    assert files == set(PATH)
+    assert not [path for path in MODEL.iterdir() if path.is_dir() and path.name != "__pycache__"]
+
+
+@pytest.mark.parametrize("name", PATH)
+def test_a_file_imports_only_files_above_it(name):
+    above = PATH[: PATH.index(name)]
+    for _, level, module in imports(MODEL / f"{name}.py"):
+        if level:
+            assert level == 1, f"{name}.py reaches outside of model/ ({'.' * level}{module})"
+            assert module in above, f"{name}.py imports {module!r}, which does not stand above it"
+
+
+@pytest.mark.parametrize("name", PATH)
+def test_a_file_imports_nothing_else_of_the_package_and_no_unlisted_library(name):
+    for _, level, module in imports(MODEL / f"{name}.py"):
+        if not level:
+            top = module.split(".")[0]
+            assert top != "tiny_audio", f"{name}.py imports {module}; use siblings only"
+            assert top in THIRD_PARTY | sys.stdlib_module_names, f"{name}.py imports {top}"
+
+
+@pytest.mark.parametrize("name", PATH)
+def test_optional_libraries_are_imported_where_they_are_used(name):
+    tree = ast.parse((MODEL / f"{name}.py").read_text())
+    at_the_top = {
+        module.split(".")[0]
+        for node, _, module in imports(MODEL / f"{name}.py")
+        if node in tree.body
+    }
+    assert not at_the_top & LAZY
+
+
+def test_presets_import_only_the_path():
+    for path in (MODEL.parent / "presets").rglob("*.py"):
+        for _, level, module in imports(path):
+            if module.startswith("tiny_audio"):
+                assert module.startswith(("tiny_audio.model", "tiny_audio.presets")), path
+            assert level <= 1, path

@@ -1,0 +1,268 @@
+"""Every preset: true counts from built modules, and the whole way of use at toy width."""
+
+import time
+
+import pytest
+import toys
+import torch
+from pairs import batch_of, embeds_of, processor_of
+
+from tiny_audio.model.checkpoint import empty, load, save
+from tiny_audio.model.encoder import empty_encoder
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.generation import write
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.projector import BlpConfig, SwigluConfig, build_projector
+from tiny_audio.presets import PRESETS, build, preset
+from tiny_audio.presets.parts import WHISPER_LARGE_V3, WHISPER_LARGE_V3_TURBO
+
+# Published counts of the parts, from built modules on `meta` (shared table F of the systems).
+HUBERT_XLARGE, WHISPER_LARGE = 962_497_408, 636_968_960
+QWEN3_8B, SMOLLM3_3B = 8_190_735_360, 3_075_098_624
+COUNTS = {
+    "whisper_tiny": (8_208_384, None, 134_515_008),
+    "hubert_swiglu_qwen3": (HUBERT_XLARGE, 138_422_528, QWEN3_8B),
+    "whisper_swiglu_smollm3": (WHISPER_LARGE, 121_643_264, SMOLLM3_3B),
+    "whisper_conv_smollm3": (WHISPER_LARGE, None, SMOLLM3_3B),
+    "mufun": (WHISPER_LARGE, 94_386_176, QWEN3_8B),
+    "mufun_10hz": (WHISPER_LARGE, 94_386_176, QWEN3_8B),
+}
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# True scale, no weights ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_preset_at_true_scale_is_built_without_weights_in_seconds_with_the_true_counts(name):
+    began = time.process_time()
+    with torch.device("meta"):
+        model = empty(preset(name).config())
+    assert time.process_time() - began < 5
+    # HuBERT makes its 1280 numbers for SpecAugment in memory, whatever the device.
+    assert sum(p.numel() for p in model.parameters() if not p.is_meta) <= 1280
+    encoder, projector, decoder = COUNTS[name]
+    assert count(model.encoder) == encoder
+    assert count(model.decoder) == decoder
+    assert projector is None or count(model.projector) == projector
+    assert count(model) == encoder + count(model.projector) + decoder
+    assert sum(p.numel() for p in model.trainable().values()) == count(model.projector)
+
+
+def test_lora_of_the_hubert_preset_has_the_true_counts():
+    recipe = preset("hubert_swiglu_qwen3")
+    with torch.device("meta"):
+        model = empty(recipe.config())
+        for part, lora in recipe.lora.items():
+            model.add_lora(part, lora)
+    adapters = {name: p.numel() for name, p in model.trainable().items() if "lora_" in name}
+    by_part = {
+        part: sum(n for name, n in adapters.items() if name.startswith(part))
+        for part in ("audio_tower", "language_model")
+    }
+    assert by_part == {"audio_tower": 1_966_080, "language_model": 15_335_424}
+
+
+@pytest.mark.parametrize(
+    ("config", "widths", "expected"),
+    [
+        (SwigluConfig(), (1280, 2048), 121_643_264),
+        (SwigluConfig(), (1280, 4096), 138_422_528),
+        (SwigluConfig(hidden=4096), (1280, 2048), 60_825_856),
+        (SwigluConfig(k=8), (1280, 2048), 184_561_664),
+        (SwigluConfig(k=2), (1280, 2048), 58_724_864),
+        (BlpConfig(), (5120, 3584), 89_142_784),
+        (BlpConfig(), (5120, 4096), 94_386_176),
+    ],
+)
+def test_a_projector_has_the_true_number_of_parameters(config, widths, expected):
+    with torch.device("meta"):
+        assert count(build_projector(config, *widths)) == expected
+
+
+def test_whole_whisper_models_have_the_true_counts():
+    from transformers import AutoConfig, WhisperForConditionalGeneration
+
+    for architecture, expected in (
+        (WHISPER_LARGE_V3, 1_543_490_560),
+        (WHISPER_LARGE_V3_TURBO, 808_878_080),
+    ):
+        values = dict(architecture)
+        config = AutoConfig.for_model(values.pop("model_type"), **values)
+        with torch.device("meta"):
+            assert count(WhisperForConditionalGeneration(config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "num_samples", "frames", "positions"),
+    [
+        ("hubert_swiglu_qwen3", 48_000, 149, 30),
+        ("hubert_swiglu_qwen3", 16_000, 49, 10),
+        ("hubert_swiglu_qwen3", 32_000, 99, 20),
+        ("whisper_swiglu_smollm3", 48_000, 150, 30),
+        ("whisper_swiglu_smollm3", 480_000, 1500, 300),
+        ("whisper_conv_smollm3", 480_000, 1500, 375),
+        ("mufun", 480_000, 600, 600),
+        ("mufun_10hz", 480_000, 300, 300),
+        ("mufun", 960_000, None, 1200),
+    ],
+)
+def test_a_preset_promises_the_true_lengths(name, num_samples, frames, positions):
+    config = preset(name).config()
+    if frames is not None:
+        assert config.encoder.frames_for(num_samples) == frames
+    assert config.positions_for(num_samples) == positions
+
+
+def test_frames_per_second_and_stride_of_the_first_exercise_come_out():
+    """48,000 samples → 149 frames: 322.1 × shorter, 20.1 ms each."""
+    frames = preset("hubert_swiglu_qwen3").config().encoder.frames_for(48_000)
+    assert round(48_000 / frames, 1) == 322.1
+    assert round(3_000 / frames, 1) == 20.1
+
+
+def test_widths_of_the_course_come_from_the_configuration():
+    config = preset("whisper_swiglu_smollm3").config()
+    assert (config.encoder_dim, config.llm_dim, config.audio_downsample_rate) == (1280, 2048, 5)
+    assert preset("mufun").config().encoder_dim == 5120
+    assert preset("whisper_swiglu_smollm3").config().encoder.hf.num_mel_bins == 128  # trap T16
+    assert preset("whisper_tiny").config().encoder.hf.num_mel_bins == 80
+
+
+def test_hubert_at_true_depth_makes_149_frames_of_three_seconds():
+    """From the modules: the stock front end of 1280-wide HuBERT, one layer instead of 48."""
+    architecture = {**preset("hubert_swiglu_qwen3").encoder.architecture, "num_hidden_layers": 1}
+    config = type(preset("mufun").encoder)(architecture=architecture)
+    encoder = empty_encoder(config)
+    encoder.freeze()
+    frames_BTE, _ = encoder(encoder.features(toys.clips(48_000)))
+    assert frames_BTE.shape == (1, 149, 1280)
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(ConfigError, match="no 'mufum'. Did you mean 'mufun'"):
+        preset("mufum")
+
+
+# Toy width, every step ----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=PRESETS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def prepared(name: str) -> AudioLM:
+    """Every part of the recipe's training is on: projector and, where it has them, adapters."""
+    recipe = toys.toy_preset(name)
+    model = recipe.build()
+    torch.manual_seed(5)
+    for part, lora in recipe.lora.items():
+        model.add_lora(part, lora)
+    with torch.no_grad():  # an adapter's B starts at zero, which keeps A's first gradient zero
+        for key, parameter in model.trainable().items():
+            if "lora_B" in key:
+                parameter.normal_(std=0.05)
+    return model
+
+
+def test_a_preset_trains_everything_that_is_trainable_and_nothing_else(name):
+    model = prepared(name).train()
+    clips = toys.clips(9_000, 400, 17_001)
+    batch = batch_of(model, clips, answers=["one", "two three", ""], padding_side="right")
+    loss = model(**batch).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+    trainable = model.trainable()
+    assert any(key.startswith("projector.") for key in trainable)
+    for key, parameter in model.named_parameters():
+        if key in trainable:
+            assert torch.isfinite(parameter.grad).all(), key
+            assert parameter.grad.any(), f"{key} gets no gradient"
+        else:
+            assert parameter.grad is None, f"{key} is frozen"
+
+
+def test_a_preset_learns_its_batch_by_heart(name):
+    model = prepared(name).train()
+    batch = batch_of(model, toys.clips(9_000, 5_000), answers=["one", "two"])
+    optimizer = torch.optim.Adam(model.trainable().values(), lr=3e-3)
+    losses = []
+    for _ in range(5):
+        loss = model(**batch).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+
+
+def test_a_preset_writes_the_same_after_save_and_load_alone_and_in_a_batch(name, tmp_path):
+    model = prepared(name)
+    loaded = load(save(model, tmp_path / name, whole=True))
+    clips = toys.clips(9_000, 400, 17_001)
+    stop = processor_of(model).stop_ids()
+    batch = batch_of(model, clips)
+    written = write(model, embeds_of(model, batch), batch["attention_mask"], stop, [5] * 3)
+    again = write(loaded, embeds_of(loaded, batch), batch["attention_mask"], stop, [5] * 3)
+    assert written == again
+    for clip, expected in zip(clips, written, strict=True):
+        one = batch_of(loaded, [clip])
+        alone = write(loaded, embeds_of(loaded, one), one["attention_mask"], stop, [5])[0]
+        assert alone.tokens == expected.tokens
+
+
+def test_a_preset_s_fresh_audio_has_the_scale_of_the_decoder_s_words(name):
+    """Trap T27, on clips that are not the one it was scaled with."""
+    model = toys.toy_preset(name).build()
+    heard = model.embed_audio(model.encoder.features(toys.clips(16_000, 30_000, 8_000)))
+    valid = [row[:n] for row, n in zip(heard.audio_BPD, heard.lengths_B.tolist(), strict=True)]
+    rms = torch.cat(valid).square().mean().sqrt()
+    words = model.get_input_embeddings().weight.square().mean().sqrt()
+    assert rms.item() == pytest.approx(words.item(), rel=0.15)
+
+
+@pytest.mark.parametrize("encoder", ["hubert", "wavlm_large", "whisper"])
+def test_another_encoder_brings_its_own_widths_lengths_normalisation_and_masks(encoder):
+    """Course C: one key exchanges the encoder."""
+    recipe = toys.toy_preset("whisper_conv_smollm3").with_sources(toys.encoder_folder(encoder))
+    model = recipe.build()
+    fresh = recipe.encoder
+    assert fresh.family == toys.ENCODERS[encoder]["model_type"]
+    assert fresh.group_norm == (encoder == "hubert")
+    assert fresh.window == ("full" if encoder == "whisper" else "true_length")
+    batch = batch_of(model, toys.clips(9_000, 700), answers=["one", "two"])
+    assert ("input_features" in batch) == (encoder == "whisper")
+    assert torch.isfinite(model(**batch).loss)
+
+
+def test_another_decoder_brings_its_own_width_and_template():
+    recipe = toys.toy_preset("nano").with_sources(decoder=toys.decoder_folder("llama"))
+    model = recipe.build()
+    assert model.config.text_config.model_type == "llama"
+    batch = batch_of(model, toys.clips(900))
+    assert "<|header|>" in model.tokenizer.decode(batch["input_ids"][0])
+
+
+def test_build_by_name_exchanges_parts():
+    model = build(
+        "whisper_tiny", encoder=toys.encoder_folder("wavlm"), decoder=toys.decoder_folder("qwen3")
+    )
+    assert model.config.encoder.family == "wavlm"
+    assert model.projector.gate_proj.out_features == 1024
+
+
+def test_the_real_whisper_tiny_runs_the_path(shared):
+    model = build(
+        "whisper_tiny",
+        encoder=str(shared / "models/whisper-tiny.en"),
+        decoder=toys.decoder_folder("llama"),
+    )
+    assert count(model.encoder) == 8_208_384 == COUNTS["whisper_tiny"][0]
+    clips = toys.clips(16_000, 24_000)
+    batch = batch_of(model, clips, answers=["one", "two"])
+    model.train()(**batch).loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.trainable().values())

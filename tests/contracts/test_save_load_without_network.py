@@ -1,0 +1,419 @@
+"""A checkpoint is read whole, from disk alone, or refused by an error that names what is wrong."""
+
+import json
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import toys
+import torch
+from pairs import batch_of, model_of
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tiny_audio.model.checkpoint import golden, load, save
+from tiny_audio.model.configuration import LoraConfig
+from tiny_audio.model.errors import CheckpointError, ConfigError
+from tiny_audio.model.modeling import AudioLM
+
+PART = "model.safetensors"
+PROJECTOR = "projector.down_proj.weight"
+
+
+@pytest.fixture(autouse=True)
+def closed_sockets() -> Iterator[None]:
+    """Whatever opens a connection fails at once."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a local checkpoint opened a network connection")
+
+    kept = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex")}
+    for name in kept:
+        setattr(socket.socket, name, refuse)
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(socket.socket, name, method)
+
+
+def toy(name: str = "hubert_swiglu_qwen3", *, lora: bool = False) -> AudioLM:
+    """A toy preset with a projector that is no longer fresh, and trained adapters if asked for."""
+    preset = toys.toy_preset(name)
+    model = preset.build()
+    for part, chosen in preset.lora.items() if lora else ():
+        model.add_lora(part, chosen)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.trainable().values():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def same_weights(one: AudioLM, other: AudioLM) -> None:
+    first, second = one.state_dict(), other.state_dict()
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-contained folder; tests that change it copy it first."""
+    return save(toy(), tmp_path_factory.mktemp("saved") / "whole", whole=True)
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(toy(), tmp_path_factory.mktemp("saved") / "partial")
+
+
+@pytest.fixture
+def broken(whole: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the whole folder with one file of weights changed by a function."""
+
+    def change(file: str, edit: Callable[[dict[str, Tensor]], None]) -> Path:
+        folder = tmp_path / "broken"
+        shutil.copytree(whole, folder)
+        with safe_open(folder / file, "pt") as stored:
+            metadata = stored.metadata()
+        weights = load_file(folder / file)
+        edit(weights)
+        save_file(weights, folder / file, metadata)
+        return folder
+
+    return change
+
+
+# Round trips --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+@pytest.mark.parametrize("name", ["hubert_swiglu_qwen3", "mufun", "whisper_conv_smollm3", "nano"])
+def test_a_checkpoint_comes_back_bit_for_bit(name, is_whole, tmp_path):
+    model = toy(name)
+    loaded = load(save(model, tmp_path / "saved", whole=is_whole))
+    same_weights(model, loaded)
+    assert loaded.trainable().keys() == model.trainable().keys()
+    batch = batch_of(model, toys.clips(9_000, 700), answers=["one", "two three"])
+    assert torch.equal(model(**batch).logits, loaded(**batch).logits)
+
+
+def test_adapters_on_both_parts_come_back_bit_for_bit_and_ready_to_train(tmp_path):
+    model = toy(lora=True)
+    for is_whole in (False, True):
+        loaded = load(save(model, tmp_path / str(is_whole), whole=is_whole))
+        same_weights(model, loaded)
+        assert loaded.trainable().keys() == model.trainable().keys()
+        assert {name.split(".")[0] for name in loaded.trainable()} == {
+            "audio_tower",
+            "language_model",
+            "projector",
+        }
+        again = load(save(loaded, tmp_path / f"again {is_whole}", whole=is_whole))
+        same_weights(model, again)
+
+
+def test_base_weights_that_train_come_back_bit_for_bit(tmp_path):
+    """The second stage of MuFun: everything trains. Also where tables are tied (SmolLM3)."""
+    for name in ("mufun", "whisper_swiglu_smollm3"):
+        model = toys.toy_preset(name).build()
+        model.encoder.freeze(False)
+        model.decoder.requires_grad_(True)
+        with torch.no_grad():
+            for parameter in model.trainable().values():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        for is_whole in (False, True):
+            loaded = load(save(model, tmp_path / f"{name} {is_whole}", whole=is_whole))
+            same_weights(model, loaded)
+        tied = model.config.text_config.tie_word_embeddings
+        table, head = loaded.get_input_embeddings(), loaded.get_output_embeddings()
+        assert (table.weight is head.weight) == tied
+
+
+def test_a_partial_checkpoint_holds_only_what_was_trained(partial):
+    names = set(load_file(partial / "trained.safetensors"))
+    assert names == {name for name, _ in toy().named_parameters() if name.startswith("projector.")}
+    assert sorted(path.name for path in partial.iterdir()) == [
+        "config.json",
+        "golden.safetensors",
+        "trained.safetensors",
+    ]
+
+
+def test_a_whole_folder_works_in_another_place(whole, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(whole, moved)
+    same_weights(load(moved), load(whole))
+
+
+@pytest.mark.parametrize("name", ["hubert_swiglu_qwen3", "whisper_swiglu_smollm3"])
+def test_a_bfloat16_store_loads_in_every_dtype_and_trains_in_float32(name, tmp_path):
+    model = toy(name)
+    folder = save(model, tmp_path / "half", whole=True, dtype=torch.bfloat16)
+    for file in ("trained.safetensors", f"encoder/{PART}", f"decoder/{PART}"):
+        assert {t.dtype for t in load_file(folder / file).values()} == {torch.bfloat16}
+    full = load(folder)
+    # What was stored at saving is what the loaded model computes, not only within the tolerance.
+    for stage, value in load_file(folder / "golden.safetensors").items():
+        torch.testing.assert_close(value, golden(full)[stage], rtol=1e-5, atol=1e-6)
+    for name, parameter in full.named_parameters():
+        rounded = dict(model.named_parameters())[name].to(torch.bfloat16).float()
+        assert torch.equal(parameter, rounded), name
+    for dtype in (torch.bfloat16, torch.float16):
+        loaded = load(folder, dtype=dtype)
+        assert {p.dtype for p in loaded.decoder.parameters()} == {dtype}
+        assert {p.dtype for p in loaded.trainable().values()} == {torch.float32}
+
+
+def test_adapters_on_a_bfloat16_part_are_float32():
+    preset = toys.toy_preset("hubert_swiglu_qwen3")
+    model = preset.build(dtype=torch.bfloat16)
+    for part, lora in preset.lora.items():
+        model.add_lora(part, lora)
+    assert {p.dtype for p in model.trainable().values()} == {torch.float32}
+    assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+    model(**batch_of(model, toys.clips(900), answers=["one"])).loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.trainable().values())
+
+
+def test_saving_in_a_smaller_dtype_leaves_the_model_as_it_was(tmp_path):
+    model = toy()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    save(model, tmp_path / "half", whole=True, dtype=torch.bfloat16)
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+# LoRA ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_adapters_go_to_the_named_part_and_to_nothing_else(part):
+    """Both parts have a `q_proj`; a suffix alone would hit both (trap T29)."""
+    model = toys.toy_preset("hubert_swiglu_qwen3").build()
+    model.add_lora(part, LoraConfig(rank=2, targets=("q_proj", "v_proj")))
+    where = {"encoder": "audio_tower.", "decoder": "language_model."}[part]
+    adapters = [name for name in model.trainable() if "lora_" in name]
+    assert len(adapters) == 2 * 2 * 2  # layers × targets × (A, B)
+    assert all(name.startswith(where) for name in adapters)
+    rest = {name for name in model.trainable() if "lora_" not in name}
+    assert rest == {n for n, _ in model.named_parameters() if n.startswith("projector.")}
+
+
+def test_adapters_compute_what_peft_computes():
+    model = toys.toy_preset("whisper_tiny").build()
+    lora = LoraConfig(rank=2, targets=("q_proj",), alpha=6)
+    torch.manual_seed(0)
+    model.add_lora("decoder", lora)
+    torch.manual_seed(0)
+    theirs = peft.get_peft_model(
+        toys_decoder("llama"), peft.LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj"])
+    )
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+        for name, parameter in model.decoder.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+    ids = torch.arange(9, 30)[None]
+    torch.testing.assert_close(model.decoder(ids).logits, theirs(ids).logits)
+
+
+def toys_decoder(family: str) -> Any:
+    from tiny_audio.model.decoder import load_decoder
+
+    return load_decoder(toys.decoder_config(family))
+
+
+def test_an_adapter_for_a_layer_that_does_not_exist_names_those_that_do():
+    model = toys.toy_preset("nano").build()
+    with pytest.raises(ConfigError, match=r"no layer named q_projj.*q_proj"):
+        model.add_lora("decoder", LoraConfig(rank=2, targets=("q_projj",)))
+
+
+# Refusals -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("trained.safetensors", PROJECTOR),
+        (f"encoder/{PART}", "encoder.layers.0.attention.q_proj.weight"),
+        (f"decoder/{PART}", "model.layers.1.mlp.up_proj.weight"),
+    ],
+)
+def test_a_missing_renamed_added_or_reshaped_key_is_refused_and_named(file, key, broken):
+    def missing(weights: dict[str, Tensor]) -> None:
+        del weights[key]
+
+    def renamed(weights: dict[str, Tensor]) -> None:
+        weights[key.replace("weight", "wieght")] = weights.pop(key)
+
+    def added(weights: dict[str, Tensor]) -> None:
+        weights[key.replace("weight", "extra")] = torch.zeros(2)
+
+    def reshaped(weights: dict[str, Tensor]) -> None:
+        weights[key] = weights[key][:-1].contiguous()
+
+    for edit, named in (
+        (missing, [key]),
+        (renamed, [key, key.replace("weight", "wieght")]),
+        (added, [key.replace("weight", "extra")]),
+        (reshaped, [key]),
+    ):
+        folder = broken(file, edit)
+        with pytest.raises(CheckpointError) as error:
+            load(folder, check=False)
+        for name in named:
+            assert name in str(error.value), edit.__name__
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "part"),
+    [
+        (f"encoder/{PART}", "encoder.layers.0.attention.q_proj.weight", "encoder"),
+        (f"decoder/{PART}", "model.layers.1.mlp.up_proj.weight", "decoder"),
+    ],
+)
+def test_an_encoder_or_decoder_with_other_weights_is_refused(file, key, part, broken):
+    def other(weights: dict[str, Tensor]) -> None:
+        weights[key] = weights[key] * 1.5
+
+    with pytest.raises(CheckpointError, match=f"another {part} than"):
+        load(broken(file, other))
+
+
+def test_another_tokenizer_is_refused(whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    path = folder / "decoder/tokenizer.json"
+    path.write_text(path.read_text().replace("<|endoftext|>", "<|endofspeech|>"))
+    with pytest.raises(CheckpointError, match="another tokenizer"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"instruction": "Write: <audio>"}, {"system": "Hear."}, {"template": None}]
+)
+def test_another_prompt_is_refused(change, whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    if change == {"template": None}:
+        change = {"template": toys.TEMPLATES["llama"]}
+    edit_config(folder, lambda config: config["prompt_config"].update(change))
+    with pytest.raises(CheckpointError, match="another prompt"):
+        load(folder)
+
+
+def edit_config(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    edit(values)
+    (folder / "config.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("stage", ["features", "frames", "audio", "logits"])
+def test_a_golden_vector_that_differs_or_is_missing_is_refused_and_named(stage, broken):
+    def tamper(vectors: dict[str, Tensor]) -> None:
+        vectors[stage] = vectors[stage] * 1.01
+
+    def drop(vectors: dict[str, Tensor]) -> None:
+        del vectors[stage]
+
+    for edit in (tamper, drop):
+        folder = broken("golden.safetensors", edit)
+        with pytest.raises(CheckpointError, match=stage):
+            load(folder)
+        load(folder, check=False)
+        shutil.rmtree(folder)
+
+
+def test_a_projector_weight_that_changed_on_disk_is_noticed(broken):
+    def turned(weights: dict[str, Tensor]) -> None:
+        weights[PROJECTOR] = -weights[PROJECTOR]
+
+    with pytest.raises(CheckpointError, match="audio differ"):
+        load(broken("trained.safetensors", turned))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "config.json",
+        "trained.safetensors",
+        "golden.safetensors",
+        f"encoder/{PART}",
+        f"decoder/{PART}",
+        "decoder/tokenizer.json",
+    ],
+)
+def test_a_file_that_is_cut_off_or_gone_makes_the_checkpoint_unreadable(file, whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError):
+        load(folder)
+    (folder / file).unlink()
+    with pytest.raises(CheckpointError):
+        load(folder)
+
+
+def test_an_unknown_key_in_the_config_is_refused_and_the_nearest_one_named(whole, tmp_path):
+    for part, key, valid in [
+        (None, "projector_confg", "projector_config"),
+        ("audio_config", "windw", "window"),
+        ("projector_config", "hiden", "hidden"),
+        ("prompt_config", "instructions", "instruction"),
+    ]:
+        folder = tmp_path / key
+        shutil.copytree(whole, folder)
+        edit_config(folder, lambda c, p=part, k=key: (c[p] if p else c).update({k: 1}))
+        with pytest.raises(ConfigError, match=f"no '{key}'. Did you mean '{valid}'"):
+            load(folder)
+
+
+def test_what_is_not_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="config.json"):
+        load(tmp_path)
+    with pytest.raises(CheckpointError, match="no checkpoint folder"):
+        load(tmp_path / "missing")
+
+
+# Saving -------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_save_leaves_the_old_checkpoint_and_nothing_else(tmp_path):
+    model, folder = toy("nano"), tmp_path / "kept"
+    save(model, folder, whole=True)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    tokenizer, model.tokenizer = model.tokenizer, None
+    with pytest.raises(AttributeError):  # half-way: both parts are written, the tokenizer fails
+        save(model, folder, whole=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    model.tokenizer = tokenizer
+    save(model, folder)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert not (folder / "encoder").exists()
+
+
+def test_saving_over_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        save(toy("nano"), tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_parts_handed_in_by_hand_are_saved_whole_or_not_at_all(tmp_path):
+    model = model_of("whisper", "linear")
+    by_hand = AudioLM(model.encoder, model.projector, model.decoder, tokenizer=model.tokenizer)
+    assert by_hand.config.audio_token_id == model.config.audio_token_id
+    with pytest.raises(CheckpointError, match="whole=True"):
+        save(by_hand, tmp_path / "partial")
+    same_weights(by_hand, load(save(by_hand, tmp_path / "whole", whole=True)))
