@@ -3,8 +3,8 @@
 import functools
 from typing import Any
 
-import toys
 import torch
+import toys
 from torch import Tensor
 
 from tiny_audio.model.checkpoint import assemble, scale_projector

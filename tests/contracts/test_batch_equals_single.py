@@ -1,8 +1,8 @@
 """A clip gives the same frames, audio embeddings and tokens alone and in any batch (fp32, greedy)."""
 
 import pytest
-import toys
 import torch
+import toys
 from pairs import (
     ENCODERS,
     PAIRS,

@@ -10,10 +10,7 @@ import tiny_audio
 
 MODEL = Path(tiny_audio.__file__).parent / "model"
 # From top to bottom, as a reader walks them.
-PATH = (
-    "errors config audio encoder projector prompt decoder configuration modeling generation "
-    "processing checkpoint pipeline"
-).split()
+PATH = ["errors", "config", "audio", "encoder", "projector", "prompt", "decoder", "configuration", "modeling", "generation", "processing", "checkpoint", "pipeline"]
 THIRD_PARTY = {
     "numpy",
     "torch",

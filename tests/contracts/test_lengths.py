@@ -1,8 +1,8 @@
 """Lengths are computed once, from configuration alone, and every module keeps to them."""
 
 import pytest
-import toys
 import torch
+import toys
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pairs import PAIRS, encoder_of, model_of, toy_encoder

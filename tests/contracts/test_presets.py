@@ -3,8 +3,8 @@
 import time
 
 import pytest
-import toys
 import torch
+import toys
 from pairs import batch_of, embeds_of, processor_of
 
 from tiny_audio.model.checkpoint import empty, load, save

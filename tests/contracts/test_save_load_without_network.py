@@ -9,8 +9,8 @@ from typing import Any
 
 import peft
 import pytest
-import toys
 import torch
+import toys
 from pairs import batch_of, model_of
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file

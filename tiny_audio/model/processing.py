@@ -49,12 +49,16 @@ class AudioProcessor(ProcessorMixin):
         if unknown:
             raise TypeError(f"AudioProcessor does not take {', '.join(unknown)}.")
         prompts = [[one] for one in audio] if isinstance(audio, list) else [[audio]]
+        if not prompts:
+            raise PromptError("There is no prompt in an empty list; give at least one audio source.")
         prompts = [one[0] if isinstance(one[0], list) else one for one in prompts]
         clips = [[self.samples(source, sampling_rate) for source in one] for one in prompts]
         turns = self._turns(text, len(prompts))
         if answers is not None:
             if len(answers) != len(prompts):
-                raise PromptError(f"{len(prompts)} prompt(s) but {len(answers)} answer(s) were given.")
+                raise PromptError(
+                    f"{len(prompts)} prompt(s) but {len(answers)} answer(s) were given."
+                )
             turns = [[*t, Turn("assistant", a)] for t, a in zip(turns, answers, strict=True)]
         return self.batch(turns, clips, padding_side)
 
@@ -111,7 +115,9 @@ class AudioProcessor(ProcessorMixin):
         if text and isinstance(text[0], Turn):
             text = [text]
         if len(text) != num_prompts:
-            raise PromptError(f"{num_prompts} prompt(s) of audio but {len(text)} text(s) were given.")
+            raise PromptError(
+                f"{num_prompts} prompt(s) of audio but {len(text)} text(s) were given."
+            )
         return [
             transcription_turns(self.config.prompt, one) if isinstance(one, str) else list(one)
             for one in text

@@ -1,0 +1,114 @@
+"""People who speak transformers: Auto classes, `generate`, and the speech pipeline."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+import toys
+from pairs import batch_of, embeds_of, processor_of
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    pipeline,
+)
+
+import tiny_audio.model.pipeline  # noqa: F401  registers
+from tiny_audio.model.checkpoint import load, save
+from tiny_audio.model.configuration import AudioLMConfig
+from tiny_audio.model.generation import write
+from tiny_audio.model.modeling import AudioLM
+
+TASK = "automatic-speech-recognition"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(
+        toys.toy_preset("nano").build(), tmp_path_factory.mktemp("auto") / "saved", whole=True
+    )
+
+
+def test_auto_classes_read_a_checkpoint(folder):
+    expected = load(folder).state_dict()
+    assert isinstance(AutoConfig.from_pretrained(folder), AudioLMConfig)
+    for auto in (AutoModel, AutoModelForSpeechSeq2Seq, AudioLM):
+        model = auto.from_pretrained(folder)
+        assert isinstance(model, AudioLM)
+        assert all(torch.equal(t, expected[name]) for name, t in model.state_dict().items())
+    half = AutoModel.from_pretrained(folder, dtype="bfloat16", revision="main")
+    assert half.dtype == torch.bfloat16
+
+
+def test_auto_processor_makes_the_batch_that_ours_makes(folder):
+    clips = toys.clips(9_000, 700)
+    theirs = AutoProcessor.from_pretrained(folder)(audio=clips, sampling_rate=16_000)
+    ours = batch_of(load(folder), clips)
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(theirs[key], ours[key]) for key in ours)
+
+
+def test_save_pretrained_writes_a_whole_checkpoint(folder, tmp_path):
+    AutoModel.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    AutoProcessor.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    again, first = load(tmp_path / "again").state_dict(), load(folder).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+
+
+def test_the_speech_pipeline_writes_what_our_loop_writes(folder, tmp_path):
+    model = load(folder)
+    samples = toys.clips(9_000)[0]
+    soundfile.write(tmp_path / "clip.wav", samples.numpy(), 16_000, subtype="FLOAT")
+    batch, processor = batch_of(model, [samples]), processor_of(model)
+    row = write(
+        model, embeds_of(model, batch), batch["attention_mask"], processor.stop_ids(), [12]
+    )[0]
+    expected = {"text": model.tokenizer.decode(row.tokens, skip_special_tokens=True).strip()}
+    speech = pipeline(TASK, model=str(folder))
+    raw = {"raw": samples.numpy(), "sampling_rate": 16_000}
+    array = {"array": samples.numpy(), "sampling_rate": 16_000}
+    for source in (str(tmp_path / "clip.wav"), (tmp_path / "clip.wav").read_bytes(), raw, array):
+        assert speech(source, max_new_tokens=12) == expected
+    assert speech([raw, array], max_new_tokens=12) == [expected] * 2
+    assert isinstance(speech(raw, prompt="Describe.", max_new_tokens=3)["text"], str)
+
+
+def test_a_stock_ctc_model_still_goes_through_the_same_task(tmp_path):
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4}
+    vocabulary |= {letter: 5 + n for n, letter in enumerate("ABCDEFGH")}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json")).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    values = {k: v for k, v in toys.ENCODERS["wav2vec2"].items() if k != "model_type"}
+    torch.manual_seed(0)
+    model = Wav2Vec2ForCTC(Wav2Vec2Config(**values, vocab_size=len(vocabulary))).eval()
+    model.save_pretrained(tmp_path)
+    samples = toys.clips(9_000)[0].numpy()
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(tmp_path)
+    inputs = extractor(samples, sampling_rate=16_000, return_tensors="pt")
+    ids = model(inputs.input_values).logits.argmax(-1)[0]
+    expected = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path).decode(ids)
+    speech = pipeline(TASK, model=str(tmp_path))
+    assert type(speech).__mro__[1].__name__ == "AutomaticSpeechRecognitionPipeline"
+    assert speech(samples) == {"text": expected}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["transformers", "tiny_audio"])
+def test_importing_the_package_is_enough_in_either_order(first, folder):
+    second = {"transformers": "tiny_audio", "tiny_audio": "transformers"}[first]
+    code = (
+        f"import {first}, {second}; m = transformers.AutoModel.from_pretrained({str(folder)!r});"
+        f"p = transformers.pipeline({TASK!r}, model={str(folder)!r}); print(type(p).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "AudioLMPipeline", done.stderr

@@ -1,0 +1,128 @@
+"""Projectors: the formulas they promise, their scale, their gradients."""
+
+import pytest
+import torch
+import toys
+from pairs import encoder_of, model_of
+from torch.nn import functional as F
+
+from tiny_audio.model.checkpoint import probe
+from tiny_audio.model.encoder import features
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.projector import (
+    PROJECTORS,
+    BlpConfig,
+    MoeConfig,
+    SwigluConfig,
+    build_projector,
+    stack_frames,
+)
+
+KINDS = list(PROJECTORS)
+
+
+def test_stacking_lays_neighbours_side_by_side_and_pads_the_tail_with_zeros():
+    frames_BTE = torch.arange(1, 15.0).reshape(1, 7, 2)
+    stacked = stack_frames(frames_BTE, 3)
+    assert stacked.shape == (1, 3, 6)
+    assert stacked[0, 0].tolist() == [1, 2, 3, 4, 5, 6]
+    assert stacked[0, 2].tolist() == [13, 14, 0, 0, 0, 0]
+
+
+def test_swiglu_is_the_course_s_six_steps():
+    """149 frames → 150 → (30, 6400-like) → norm → gate and up → down → norm."""
+    torch.manual_seed(0)
+    projector = build_projector(SwigluConfig(k=5, hidden=24), 8, 16)
+    frames_BTE = torch.randn(1, 149, 8)
+    audio_BPD, lengths_B = projector(frames_BTE, torch.tensor([149]))
+    assert lengths_B.tolist() == [30]
+    x = F.pad(frames_BTE, (0, 0, 0, 1)).reshape(1, 30, 40)
+    x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * projector.ln_pre.weight
+    gate, up = x @ projector.gate_proj.weight.T, x @ projector.up_proj.weight.T
+    y = (gate * gate.sigmoid() * up) @ projector.down_proj.weight.T
+    y = y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt() * projector.ln_post.weight
+    torch.testing.assert_close(audio_BPD, y, rtol=1e-4, atol=1e-5)
+    assert projector.k == 5
+
+
+def test_blp_is_linear_exact_gelu_linear():
+    torch.manual_seed(0)
+    projector = build_projector(BlpConfig(expand=2), 8, 16)
+    frames_BTE = torch.randn(1, 6, 8)
+    hidden = projector.linear_1(frames_BTE)
+    exact = 0.5 * hidden * (1 + torch.erf(hidden / 2**0.5))
+    torch.testing.assert_close(
+        projector(frames_BTE, torch.tensor([6]))[0], projector.linear_2(exact)
+    )
+    assert projector.linear_1.out_features == 16
+    gelu = F.gelu(torch.tensor([-2.0, -1, 0, 1, 2]))
+    assert [round(x, 3) for x in gelu.tolist()] == [-0.046, -0.159, 0, 0.841, 1.954]
+
+
+def test_mixture_of_experts_is_the_weighted_sum_of_its_experts():
+    torch.manual_seed(0)
+    projector = build_projector(MoeConfig(k=2, experts=3, hidden=5), 8, 16)
+    frames_BTE = torch.randn(1, 8, 8)
+    x = projector.norm(stack_frames(frames_BTE, 2))
+    weights = projector.router(x).softmax(-1)
+    first = projector.linear_1.weight.split(5), projector.linear_1.bias.split(5)
+    second = projector.linear_2.weight.split(5, dim=1)
+    summed = sum(
+        weights[..., n : n + 1] * (F.gelu(x @ first[0][n].T + first[1][n]) @ second[n].T)
+        for n in range(3)
+    )
+    torch.testing.assert_close(
+        projector(frames_BTE, torch.tensor([8]))[0], summed, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_windowed_qformer_hears_only_its_own_window():
+    torch.manual_seed(0)
+    projector = build_projector(toys.PROJECTORS["qformer"], 8, 16).eval()
+    frames_BTE = torch.randn(1, 45, 8)
+    changed = frames_BTE.clone()
+    changed[:, 15:30] += 1
+    lengths_B = torch.tensor([45])
+    before, after = projector(frames_BTE, lengths_B)[0], projector(changed, lengths_B)[0]
+    same = [torch.allclose(before[0, i], after[0, i], atol=1e-5) for i in range(9)]
+    assert same == [True] * 3 + [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_of_a_projector_gets_a_finite_gradient(kind):
+    torch.manual_seed(0)
+    projector = build_projector(toys.PROJECTORS[kind], 8, 16)
+    audio_BPD, _ = projector(torch.randn(2, 40, 8), torch.tensor([40, 7]))
+    (audio_BPD * torch.randn_like(audio_BPD)).sum().backward()
+    for name, parameter in projector.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("encoder", ["whisper", "hubert"])
+def test_a_fresh_projector_speaks_as_loud_as_the_decoder_s_words(encoder, kind):
+    model = model_of(encoder, kind)
+    words = model.get_input_embeddings().weight.square().mean().sqrt().item()
+    for clip, tolerance in ((probe(), 1e-4), (toys.clips(16_000, seed=4)[0], 0.3)):
+        audio_BPD = model.embed_audio(features(model.config.encoder, [clip])).audio_BPD
+        assert audio_BPD.square().mean().sqrt().item() == pytest.approx(words, rel=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_matching_the_scale_is_exact_on_the_clip_it_is_given(kind):
+    torch.manual_seed(0)
+    projector = build_projector(toys.PROJECTORS[kind], 8, 16)
+    frames_BTE, lengths_B = torch.randn(2, 30, 8), torch.tensor([30, 11])
+    projector.match_scale(frames_BTE, lengths_B, 0.02)
+    audio_BPD, positions_B = projector(frames_BTE, lengths_B)
+    valid = [row[:n] for row, n in zip(audio_BPD, positions_B.tolist(), strict=True)]
+    assert torch.cat(valid).square().mean().sqrt().item() == pytest.approx(0.02, rel=1e-4)
+
+
+def test_a_projector_of_other_widths_than_its_neighbours_is_refused():
+    model = model_of("whisper", "linear")
+    wrong = build_projector(toys.PROJECTORS["linear"], 32, 33)
+    with pytest.raises(ConfigError, match="from 32 to 33, but the encoder is 32 wide"):
+        AudioLM(encoder_of("whisper"), wrong, model.decoder)
