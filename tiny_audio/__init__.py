@@ -1,10 +1,10 @@
 """Tiny Audio teaches a language model to hear.
 
-The path of the sound, file by file in `tiny_audio.model`:
-audio · encoder · projector · prompt · decoder · modeling · generation, and `tiny_audio.infer` for text.
+The path of the sound, file by file in `tiny_audio.model`: audio · encoder · projector · prompt ·
+decoder · modeling · generation, and `tiny_audio.infer` for text.
 
-Importing this package is cheap: torch is loaded when something of it is first used. Once transformers
-is in use, its Auto classes and its speech pipeline know our models.
+Importing this package is cheap: torch is loaded when something of it is first used. Once
+transformers is in use, its Auto classes and its speech pipeline know our models.
 """
 
 from importlib import import_module

@@ -1,8 +1,9 @@
 """Make transformers know our models without importing it.
 
-`AutoModel.from_pretrained(folder)` must work after `import tiny_audio`, and `tiny-audio --help` must not
-load torch. So registration waits: it runs right after transformers' own Auto classes, or its pipelines,
-have been imported, and at once if they already are.
+`AutoModel.from_pretrained(folder)` must work after `import tiny_audio`, and `tiny-audio --help`
+must not load torch. So all that is done early is one entry in transformers' table of
+configurations, made when that table is loaded. The entry stands for `AudioLMConfig`; the first use
+of it loads the rest.
 """
 
 import sys
@@ -11,62 +12,68 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import Any
 
-# transformers' module → ours, whose import registers what belongs to it.
-FOLLOWERS = {
-    "transformers.models.auto.modeling_auto": "tiny_audio.model.checkpoint",
-    "transformers.models.auto.processing_auto": "tiny_audio.model.checkpoint",
-    "transformers.pipelines": "tiny_audio.model.pipeline",
-}
+MODEL_TYPE = "tiny_audio"
+TABLE = "transformers.models.auto.configuration_auto"
+
+
+class LazyConfig:
+    """Stands in transformers' table for `AudioLMConfig`, and becomes it."""
+
+    model_type = MODEL_TYPE
+
+    def __new__(cls, **values: Any) -> Any:
+        return _real_config()(**values)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], **options: Any) -> Any:
+        return _real_config().from_dict(values, **options)
+
+
+def _real_config() -> Any:
+    """Importing the pipeline imports the whole path, which registers the rest with transformers."""
+    import_module("tiny_audio.model.pipeline")
+    return import_module("tiny_audio.model.configuration").AudioLMConfig
 
 
 def register_with_transformers() -> None:
-    """Register now what can be, and the rest when its time comes."""
-    waiting = set()
-    for theirs, ours in FOLLOWERS.items():
-        if theirs in sys.modules:
-            import_module(ours)
-        else:
-            waiting.add(theirs)
-    sys.meta_path.insert(0, _Follower(waiting))
+    """Enter ourselves now if the table is there, else as soon as it is."""
+    if TABLE in sys.modules:
+        _enter(sys.modules[TABLE])
+    else:
+        sys.meta_path.insert(0, _TableFinder())
 
 
-class _Follower(MetaPathFinder):
-    """Finds nothing itself; it only sees to it that our module is imported after theirs."""
+def _enter(table: ModuleType) -> None:
+    if MODEL_TYPE not in table.CONFIG_MAPPING:
+        table.CONFIG_MAPPING.register(MODEL_TYPE, LazyConfig)
 
-    def __init__(self, waiting: set[str]):
-        self.waiting = waiting
+
+class _TableFinder(MetaPathFinder):
+    """Finds nothing but the table, once, and only to look over its loader's shoulder."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in self.waiting:
+        if name != TABLE:
             return None
-        self.waiting.discard(name)
+        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Then(spec.loader, FOLLOWERS[name])
+            spec.loader = _TableLoader(spec.loader)
         return spec
 
 
-class _Then(Loader):
-    """A module's own loader, followed by the import of ours."""
+class _TableLoader(Loader):
+    """The table's own loader, followed by our entry."""
 
-    def __init__(self, loader: Loader, ours: str):
+    def __init__(self, loader: Loader):
         self.loader = loader
-        self.ours = ours
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
-        # If the import began inside our own path, that path registers itself when it is complete.
-        if not (_importing("tiny_audio.model") or _importing(self.ours)):
-            import_module(self.ours)
-
-
-def _importing(name: str) -> bool:
-    """Whether a module is being imported right now."""
-    module = sys.modules.get(name)
-    return module is not None and bool(getattr(module.__spec__, "_initializing", False))
+        _enter(module)

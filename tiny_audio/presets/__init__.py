@@ -1,7 +1,8 @@
 """Complete recipes by name, and the two functions that read models from disk.
 
-A preset is one file with one `PRESET`; it says which encoder, projector, decoder and prompt belong together,
-and the architectures at true scale, so that parameters and lengths are known before any download.
+A preset is one file with one `PRESET`; it says which encoder, projector, decoder and prompt belong
+together, and the architectures at true scale, so that parameters and lengths are known before any
+download.
 """
 
 from importlib import import_module
@@ -36,11 +37,15 @@ def preset(name: str) -> Preset:
 
 
 def load(source: str | Path, **options: Any) -> AudioLM:
-    """A trained model: "nano" (in the package), a checkpoint folder, or a Hub id. See `checkpoint.load`."""
+    """A trained model: "nano" (in the package), a checkpoint folder, or a Hub id. See
+    `checkpoint.load`.
+    """
     return checkpoint.load(NANO if str(source) == "nano" else source, **options)
 
 
 def build(name: str, *, encoder: str = "", decoder: str = "", **options: Any) -> AudioLM:
-    """A preset's pretrained parts with a fresh projector. `encoder` and `decoder` (Hub ids or folders)
-    exchange a part; widths, lengths, normalisation and mask follow from the new part's own config."""
+    """A preset's pretrained parts with a fresh projector. `encoder` and `decoder` (Hub ids or
+    folders) exchange a part; widths, lengths, normalisation and mask follow from the new part's own
+    config.
+    """
     return preset(name).with_sources(encoder, decoder).build(**options)

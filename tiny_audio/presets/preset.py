@@ -14,7 +14,9 @@ from tiny_audio.model.prompt import PromptConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Encoder, projector, decoder and prompt that belong together, and the LoRA it trains with later."""
+    """Encoder, projector, decoder and prompt that belong together, and the LoRA it trains with
+    later.
+    """
 
     name: str
     encoder: EncoderConfig
@@ -33,7 +35,9 @@ class Preset:
         )
 
     def with_sources(self, encoder: str = "", decoder: str = "") -> "Preset":
-        """The same recipe around other pretrained parts (Hub ids or folders; only config.json is read)."""
+        """The same recipe around other pretrained parts (Hub ids or folders; only config.json is
+        read).
+        """
         chosen = self
         if encoder:
             fresh = EncoderConfig(architecture=encoder_architecture(encoder), source=encoder)

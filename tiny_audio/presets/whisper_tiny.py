@@ -9,11 +9,9 @@ from .preset import Preset
 
 PRESET = Preset(
     name="whisper_tiny",
-    # True length: 12.5 × less encoder work on a 2.4 s clip than the 30 s window, and nothing else of
-    # Whisper's decoder is used that would need the full one.
+    # True length: 12.5 × less encoder work on a 2.4 s clip than the 30 s window, and nothing else
+    # of Whisper's decoder is used that would need the full one.
     encoder=EncoderConfig(architecture=WHISPER_TINY_EN, source="openai/whisper-tiny.en"),
     projector=SwigluConfig(k=4, hidden=1024),
-    decoder=DecoderConfig(
-        architecture=SMOLLM2_135M, source="HuggingFaceTB/SmolLM2-135M-Instruct"
-    ),
+    decoder=DecoderConfig(architecture=SMOLLM2_135M, source="HuggingFaceTB/SmolLM2-135M-Instruct"),
 )
