@@ -1,4 +1,4 @@
-"""A clip gives the same frames, audio embeddings and tokens alone and in any batch (fp32, greedy)."""
+"""A clip gives the same frames, embeddings and tokens alone and in any batch (fp32, greedy)."""
 
 import pytest
 import torch

@@ -10,7 +10,22 @@ import tiny_audio
 
 MODEL = Path(tiny_audio.__file__).parent / "model"
 # From top to bottom, as a reader walks them.
-PATH = ["errors", "config", "audio", "encoder", "projector", "prompt", "decoder", "configuration", "modeling", "generation", "processing", "checkpoint", "pipeline"]
+PATH = [
+    "errors",
+    "config",
+    "audio",
+    "encoder",
+    "projector",
+    "prompt",
+    "decoder",
+    "configuration",
+    "modeling",
+    "generation",
+    "processing",
+    "identity",
+    "checkpoint",
+    "pipeline",
+]
 THIRD_PARTY = {
     "numpy",
     "torch",

@@ -143,7 +143,7 @@ def test_hubert_at_true_depth_makes_149_frames_of_three_seconds():
 
 
 def test_an_unknown_preset_names_the_nearest():
-    with pytest.raises(ConfigError, match="no 'mufum'. Did you mean 'mufun'"):
+    with pytest.raises(ConfigError, match=r"no 'mufum'. Did you mean 'mufun'"):
         preset("mufum")
 
 

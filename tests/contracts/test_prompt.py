@@ -31,17 +31,17 @@ ASK = Turn("user", "Transcribe: <audio>")
 # Ids of ASK with three positions and the answer "one two"; IGNORED where labels are.
 GOLDEN = {
     "qwen3": (
-        "1 93 91 77 90 207 60 283 298 34 229 304 304 304 2 207 1 73 91 91 81 91 92 271 92 207 4 207 "
-        "207 5 207 207 294 292 2"
+        "1 93 91 77 90 207 60 283 298 34 229 304 304 304 2 207 1 73 91 91 81 91 92 271 92 207 "
+        "4 207 207 5 207 207 294 292 2 "
     ),
     "smollm3": (
-        "1 91 97 91 92 77 85 207 60 87 76 73 97 229 81 91 229 24 25 229 50 271 93 73 90 97 229 26 24 "
-        "26 29 2 207 1 93 91 77 90 207 60 283 298 34 229 304 304 304 2 207 1 73 91 91 81 91 92 271 "
-        "92 207 4 207 207 5 207 294 292 2"
+        "1 91 97 91 92 77 85 207 60 87 76 73 97 229 81 91 229 24 25 229 50 271 93 73 90 97 "
+        "229 26 24 26 29 2 207 1 93 91 77 90 207 60 283 298 34 229 304 304 304 2 207 1 73 91 "
+        "91 81 91 92 271 92 207 4 207 207 5 207 294 292 2 "
     ),
     "llama": (
-        "6 7 93 91 77 90 8 207 207 60 283 298 34 229 304 304 304 2 7 73 91 91 81 91 92 271 92 8 207 "
-        "207 294 292 2"
+        "6 7 93 91 77 90 8 207 207 60 283 298 34 229 304 304 304 2 7 73 91 91 81 91 92 271 92 "
+        "8 207 207 294 292 2 "
     ),
 }
 TEXTS = st.text(max_size=30).filter(lambda text: "<audio>" not in text)
@@ -123,7 +123,7 @@ def test_control_tokens_that_people_write_stay_text(family, text):
 
 
 def test_added_tokens_that_are_not_flagged_special_stay_text_too():
-    """Qwen3's <think> and <tool_call> are such tokens; `split_special_tokens` does not split them."""
+    """Qwen3's <think> is such a token; `split_special_tokens` does not split it."""
     tokenizer = tokenizer_of("qwen3")
     tokenizer.add_tokens([AddedToken("<tool_call>", special=False, normalized=False)])
     text = "say <tool_call> and <tool_call><think> please"

@@ -380,7 +380,7 @@ def test_an_unknown_key_in_the_config_is_refused_and_the_nearest_one_named(whole
 
 
 def test_what_is_not_a_checkpoint_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="config.json"):
+    with pytest.raises(CheckpointError, match=r"config.json"):
         load(tmp_path)
     with pytest.raises(CheckpointError, match="no checkpoint folder"):
         load(tmp_path / "missing")

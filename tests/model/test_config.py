@@ -121,12 +121,12 @@ def test_typed_views_follow_the_plain_values_they_are_made_from():
 
 
 def test_an_unknown_key_of_the_whole_configuration_names_the_nearest():
-    with pytest.raises(ConfigError, match="no 'audio_confg'. Did you mean 'audio_config'"):
+    with pytest.raises(ConfigError, match=r"no 'audio_confg'. Did you mean 'audio_config'"):
         AudioLMConfig(audio_confg={})
 
 
 def test_an_unknown_projector_names_the_nearest():
-    with pytest.raises(ConfigError, match="no 'swigul'. Did you mean 'swiglu'"):
+    with pytest.raises(ConfigError, match=r"no 'swigul'. Did you mean 'swiglu'"):
         projector_config({"kind": "swigul"})
     with pytest.raises(ConfigError, match="no 'None'"):
         projector_config({})
@@ -162,7 +162,7 @@ def test_an_encoder_that_cannot_work_is_refused(name, changes, said):
 
 
 def test_encoders_that_are_unknown_or_leak_padding_are_refused():
-    with pytest.raises(ConfigError, match="no 'wav2vec'. Did you mean 'wav2vec2'"):
+    with pytest.raises(ConfigError, match=r"no 'wav2vec'. Did you mean 'wav2vec2'"):
         EncoderConfig(architecture={"model_type": "wav2vec"})
     with pytest.raises(ConfigError, match="leaks padding"):
         EncoderConfig(architecture={"model_type": "hubert", "conv_pos_batch_norm": True})

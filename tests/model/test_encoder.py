@@ -105,7 +105,7 @@ def test_the_real_whisper_gives_the_frames_of_the_stock_encoder(shared):
             .get_encoder()
             .eval()(heard.values)
         )
-    frames_BTE, lengths_B = encoder(heard)
+    frames_BTE, _ = encoder(heard)
     assert frames_BTE.shape == (1, 150, 384)
     torch.testing.assert_close(frames_BTE, theirs.last_hidden_state[:, :150], rtol=1e-3, atol=1e-3)
 
@@ -273,7 +273,7 @@ def refuses_renamed(source: Path, folder: Path, ending: str) -> None:
 def test_weights_of_another_shape_than_the_config_says_are_refused_and_named():
     config = toy_encoder("whisper")
     wider = {**config.architecture, "encoder_ffn_dim": 50}
-    with pytest.raises(CheckpointError, match="of another shape.*fc1.weight"):
+    with pytest.raises(CheckpointError, match=r"of another shape.*fc1.weight"):
         load_encoder(type(config)(architecture=wider, source=config.source))
 
 

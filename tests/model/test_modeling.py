@@ -74,8 +74,8 @@ def test_placeholders_without_audio_and_audio_without_placeholders_are_refused(m
     audio = model.embed_audio(features_of(batch))
     with pytest.raises(PromptError, match=r"\[0\] audio placeholders, the clips give \[6\]"):
         model.fuse(torch.full_like(ids, 9), audio.audio_BPD, audio.lengths_B)
+    cut = ids[:, int((ids[0] == model.config.audio_token_id).nonzero()[0]) + 1 :]
     with pytest.raises(PromptError, match=r"\[5\] audio placeholders, the clips give \[6\]"):
-        cut = ids[:, int((ids[0] == model.config.audio_token_id).nonzero()[0]) + 1 :]
         model.fuse(cut, audio.audio_BPD, audio.lengths_B)
 
 
@@ -159,7 +159,7 @@ def test_activation_checkpointing_reaches_the_frozen_decoder_and_changes_no_grad
     batch = batch_of(model, toys.clips(9_000, 700), answers=["one", "two"], padding_side="right")
     gradients, calls = [], []
     handles = [
-        layer.register_forward_pre_hook(lambda *_: calls.append(1))
+        layer.mlp.register_forward_pre_hook(lambda *_: calls.append(1))
         for layer in model.decoder.model.layers
     ]
     for on in (False, True):

@@ -139,5 +139,5 @@ def test_a_segment_is_the_samples_between_its_seconds_or_an_error():
     audio = Audio(torch.arange(32_000.0), 16_000, "clip.wav")
     assert segment(audio, 0.5, 1.0).tolist() == list(range(8_000, 16_000))
     for start, end in ((-0.1, 1), (1, 1), (1.5, 2.1)):
-        with pytest.raises(AudioError, match="clip.wav"):
+        with pytest.raises(AudioError, match=r"clip.wav"):
             segment(audio, start, end)
