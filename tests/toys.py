@@ -89,8 +89,8 @@ PROJECTORS: dict[str, ProjectorConfig] = {
     "qformer": QformerConfig(window=15, queries=3, depth=2, heads=4, hidden=32),
     "moe": MoeConfig(k=4, experts=3, hidden=24),
 }
-# Templates with the traits of the families' own: an empty thinking block, a dated system turn, a BOS
-# and headers. Written here; the originals come with the models.
+# Templates with the traits of the families' own: an empty thinking block, a dated system turn, a
+# BOS and headers. Written here; the originals come with the models.
 TEMPLATES = {
     "qwen3": (
         "{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' -}}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tiny_audio.infer.results import Transcript
 
 app = typer.Typer(
-    help="Teach a language model to hear: audio encoder, small trainable projector, language model.",
+    help="Teach a language model to hear: audio encoder, trainable projector, language model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

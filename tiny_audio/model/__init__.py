@@ -1,4 +1,5 @@
-"""The path of the sound, from file to tokens. Read the files in this order; each imports only those above.
+"""The path of the sound, from file to tokens. Read the files in this order; each imports only those
+above it.
 
     errors         what can go wrong, as one tree
     config         what makes every configuration strict
@@ -11,11 +12,12 @@
     modeling       6 prompt embeddings: where audio meets text
     generation     7 tokens
     processing     any audio and text → one padded batch
+    identity       what a checkpoint belongs to: hashes and golden vectors
     checkpoint     build, save, load
     pipeline       the same model through transformers' speech pipeline
 
-Step 8, text, is `tiny_audio.infer`. Importing any of these also makes transformers' Auto classes know
-the model.
+Step 8, text, is `tiny_audio.infer`. Importing any of these also makes transformers' Auto classes
+know the model.
 """
 
 from . import checkpoint as checkpoint

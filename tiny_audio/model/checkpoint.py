@@ -5,26 +5,25 @@
     golden.safetensors    what every stage made of one fixed second of sound when it was saved
     encoder/ decoder/     the frozen parts in the Hub's layout, in a self-contained folder only
 
-A checkpoint that is not whole, or that meets another encoder, decoder, tokenizer or prompt than it was
-trained with, does not load.
+A checkpoint that is not whole, or that meets another encoder, decoder, tokenizer or prompt than it
+was trained with, does not load.
 """
 
 import copy
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -33,31 +32,21 @@ from transformers import (
     AutoProcessor,
 )
 
-from .audio import SAMPLE_RATE
-from .config import fingerprint
 from .configuration import AudioLMConfig
 from .decoder import DecoderConfig, empty_decoder, load_decoder, load_tokenizer
 from .encoder import EncoderConfig, empty_encoder, features, load_encoder
 from .errors import CheckpointError
+from .identity import as_dtype, base_state, check_golden, check_identity, golden, identity, probe
 from .modeling import AudioLM
 from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
-from .prompt import (
-    PromptConfig,
-    audio_token_id,
-    prompt_identity,
-    render,
-    resolved,
-    transcription_turns,
-)
+from .prompt import PromptConfig, audio_token_id, resolved
 
 # Sources that begin like this are folders inside the checkpoint.
 INSIDE = "./"
 # What a download from the Hub may be told, and which files it fetches.
 HUB = ("revision", "token", "local_files_only")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
-# Largest relative difference of a golden vector, by the coarser of the two dtypes.
-TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 class AudioLMForConditionalGeneration(AudioLM):
@@ -123,7 +112,9 @@ def build(
 
 
 def empty(config: AudioLMConfig) -> AudioLM:
-    """The same model with fresh weights; under `torch.device("meta")` none at all, to count them."""
+    """The same model with fresh weights; under `torch.device("meta")` none at all, to count
+    them.
+    """
     return assemble(config, empty_encoder(config.encoder), empty_decoder(config.language_model))
 
 
@@ -153,8 +144,9 @@ def save(
 ) -> Path:
     """Write a checkpoint, atomically: `folder` is either the old one or the whole new one.
 
-    Without `whole` it holds the trained part and says by hash what it belongs to; with it, everything.
-    `dtype` stores weights smaller (bfloat16); hashes and golden vectors are then those of what is stored.
+    Without `whole` it holds the trained part and says by hash what it belongs to; with it,
+    everything. `dtype` stores weights smaller (bfloat16); hashes and golden vectors are then those
+    of what is stored.
     """
     if dtype is not None:
         model = copy.deepcopy(model)
@@ -220,7 +212,9 @@ def _swap(fresh: Path, folder: Path) -> None:
 
 
 def trained_part(model: AudioLM, whole: bool) -> dict[str, Tensor]:
-    """The projector, LoRA adapters, and base weights that train (unless their folder is written too)."""
+    """The projector, LoRA adapters, and base weights that train (unless their folder is written
+    too).
+    """
     chosen = {}
     for name, parameter in model.named_parameters():
         own = name.startswith("projector.") or "lora_" in name
@@ -236,7 +230,9 @@ def stored(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Ten
 
 
 def write_part(module: Any, folder: Path, dtype: torch.dtype | None) -> None:
-    """One pretrained part as its own Hub folder: config.json and model.safetensors, without adapters."""
+    """One pretrained part as its own Hub folder: config.json and model.safetensors, without
+    adapters.
+    """
     folder.mkdir(parents=True)
     module.config.save_pretrained(folder)
     weights, seen = {}, set()
@@ -246,12 +242,6 @@ def write_part(module: Any, folder: Path, dtype: torch.dtype | None) -> None:
             weights[name] = tensor.cpu().contiguous()
             seen.add(tensor.data_ptr())
     save_file(stored(weights, dtype), folder / "model.safetensors", {"format": "pt"})
-
-
-def base_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state of a part as it was before adapters were put on it."""
-    state = module.state_dict().items()
-    return {k.replace(".base_layer.", "."): v for k, v in state if "lora_" not in k}
 
 
 # Load ---------------------------------------------------------------------------------------------
@@ -267,8 +257,8 @@ def load(
 ) -> AudioLM:
     """Read a checkpoint from a folder or a Hub id, whole or not at all.
 
-    `dtype` is that of the frozen parts; what was trained is float32. `check=False` skips the hashes and
-    golden vectors (seconds for billions of parameters), never the completeness of keys. `hub`
+    `dtype` is that of the frozen parts; what was trained is float32. `check=False` skips the hashes
+    and golden vectors (seconds for billions of parameters), never the completeness of keys. `hub`
     (revision, token, local_files_only) goes to the download.
     """
     folder = checkpoint_folder(source, **hub)
@@ -304,11 +294,22 @@ def checkpoint_folder(source: str | Path, **hub: Any) -> Path:
     if not folder.is_dir():
         if folder.is_absolute() or str(source).startswith(".") or str(source).count("/") != 1:
             raise CheckpointError(f"There is no checkpoint folder {source}; check the path.")
-        folder = Path(snapshot_download(str(source), allow_patterns=HUB_FILES, **hub))
+        folder = download(str(source), **hub)
     for name in ("config.json", "trained.safetensors", "golden.safetensors"):
         if not (folder / name).is_file():
             raise CheckpointError(f"{source} has no {name}, so it is not a whole checkpoint.")
     return folder
+
+
+def download(hub_id: str, **hub: Any) -> Path:
+    """A Hub repository's folder in the local cache."""
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, **hub))
+    except (OSError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled) as error:
+        raise CheckpointError(
+            f"{hub_id} is neither a folder here nor could it be read from the Hub ({error}). "
+            f"Check the name and the connection, or download it first."
+        ) from error
 
 
 def inside(source: str, folder: Path) -> str:
@@ -331,105 +332,10 @@ def overlay(model: AudioLM, trained: dict[str, Tensor], folder: Path) -> None:
         )
         raise CheckpointError(f"{folder}/trained.safetensors is not whole ({said}).")
     for name, tensor in trained.items():
-        # What trains is fp32, whatever it was stored in: a bf16 weight of 1 cannot move by 1e-3 (T25).
+        # What trains is fp32, whatever it was stored in: a bf16 weight of 1 cannot move by 1e-3
+        # (T25).
         parameters[name].data = tensor.float()
         parameters[name].requires_grad_(True)
-
-
-# Identity and golden vectors ------------------------------------------------------------------------
-
-
-def identity(model: AudioLM, trained: Iterable[str]) -> dict[str, str]:
-    """Hashes of all that a checkpoint relies on but does not hold."""
-    return {
-        "encoder": weights_hash(model.audio_tower.model, _under("audio_tower.model.", trained)),
-        "decoder": weights_hash(model.language_model, _under("language_model.", trained)),
-        "tokenizer": fingerprint(json.loads(model.tokenizer.backend_tokenizer.to_str())),
-        "prompt": prompt_identity(model.config.prompt, model.tokenizer),
-    }
-
-
-def _under(prefix: str, names: Iterable[str]) -> set[str]:
-    return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
-
-
-def weights_hash(module: nn.Module, left_out: set[str]) -> str:
-    """SHA-256 over names, shapes and bfloat16 values: the same in whatever dtype a part was loaded."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(base_state(module).items()):
-        if name not in left_out:
-            digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-            values = tensor.detach().to(torch.bfloat16).cpu().contiguous().view(torch.int16)
-            digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def check_identity(model: AudioLM, folder: Path) -> None:
-    stored = model.config.identity or {}
-    found = identity(model, model.config.trained or [])
-    if model.dtype == torch.float16:  # bfloat16 of float16 is not always that of the original
-        found = {part: found[part] for part in ("tokenizer", "prompt")}
-    if changed := [part for part in found if stored.get(part) != found[part]]:
-        raise CheckpointError(
-            f"{folder} was trained with another {' and '.join(changed)} than is there now; "
-            f"restore the original (sources: {model.config.encoder.source}, "
-            f"{model.config.language_model.source}) or train again."
-        )
-
-
-def probe(device: Any = "cpu") -> Tensor:
-    """One fixed second at 16 kHz: a chirp from 100 Hz to 4 kHz with a slow tremble."""
-    t = torch.arange(SAMPLE_RATE, dtype=torch.float64) / SAMPLE_RATE
-    chirp = torch.sin(2 * torch.pi * (100 * t + 1950 * t**2)) * torch.sin(2 * torch.pi * 3 * t)
-    return (0.3 * chirp).float().to(device)
-
-
-@torch.no_grad()
-def golden(model: AudioLM) -> dict[str, Tensor]:
-    """What every stage makes of the probe, float32."""
-    was_training = model.training
-    model.eval()
-    clip = probe(model.device)
-    heard = features(model.config.encoder, [clip])
-    audio = model.embed_audio(heard)
-    turns = transcription_turns(model.config.prompt)
-    prompt = render(turns, audio.lengths_B.tolist(), model.tokenizer, model.config.prompt)
-    ids = torch.tensor([prompt.ids], device=model.device)
-    logits = model(inputs_embeds=model.fuse(ids, audio.audio_BPD, audio.lengths_B)).logits[:, -1]
-    model.train(was_training)
-    stages = {
-        "features": heard.values,
-        "frames": audio.frames_BTE,
-        "audio": audio.audio_BPD,
-        "logits": logits,
-    }
-    return {name: tensor.float().cpu().contiguous() for name, tensor in stages.items()}
-
-
-def check_golden(model: AudioLM, folder: Path) -> None:
-    """Replay the probe and compare every stage with what was stored."""
-    with safe_open(folder / "golden.safetensors", "pt") as file:
-        saved_in = as_dtype(file.metadata()["dtype"])
-        kept = {stage: file.get_tensor(stage) for stage in file.keys()}  # noqa: SIM118
-    tolerance = max(TOLERANCE[model.dtype], TOLERANCE[saved_in])
-    for stage, found in golden(model).items():
-        if stage not in kept or kept[stage].shape != found.shape:
-            raise CheckpointError(
-                f"{folder}: golden vector {stage!r} is missing or has another shape."
-            )
-        error = ((kept[stage] - found).norm() / kept[stage].norm()).item()
-        if not error <= tolerance:
-            raise CheckpointError(
-                f"{folder}: {stage} differ from what was saved by {error:.1e} (tolerance {tolerance:g}). "
-                f"The weights or the code that computes them changed."
-            )
-
-
-def as_dtype(dtype: Any) -> torch.dtype:
-    """transformers' ways to name a dtype; "auto" and None are float32."""
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    return torch.float32 if dtype in (None, "auto") else getattr(torch, str(dtype).split(".")[-1])
 
 
 # After `import tiny_audio`, transformers' Auto classes read our checkpoints.

@@ -1,8 +1,8 @@
 """Strict, typed configuration: what every component's frozen dataclass shares.
 
-The dataclasses themselves stand next to their component (`EncoderConfig` in `encoder.py`, …). Here is
-only what makes them strict: an unknown key names its nearest valid one, a wrong type names the field,
-and two equal configurations have the same fingerprint on every machine.
+The dataclasses themselves stand next to their component (`EncoderConfig` in `encoder.py`, …). Here
+is only what makes them strict: an unknown key names its nearest valid one, a wrong type names the
+field, and two equal configurations have the same fingerprint on every machine.
 """
 
 import hashlib
@@ -31,7 +31,9 @@ class StrictConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain JSON values (lists become tuples, nested mappings become dataclasses)."""
+        """Build from plain JSON values (lists become tuples, nested mappings become
+        dataclasses).
+        """
         known = {field.name: field for field in fields(cls)}
         for name in values:
             if name not in known:

@@ -20,8 +20,9 @@ from .prompt import PromptConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig(StrictConfig):
-    """Low-rank adapters on one part. `targets` are layer names within that part (never a suffix that
-    could also hit the other one): `q_proj` means every `….q_proj` of this part."""
+    """Low-rank adapters on one part. `targets` are layer names within that part (never a suffix
+    that could also hit the other one): `q_proj` means every `….q_proj` of this part.
+    """
 
     rank: int
     targets: tuple[str, ...]
@@ -108,11 +109,14 @@ class AudioLMConfig(PreTrainedConfig):
     def positions_for(self, num_samples: int) -> int:
         """P for one clip: what every prompt, batch and cache asks before any tensor exists."""
         return sum(
-            self.projector.positions_for(self.encoder.frames_for(n)) for n in self.windows(num_samples)
+            self.projector.positions_for(self.encoder.frames_for(n))
+            for n in self.windows(num_samples)
         )
 
     def windows(self, num_samples: int) -> list[int]:
-        """Lengths of the consecutive windows in which a clip is encoded (one, unless it is long)."""
+        """Lengths of the consecutive windows in which a clip is encoded (one, unless it is
+        long).
+        """
         longest = self.encoder.max_samples
         if longest is None or num_samples <= longest or self.prompt.long_audio == "error":
             return [num_samples]

@@ -1,7 +1,7 @@
 """The language model that writes: any causal LM of transformers with a chat template.
 
-Here it is only read from disk and made ready. How it is prompted is `prompt.py`, how audio enters it
-is `modeling.py`, how it writes is `generation.py`.
+Here it is only read from disk and made ready. How it is prompted is `prompt.py`, how audio enters
+it is `modeling.py`, how it writes is `generation.py`.
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,9 @@ from .prompt import add_audio_token
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(StrictConfig):
-    """Which language model. `architecture` is its own transformers config as a dict; every width follows
-    from it. `source` (Hub id or folder) says where weights and tokenizer come from."""
+    """Which language model. `architecture` is its own transformers config as a dict; every width
+    follows from it. `source` (Hub id or folder) says where weights and tokenizer come from.
+    """
 
     architecture: dict[str, Any]
     source: str = ""
@@ -80,8 +81,10 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
-    """Switch dropout off, so that a frozen decoder may stay in training mode: transformers checkpoints
-    activations only there, and the gradient to the projector goes through every layer (trap T14)."""
+    """Switch dropout off, so that a frozen decoder may stay in training mode: transformers
+    checkpoints activations only there, and the gradient to the projector goes through every layer
+    (trap T14).
+    """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

@@ -1,12 +1,12 @@
 """Steps 3 and 4 of the path: samples → features → frames.
 
-Letters: B clips, N samples, F mel bins, M mel steps, T frames, E width. A clip here is one window of
-sound; the processor cuts longer audio into windows before it comes to the encoder.
+Letters: B clips, N samples, F mel bins, M mel steps, T frames, E width. A clip here is one window
+of sound; the processor cuts longer audio into windows before it comes to the encoder.
 
 Every encoder is a pretrained transformers model, wrapped so that three things hold for all of them:
-the number of frames is exactly `EncoderConfig.frames_for(num_samples)`; a clip gives the same frames
-alone and in a padded batch; and a frozen encoder stays frozen (no dropout, LayerDrop or SpecAugment
-after `model.train()`).
+the number of frames is exactly `EncoderConfig.frames_for(num_samples)`; a clip gives the same
+frames alone and in a padded batch; and a frozen encoder stays frozen (no dropout, LayerDrop or
+SpecAugment after `model.train()`).
 """
 
 import functools
@@ -33,12 +33,15 @@ from .errors import CheckpointError, ConfigError, EncoderError
 # Whisper's log-mel front end (paper, section 2.2): 25 ms windows every 10 ms.
 FFT_SAMPLES = 400
 HOP_SAMPLES = 160
-# Both front ends need one full window: 400 samples give one HuBERT frame, 399 raise in its last conv.
+# Both front ends need one full window: 400 samples give one HuBERT frame, 399 raise in its last
+# conv.
 MIN_SAMPLES = 400
 
 
 class Features(NamedTuple):
-    """What an encoder takes: `values` (B, F, M) log-mel or (B, N) samples, and the valid steps of each."""
+    """What an encoder takes: `values` (B, F, M) log-mel or (B, N) samples, and the valid steps of
+    each.
+    """
 
     values: Tensor
     lengths_B: Tensor
@@ -48,14 +51,16 @@ class Features(NamedTuple):
 class EncoderConfig(StrictConfig):
     """Which encoder, and which of its frames go on. Pure arithmetic; nothing here touches the disk.
 
-    `architecture` is the encoder's own transformers config as a dict: widths, lengths, normalisation
-    and mask all follow from it. `source` (Hub id or folder) says where the weights come from.
+    `architecture` is the encoder's own transformers config as a dict: widths, lengths,
+    normalisation and mask all follow from it. `source` (Hub id or folder) says where the weights
+    come from.
     """
 
     architecture: dict[str, Any]
     source: str = ""
-    # "full": pad to the pretrained window (30 s for Whisper) and keep the valid frames, as Whisper was
-    # trained; "true_length": compute only what is there. The two differ, so training and use must agree.
+    # "full": pad to the pretrained window (30 s for Whisper) and keep the valid frames, as Whisper
+    # was trained; "true_length": compute only what is there. The two differ, so training and use
+    # must agree.
     window: Literal["full", "true_length"] = "true_length"
     # Hidden states to concatenate; 0 is the input of the first layer, -1 the encoder's own output.
     layers: tuple[int, ...] = (-1,)
@@ -115,7 +120,7 @@ class EncoderConfig(StrictConfig):
             raise EncoderError("A clip of 0 samples has no frames; give at least one sample.")
         if self.max_samples is not None and num_samples > self.max_samples:
             raise EncoderError(
-                f"{num_samples} samples ({num_samples / SAMPLE_RATE:.2f} s) exceed this encoder's window "
+                f"{num_samples} samples ({num_samples / SAMPLE_RATE:.2f} s) exceed the encoder's window "
                 f"of {self.max_samples / SAMPLE_RATE:g} s; cut the audio into windows first."
             )
         samples = max(num_samples, MIN_SAMPLES)
@@ -126,7 +131,9 @@ class EncoderConfig(StrictConfig):
         return self.pooled(self.unpooled_frames(self.steps_for(num_samples)))
 
     def unpooled_frames(self, steps: int) -> int:
-        """Frames that the encoder itself makes of feature steps (every convolution's floor counts)."""
+        """Frames that the encoder itself makes of feature steps (every convolution's floor
+        counts).
+        """
         if self.is_whisper:
             return (steps - 1) // 2 + 1
         for kernel, stride in zip(self.hf.conv_kernel, self.hf.conv_stride, strict=True):
@@ -216,7 +223,9 @@ class AudioEncoder(nn.Module, ABC):
 
 
 class WhisperFrames(AudioEncoder):
-    """The Whisper family. The stock module wants exactly 30 s and ignores its mask; this one does not."""
+    """The Whisper family. The stock module wants exactly 30 s and ignores its mask; this one does
+    not.
+    """
 
     constant = "embed_positions.weight"  # sinusoids; transformers does not train them either
 
@@ -224,8 +233,8 @@ class WhisperFrames(AudioEncoder):
         model: Any = self.model
         x = features.values.to(model.conv1.weight.dtype)
         x = F.gelu(model.conv1(x))
-        # With a full window Whisper attends to its padding, as it was trained. At true length, what the
-        # first convolution writes behind a clip's end must not reach the second.
+        # With a full window Whisper attends to its padding, as it was trained. At true length, what
+        # the first convolution writes behind a clip's end must not reach the second.
         full = self.config.window == "full"
         if not full:
             x = x * valid_mask(features.lengths_B, x.shape[-1])[:, None]
@@ -277,7 +286,9 @@ class WaveformFrames(AudioEncoder):
         return [kept[n] for n in wanted]
 
     def _convolve(self, features: Features, lengths_B: Tensor) -> Tensor:
-        """The convolutional front end, (B, C, T). Group norm sees padding, so its clips go one by one."""
+        """The convolutional front end, (B, C, T). Group norm sees padding, so its clips go one by
+        one.
+        """
         model: Any = self.model
         dtype = model.feature_extractor.conv_layers[0].conv.weight.dtype
         values = features.values.to(dtype)
@@ -388,8 +399,8 @@ def quiet_loading() -> Iterator[None]:
 def load_encoder(config: EncoderConfig, dtype: torch.dtype = torch.float32) -> AudioEncoder:
     """The pretrained encoder, whole: a missing or unknown encoder weight is a `CheckpointError`."""
     kind: Any = WhisperEncoder if config.is_whisper else AutoModel
-    # A Whisper checkpoint holds `model.encoder.*`; without the mapping transformers would start from
-    # random weights and only log it.
+    # A Whisper checkpoint holds `model.encoder.*`; without the mapping transformers would start
+    # from random weights and only log it.
     mapping = {r"^model\.encoder\.": ""} if config.is_whisper else None
     with quiet_loading():
         model, report = kind.from_pretrained(
@@ -414,7 +425,7 @@ def load_encoder(config: EncoderConfig, dtype: torch.dtype = torch.float32) -> A
             f"{what}: {', '.join(keys[:5])}" for what, keys in problems.items() if keys
         )
         raise CheckpointError(
-            f"The encoder in {config.source} is not whole ({said}). Download it again, or check that "
-            f"its config.json belongs to it."
+            f"The encoder in {config.source} is not whole ({said}). Download it again, or "
+            f"check that its config.json belongs to it."
         )
     return ENCODERS[config.family](config, model)

@@ -1,7 +1,7 @@
 """Step 7 of the path: prompt embeddings → tokens.
 
-A plain greedy loop with a key-value cache. It gives what `generate` of transformers gives (a test says so),
-and says besides why every row ended and how sure the decoder was of each token.
+A plain greedy loop with a key-value cache. It gives what `generate` of transformers gives (a test
+says so), and says besides why every row ended and how sure the decoder was of each token.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """The whole model: encoder, projector and decoder, and the one place where audio meets text.
 
-Letters: B prompts, L prompt length, P audio positions, D decoder width, V vocabulary. Clips of a batch
-lie one after another, in the order of their placeholders; a prompt may hold none, one or several.
+Letters: B prompts, L prompt length, P audio positions, D decoder width, V vocabulary. Clips of a
+batch lie one after another, in the order of their placeholders; a prompt may hold none, one or
+several.
 
 Parts are handed in, already made: `AudioLM(encoder, projector, decoder)`. Reading them from disk is
 `checkpoint.py`.
@@ -78,8 +79,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         width = decoder.get_input_embeddings().embedding_dim
         if (projector.encoder_dim, projector.decoder_dim) != (encoder.config.width, width):
             raise ConfigError(
-                f"The projector goes from {projector.encoder_dim} to {projector.decoder_dim}, but the encoder "
-                f"is {encoder.config.width} wide and the decoder {width}; build it with these widths."
+                f"The projector goes from {projector.encoder_dim} to {projector.decoder_dim}, but "
+                f"the encoder is {encoder.config.width} wide and the decoder {width}; build it with "
+                f"these widths."
             )
         encoder.freeze()
         decoder.requires_grad_(False)
@@ -92,7 +94,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
     def encode(self, samples_N: Tensor, sampling_rate: int) -> Tensor:
         """Frames (1, T, E) of one clip of mono samples at 16 kHz."""
         if sampling_rate != SAMPLE_RATE:
-            raise ConfigError(f"encode takes {SAMPLE_RATE} Hz, got {sampling_rate}; use load_audio.")
+            raise ConfigError(
+                f"encode takes {SAMPLE_RATE} Hz, got {sampling_rate}; use load_audio."
+            )
         clip = torch.as_tensor(samples_N, dtype=torch.float32, device=self.device)
         return self.audio_tower(features(self.config.encoder, [clip]))[0]
 
@@ -123,7 +127,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         return embeds_BLD.index_put(torch.where(is_audio), valid.to(embeds_BLD.dtype))
 
     def _refuse_placeholders(self, input_ids: Tensor) -> None:
-        """Without audio a placeholder would be looked up like a word, where the table has such a row."""
+        """Without audio a placeholder would be looked up like a word, where the table has such a
+        row.
+        """
         if (input_ids == self.config.audio_token_id).any():
             raise PromptError.counts(
                 int((input_ids == self.config.audio_token_id).sum()), 0, "A prompt without audio"
@@ -146,13 +152,18 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> AudioLMOutput:
-        """Prompt ids (B, L) with their clips' features → logits, and the loss where labels are given.
+        """Prompt ids (B, L) with their clips' features → logits, and the loss where labels are
+        given.
 
         `num_items_in_batch` is what transformers' Trainer gives when it accumulates gradients: the
-        supervised tokens of all micro-batches, by which the sum of the loss is divided (trap T24)."""
+        supervised tokens of all micro-batches, by which the sum of the loss is divided (trap
+        T24).
+        """
         if inputs_embeds is None:
             assert input_ids is not None, "give input_ids or inputs_embeds"
-            clips = as_features(input_features, input_features_mask, input_values, input_values_mask)
+            clips = as_features(
+                input_features, input_features_mask, input_values, input_values_mask
+            )
             if clips is None:
                 if past_key_values is None or not past_key_values.get_seq_length():
                     self._refuse_placeholders(input_ids)
@@ -187,7 +198,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def add_lora(self, part: str, lora: LoraConfig) -> None:
-        """Put trainable low-rank adapters on `part` ("encoder" or "decoder"), and on nothing else."""
+        """Put trainable low-rank adapters on `part` ("encoder" or "decoder"), and on nothing
+        else.
+        """
         try:
             import peft
         except ImportError as error:
@@ -196,7 +209,11 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         targets = rf".*\.({'|'.join(lora.targets)})"
         alpha = lora.rank if lora.alpha is None else lora.alpha
         if not any(re.fullmatch(targets, name) for name, _ in module.named_modules()):
-            names = {name.split(".")[-1] for name, m in module.named_modules() if isinstance(m, nn.Linear)}
+            names = {
+                name.split(".")[-1]
+                for name, m in module.named_modules()
+                if isinstance(m, nn.Linear)
+            }
             raise ConfigError(
                 f"LoRA on the {part}: it has no layer named {' or '.join(lora.targets)}. "
                 f"Its linear layers: {', '.join(sorted(names))}."
@@ -205,7 +222,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
             peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=targets), module
         )
         for name, parameter in module.named_parameters():
-            if "lora_" in name:  # peft takes the frozen layer's dtype, in which small steps vanish (T25)
+            if (
+                "lora_" in name
+            ):  # peft takes the frozen layer's dtype, in which small steps vanish (T25)
                 parameter.data = parameter.data.float()
         self.config.lora_config = {**(self.config.lora_config or {}), part: lora.to_dict()}
 
@@ -219,7 +238,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         input_values_mask: Tensor | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPooling:
-        """Valid audio embeddings of all clips, flattened to (sum of positions, D), in `pooler_output`."""
+        """Valid audio embeddings of all clips, flattened to (sum of positions, D), in
+        `pooler_output`.
+        """
         clips = as_features(input_features, input_features_mask, input_values, input_values_mask)
         if clips is None:
             raise PromptError("get_audio_features needs input_features or input_values.")
@@ -250,11 +271,15 @@ class AudioLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> "AudioLM":
-        """The registered class does this (`checkpoint.py`): strict, like every other way to load."""
+        """The registered class does this (`checkpoint.py`): strict, like every other way to
+        load.
+        """
         return AutoModel.from_pretrained(source, *args, **kwargs)
 
 
-def config_of(encoder: AudioEncoder, projector: Projector, decoder: PreTrainedModel) -> AudioLMConfig:
+def config_of(
+    encoder: AudioEncoder, projector: Projector, decoder: PreTrainedModel
+) -> AudioLMConfig:
     """The configuration that describes three parts handed in by hand."""
     return AudioLMConfig(
         audio_config=encoder.config.to_dict(),

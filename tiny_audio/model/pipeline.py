@@ -15,7 +15,9 @@ from .modeling import AudioLM
 
 
 class AudioLMPipeline(Pipeline):
-    """`pipeline("automatic-speech-recognition", model=folder)`: any audio source in, `{"text": …}` out."""
+    """`pipeline("automatic-speech-recognition", model=folder)`: any audio source in, `{"text": …}`
+    out.
+    """
 
     _load_processor = True
     _load_tokenizer = False
@@ -28,8 +30,12 @@ class AudioLMPipeline(Pipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         return {"prompt": prompt, "sampling_rate": sampling_rate}, {"generate": generate}, {}
 
-    def preprocess(self, source: Any, prompt: str | None = None, sampling_rate: int | None = None) -> Any:
-        if isinstance(source, dict) and "raw" in source:  # the form of transformers' own ASR pipeline
+    def preprocess(
+        self, source: Any, prompt: str | None = None, sampling_rate: int | None = None
+    ) -> Any:
+        if (
+            isinstance(source, dict) and "raw" in source
+        ):  # the form of transformers' own ASR pipeline
             source, sampling_rate = source["raw"], source["sampling_rate"]
         samples = self.processor.samples(source, sampling_rate)
         inputs = self.processor(audio=samples, text=prompt, sampling_rate=SAMPLE_RATE)
@@ -54,12 +60,15 @@ class AudioLMPipeline(Pipeline):
 
 
 class SpeechPipeline(AutomaticSpeechRecognitionPipeline):
-    """The task "automatic-speech-recognition": our models go to our pipeline, all others to the stock one.
+    """The task "automatic-speech-recognition": our models go to our pipeline, all others to the
+    stock one.
 
-    The stock pipeline decides by class names from its own tables and would read ours as a CTC model.
+    The stock pipeline decides by class names from its own tables and would read ours as a CTC
+    model.
     """
 
-    # None: load what the checkpoint has. Ours has a processor, CTC and seq2seq models have the other two.
+    # None: load what the checkpoint has. Ours has a processor, CTC and seq2seq models have the
+    # other two.
     _load_processor = None
     _load_tokenizer = None
     _load_feature_extractor = None

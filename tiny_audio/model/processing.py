@@ -1,7 +1,7 @@
 """Audio and text → one batch for the model: steps 2 to 6 of the path, as tensors.
 
-The one place that pads. Prompts are padded on the left to write from them and on the right to train on
-them; features are padded behind their clips; both carry masks.
+The one place that pads. Prompts are padded on the left to write from them and on the right to train
+on them; features are padded behind their clips; both carry masks.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ Side = Literal["left", "right"]
 class AudioProcessor(ProcessorMixin):
     """Turns audio (files, bytes, arrays, tensors) and text into what `AudioLM.forward` takes.
 
-    Registered with `AutoProcessor`; everything it needs to know is in the checkpoint's configuration.
+    Registered with `AutoProcessor`; everything it needs to know is in the checkpoint's
+    configuration.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: AudioLMConfig):
@@ -42,15 +43,17 @@ class AudioProcessor(ProcessorMixin):
     ) -> BatchFeature:
         """One prompt per entry of `audio` (a single source counts as one entry).
 
-        An entry is one source, or a list of sources for a prompt with several `<audio>`. `text` is the
-        instruction of all prompts, one for each, or each prompt's turns. With `answers` the batch is
-        one to train on: labels cover the answers and their stop tokens.
+        An entry is one source, or a list of sources for a prompt with several `<audio>`. `text` is
+        the instruction of all prompts, one for each, or each prompt's turns. With `answers` the
+        batch is one to train on: labels cover the answers and their stop tokens.
         """
         if unknown:
             raise TypeError(f"AudioProcessor does not take {', '.join(unknown)}.")
         prompts = [[one] for one in audio] if isinstance(audio, list) else [[audio]]
         if not prompts:
-            raise PromptError("There is no prompt in an empty list; give at least one audio source.")
+            raise PromptError(
+                "There is no prompt in an empty list; give at least one audio source."
+            )
         prompts = [one[0] if isinstance(one[0], list) else one for one in prompts]
         clips = [[self.samples(source, sampling_rate) for source in one] for one in prompts]
         turns = self._turns(text, len(prompts))
@@ -128,7 +131,8 @@ def segment(audio: Audio, start_s: float, end_s: float) -> Tensor:
     """The samples of `[start_s, end_s]` of a clip; a segment outside the clip is an AudioError."""
     if not 0 <= start_s < end_s <= audio.duration_s + 1e-6:
         raise AudioError(
-            f"Segment [{start_s}, {end_s}] s lies outside {audio.source} (0 … {audio.duration_s:.2f} s)."
+            f"Segment [{start_s}, {end_s}] s lies outside {audio.source}, which has "
+            f"{audio.duration_s:.2f} s."
         )
     return audio.samples[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
 

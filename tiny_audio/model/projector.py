@@ -2,9 +2,10 @@
 
 Letters: B clips, T frames, E encoder width, P positions, D decoder width, k frames per position.
 
-One contract for all: `forward(frames_BTE, lengths_B) -> (audio_BPD, lengths_B)`, where the lengths are
-`ProjectorConfig.positions_for` of the frame counts, frames behind a clip's length have no influence,
-and positions behind it are zero. A new projector is one config, one class and one line in PROJECTORS.
+One contract for all: `forward(frames_BTE, lengths_B) -> (audio_BPD, lengths_B)`, where the lengths
+are `ProjectorConfig.positions_for` of the frame counts, frames behind a clip's length have no
+influence, and positions behind it are zero. A new projector is one config, one class and one line
+in PROJECTORS.
 """
 
 from abc import ABC, abstractmethod
@@ -40,7 +41,9 @@ class ProjectorConfig(StrictConfig):
         return 1.0
 
     def positions_for(self, num_frames: int) -> int:
-        """P: positions that the decoder sees for `num_frames` frames. The one owner of this length."""
+        """P: positions that the decoder sees for `num_frames` frames. The one owner of this
+        length.
+        """
         return num_frames
 
 
@@ -78,7 +81,9 @@ class Projector(nn.Module, ABC):
 
     @abstractmethod
     def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """The computation proper; padding frames come in as zeros, padding positions may hold anything."""
+        """The computation proper; padding frames come in as zeros, padding positions may hold
+        anything.
+        """
 
     @property
     @abstractmethod
@@ -308,7 +313,8 @@ class QformerProjector(Projector):
         num_windows = x.shape[1] // window
         x = x.reshape(B * num_windows, window, -1) + self.positions
         padding = ~valid_mask(lengths_B, num_windows * window).reshape(B * num_windows, window)
-        # A window of nothing but padding keeps one key: softmax over no key at all is NaN (trap T5).
+        # A window of nothing but padding keeps one key: softmax over no key at all is NaN (trap
+        # T5).
         padding[:, 0] = False
         q = self.queries.expand(B * num_windows, -1, -1)
         for layer in self.layers:
@@ -328,7 +334,9 @@ class MoeConfig(StackConfig):
 
 
 class MoeProjector(Projector):
-    """Dense mixture of simple adapters (MOSA, arXiv 2508.18998): every expert, weighted by a router."""
+    """Dense mixture of simple adapters (MOSA, arXiv 2508.18998): every expert, weighted by a
+    router.
+    """
 
     config: MoeConfig
 

@@ -1,8 +1,8 @@
 """Step 6 of the path: turns of a conversation → prompt ids, labels and audio slots.
 
 `render` is the only place where a prompt is put together; training, evaluation, serving and tracing
-all call it, so what a model was trained on is what it is asked later. Ids are concatenated from parts:
-the template's own text may hold control tokens, what people say never does.
+all call it, so what a model was trained on is what it is asked later. Ids are concatenated from
+parts: the template's own text may hold control tokens, what people say never does.
 """
 
 import re
@@ -26,8 +26,8 @@ CHATML = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
-# SmolLM3's template writes today's date into the system turn. A prompt that changes overnight is not
-# the prompt that was trained, so the date stands still.
+# SmolLM3's template writes today's date into the system turn. A prompt that changes overnight is
+# not the prompt that was trained, so the date stands still.
 FROZEN_DATE = "{%- macro strftime_now(format) -%}01 January 2025{%- endmacro -%}"
 
 
@@ -37,14 +37,18 @@ class PromptConfig(StrictConfig):
 
     instruction: str = f"Transcribe: {AUDIO}"
     system: str | None = None
-    # Jinja chat template; None takes the tokenizer's own. A checkpoint stores the text that was used.
+    # Jinja chat template; None takes the tokenizer's own. A checkpoint stores the text that was
+    # used.
     template: str | None = None
-    # A clip longer than the encoder's window: refuse it, or encode consecutive windows in one prompt.
+    # A clip longer than the encoder's window: refuse it, or encode consecutive windows in one
+    # prompt.
     long_audio: Literal["error", "windows"] = "error"
 
 
 class Turn(NamedTuple):
-    """One message: `role` is "system", "user" or "assistant"; `text` may hold `<audio>` placeholders."""
+    """One message: `role` is "system", "user" or "assistant"; `text` may hold `<audio>`
+    placeholders.
+    """
 
     role: str
     text: str
@@ -75,9 +79,9 @@ def render(
 ) -> Prompt:
     """Turns → ids, labels and slots.
 
-    `positions` holds the number of audio embeddings of every clip, in the order of the placeholders. If the
-    last turn is the assistant's, it is the answer: it and its stop token carry labels. Else the
-    prompt ends where the decoder starts to write; both begin with the same ids.
+    `positions` holds the number of audio embeddings of every clip, in the order of the
+    placeholders. If the last turn is the assistant's, it is the answer: it and its stop token carry
+    labels. Else the prompt ends where the decoder starts to write; both begin with the same ids.
     """
     turns = list(turns)
     answer = turns.pop() if turns and turns[-1].role == "assistant" else None
@@ -111,8 +115,11 @@ def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     control = tokenizer.get_added_vocab()
     ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     if set(ids) & set(control.values()):
-        # Added tokens that are not flagged special (Qwen3's <think>) ignore the switch: cut through them.
-        pattern = "|".join(f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in control if t[1:])
+        # Added tokens that are not flagged special (Qwen3's <think>) ignore the switch: cut through
+        # them.
+        pattern = "|".join(
+            f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in control if t[1:]
+        )
         ids = [
             number
             for piece in re.split(pattern, text)
@@ -122,8 +129,8 @@ def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         ]
     if leaked := sorted(set(ids) & {*control.values(), *tokenizer.all_special_ids}):
         raise PromptError(
-            f"The text {text[:60]!r} encodes to control token(s) {leaked}; this tokenizer cannot keep "
-            f"user text apart from control tokens. Remove them from the text."
+            f"The text {text[:60]!r} encodes to control token(s) {leaked}; this tokenizer cannot "
+            f"keep user text apart from control tokens. Remove them from the text."
         )
     return ids
 
@@ -135,8 +142,9 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> list[i
     ids = tokenizer.encode(closing, add_special_tokens=False) if isinstance(closing, str) else []
     if not ids or ids[0] not in tokenizer.all_special_ids:
         raise PromptError(
-            f"The chat template ends an answer with {closing!r}, which does not begin with a special "
-            f"token, so the decoder could not stop. Use an instruct model's tokenizer or set template."
+            f"The chat template ends an answer with {closing!r}, which does not begin with a "
+            f"special token, so the decoder could not stop. Use an instruct model's tokenizer, or set "
+            f"prompt.template."
         )
     end = tokenizer.eos_token_id
     return [ids[0]] if end in (None, ids[0]) else [ids[0], end]
@@ -162,7 +170,9 @@ def resolved(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> Prompt
 
 
 def prompt_identity(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 over what the decoder would see: configuration, template and the ids of an example."""
+    """SHA-256 over what the decoder would see: configuration, template and the ids of an
+    example.
+    """
     example = [*transcription_turns(config), Turn("assistant", "one two")]
     ids = render(example, [3], tokenizer, config).ids
     return fingerprint({"config": resolved(config, tokenizer).to_dict(), "example": ids})
@@ -209,8 +219,8 @@ def _pieces(
     shown = [int(number) for number in parts[1::2]]
     if shown != list(range(len(turns))):
         raise PromptError(
-            f"The chat template shows turns {shown} of {len(turns)}; roles {[t.role for t in turns]} "
-            f"are not all supported by it. Set prompt.template."
+            f"The chat template shows turns {shown} of {len(turns)}; not all of the "
+            f"roles {[t.role for t in turns]} are supported by it. Set prompt.template."
         )
     pieces: list[str | Turn] = []
     for number, part in enumerate(parts):

@@ -22,7 +22,7 @@ class Preset:
     encoder: EncoderConfig
     projector: ProjectorConfig
     decoder: DecoderConfig
-    prompt: PromptConfig = PromptConfig()
+    prompt: PromptConfig = field(default_factory=PromptConfig)
     lora: dict[str, LoraConfig] = field(default_factory=dict)
 
     def config(self) -> AudioLMConfig:
