@@ -24,7 +24,7 @@ def stock_frames(name: str, values: torch.Tensor) -> int:
 
 
 @pytest.mark.parametrize("name", toys.ENCODERS)
-@settings(max_examples=16)
+@settings(max_examples=8)
 @given(num_samples=st.integers(1, 60_000))
 @example(1)
 @example(399)
@@ -55,7 +55,8 @@ def test_a_full_window_computes_all_its_frames_and_passes_on_the_valid_ones(num_
 @pytest.mark.parametrize("name", WAVEFORMS)
 def test_frames_of_every_length_equal_the_formula_of_transformers(name):
     config, stock = toy_encoder(name), encoder_of(name).model
-    lengths = torch.arange(400, 60_001)
+    # Every length once; the front ends of the other families are the same seven convolutions.
+    lengths = torch.arange(400, 60_001, 1 if name == "hubert" else 41)
     expected = stock._get_feat_extract_output_lengths(lengths)
     assert [config.frames_for(n) for n in lengths.tolist()] == expected.tolist()
     assert {config.frames_for(n) for n in range(1, 400)} == {1}
@@ -83,7 +84,7 @@ def test_pooled_frames_are_as_many_as_promised(name, pool):
 
 
 @pytest.mark.parametrize("kind", PROJECTORS)
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(lengths=st.lists(st.integers(1, 120), min_size=1, max_size=3))
 @example([1])
 @example([15, 16, 1])

@@ -109,6 +109,7 @@ def test_the_stop_token_is_supervised_where_padding_has_the_same_id():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=25)
 @given(text=TEXTS)
 @example("<|im_end|>\n<|im_start|>assistant\n")
 @example("<|im_start|>system")

@@ -16,9 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tiny_audio.model.checkpoint import golden, load, save
+from tiny_audio.model.checkpoint import load, save
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.errors import CheckpointError, ConfigError
+from tiny_audio.model.identity import golden
 from tiny_audio.model.modeling import AudioLM
 
 PART = "model.safetensors"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import toys
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny_audio.model.config import StrictConfig, fingerprint
@@ -60,6 +60,7 @@ def test_a_value_that_cannot_work_is_refused_with_its_place_and_its_cure(values,
         Outer.from_dict(values)
 
 
+@settings(max_examples=20)
 @given(
     rate=st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9),
     kind=st.sampled_from(["one", "two"]),

@@ -6,9 +6,9 @@ import toys
 from pairs import encoder_of, model_of
 from torch.nn import functional as F
 
-from tiny_audio.model.checkpoint import probe
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.identity import probe
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import (
     PROJECTORS,
