@@ -411,10 +411,16 @@ def test_saving_over_a_folder_of_something_else_is_refused(tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
-def test_parts_handed_in_by_hand_are_saved_whole_or_not_at_all(tmp_path):
+def test_parts_handed_in_by_hand_are_always_saved_whole(tmp_path):
     model = model_of("whisper", "linear")
     by_hand = AudioLM(model.encoder, model.projector, model.decoder, tokenizer=model.tokenizer)
     assert by_hand.config.audio_token_id == model.config.audio_token_id
-    with pytest.raises(CheckpointError, match="whole=True"):
-        save(by_hand, tmp_path / "partial")
-    same_weights(by_hand, load(save(by_hand, tmp_path / "whole", whole=True)))
+    same_weights(by_hand, load(save(by_hand, tmp_path / "saved")))
+
+
+def test_a_model_out_of_a_self_contained_folder_never_loses_its_parts(whole, tmp_path):
+    """Its encoder and decoder lie nowhere else, least of all when saved where it came from."""
+    shutil.copytree(whole, tmp_path / "first")
+    model = load(tmp_path / "first")
+    same_weights(model, load(save(model, tmp_path / "second")))
+    same_weights(model, load(save(model, tmp_path / "first")))

@@ -121,6 +121,9 @@ def test_counts_that_do_not_agree_are_refused_and_both_named(audio, options, sai
 def test_an_option_that_does_not_exist_is_refused(processor):
     with pytest.raises(TypeError, match="padding_sid"):
         processor(audio=toys.clips(700), sampling_rate=16_000, padding_sid="left")
+    with pytest.raises(TypeError, match="torch tensors, not 'np'"):
+        processor(audio=toys.clips(700), sampling_rate=16_000, return_tensors="np")
+    processor(audio=toys.clips(700), sampling_rate=16_000, return_tensors="pt")
 
 
 def test_long_audio_is_refused_with_a_cure_or_cut_into_windows_but_never_shortened():

@@ -145,8 +145,9 @@ def save(
     """Write a checkpoint, atomically: `folder` is either the old one or the whole new one.
 
     Without `whole` it holds the trained part and says by hash what it belongs to; with it,
-    everything. `dtype` stores weights smaller (bfloat16); hashes and golden vectors are then those
-    of what is stored.
+    everything. A model whose parts have no source of their own (loaded from a self-contained
+    folder, or handed in) is always written whole. `dtype` stores weights smaller (bfloat16);
+    hashes and golden vectors are then those of what is stored.
     """
     if dtype is not None:
         model = copy.deepcopy(model)
@@ -154,14 +155,9 @@ def save(
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype).to(parameter.dtype)
     folder = Path(folder)
-    unknown = [
-        n for n in ("audio", "decoder") if not getattr(model.config, f"{n}_config")["source"]
-    ]
-    if unknown and not whole:
-        raise CheckpointError(
-            f"The model does not say where its {' and '.join(unknown)} weights come from; "
-            f"save it with whole=True, or set `source` in their configurations."
-        )
+    # A part that came out of a checkpoint's folder, or by hand, is nowhere else to be read from.
+    sources = (model.config.encoder.source, model.config.language_model.source)
+    whole = whole or any(not source or source.startswith(INSIDE) for source in sources)
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
         raise CheckpointError(f"{folder} exists and is not a checkpoint; choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,7 @@ class AudioProcessor(ProcessorMixin):
         answers: Sequence[str] | None = None,
         sampling_rate: int | None = None,
         padding_side: Side = "left",
+        return_tensors: Literal["pt"] = "pt",
         **unknown: Any,
     ) -> BatchFeature:
         """One prompt per entry of `audio` (a single source counts as one entry).
@@ -47,6 +48,8 @@ class AudioProcessor(ProcessorMixin):
         the instruction of all prompts, one for each, or each prompt's turns. With `answers` the
         batch is one to train on: labels cover the answers and their stop tokens.
         """
+        if return_tensors != "pt":
+            raise TypeError(f"AudioProcessor makes torch tensors, not {return_tensors!r}.")
         if unknown:
             raise TypeError(f"AudioProcessor does not take {', '.join(unknown)}.")
         prompts = [[one] for one in audio] if isinstance(audio, list) else [[audio]]
