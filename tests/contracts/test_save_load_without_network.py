@@ -147,6 +147,10 @@ def test_a_partial_checkpoint_holds_only_what_was_trained(partial):
     ]
 
 
+def test_other_users_may_read_a_checkpoint(whole):
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in [whole, *whole.rglob("*")])
+
+
 def test_a_whole_folder_works_in_another_place(whole, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(whole, moved)

@@ -188,6 +188,7 @@ def _write(model: AudioLM, folder: Path, whole: bool, dtype: torch.dtype | None)
     config.save_pretrained(folder)
     for path in folder.rglob("*"):
         if path.is_file():
+            path.chmod(0o644)  # safetensors writes files that only their owner may read
             with path.open("rb") as file:
                 os.fsync(file.fileno())
 
