@@ -48,7 +48,8 @@ def test_help_and_version_import_no_torch():
 def test_json_is_one_object_per_file_and_a_bad_file_fails_alone(model, clip, tmp_path):
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"not audio at all")
-    done = run("transcribe", clip, bad, "-", "--model", model, "--format", "json", input=clip.read_bytes())
+    options = ("--model", model, "--format", "json")
+    done = run("transcribe", clip, bad, "-", *options, input=clip.read_bytes())
     rows = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert [row["file"] for row in rows] == [str(clip), str(bad), "-"]
     assert rows[0]["duration_s"] == rows[2]["duration_s"] == 0.75

@@ -13,8 +13,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
-from transformers import WhisperForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    WhisperForConditionalGeneration,
+)
 
 from tiny_audio.model.decoder import DecoderConfig, decoder_architecture
 from tiny_audio.model.encoder import EncoderConfig, encoder_architecture
@@ -93,7 +98,8 @@ PROJECTORS: dict[str, ProjectorConfig] = {
 # BOS and headers. Written here; the originals come with the models.
 TEMPLATES = {
     "qwen3": (
-        "{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' -}}"
+        "{%- for m in messages -%}"
+        "{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' -}}"
         "{%- endfor -%}{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}"
         "{%- if enable_thinking is defined and enable_thinking is false -%}"
         "{{- '<think>\\n\\n</think>\\n\\n' -}}{%- endif -%}{%- endif -%}"
@@ -106,7 +112,8 @@ TEMPLATES = {
         "{{- '<think>\\n\\n</think>\\n' -}}{%- endif -%}{%- endif -%}"
     ),
     "llama": (
-        "{{- '<|bos|>' -}}{%- for m in messages -%}{{- '<|header|>' + m.role + '<|/header|>\\n\\n'"
+        "{{- '<|bos|>' -}}{%- for m in messages -%}"
+        "{{- '<|header|>' + m.role + '<|/header|>\\n\\n'"
         " + (m.content | trim) + '<|im_end|>' -}}{%- endfor -%}"
         "{%- if add_generation_prompt -%}{{- '<|header|>assistant<|/header|>\\n\\n' -}}{%- endif -%}"
     ),

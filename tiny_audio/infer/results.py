@@ -31,6 +31,7 @@ class Transcript:
     source: str
     duration_s: float
     segments: tuple[Segment, ...]
+    notes: tuple[str, ...] = ()  # what decoding the file lost or changed
 
     @property
     def text(self) -> str:
@@ -58,5 +59,6 @@ class Transcript:
             "duration_s": round(self.duration_s, 3),
             "outcome": self.outcome,
             "complete": self.complete,
+            "notes": list(self.notes),
             "segments": [asdict(segment) for segment in self.segments],
         }

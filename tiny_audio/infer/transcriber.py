@@ -1,6 +1,7 @@
 """Whole files to text: cut into windows at quiet places, transcribe windows in batches, join.
 
-Memory does not grow with the file: it is decoded as a stream, and a window is forgotten once written.
+Memory does not grow with the file: it is decoded as a stream, and a window is forgotten once
+written.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
-from tiny_audio.model.errors import AudioError
 from tiny_audio.model.generation import Written, token_limit, write
 from tiny_audio.model.modeling import AudioLM, as_features
 from tiny_audio.model.processing import AudioProcessor
@@ -61,29 +61,22 @@ class Transcriber:
 
         `prompt` replaces the instruction that the model was trained with. Raises `AudioError`.
         """
+        notes: list[str] = []
+        windows = self.windows(source, sampling_rate, notes)
         segments: list[Segment] = []
-        for segment in self.segments(source, prompt=prompt, sampling_rate=sampling_rate):
-            segments.append(segment)
-        if not segments:
-            raise AudioError("The source holds no sample; give audio of at least one sample.")
-        name = str(source) if isinstance(source, (str, Path)) else "<audio>"
-        return Transcript(name, segments[-1].end_s, tuple(segments))
-
-    def segments(
-        self, source: Any, *, prompt: str | None = None, sampling_rate: int | None = None
-    ) -> Iterator[Segment]:
-        """The same, one window after the other, as soon as each is written."""
-        windows = self.windows(source, sampling_rate)
         while batch := list(islice(windows, BATCH_WINDOWS)):
-            for window, written in zip(batch, self.write(batch, prompt), strict=True):
-                yield self._segment(window, written)
+            segments += map(self._segment, batch, self.write(batch, prompt))
+        name = str(source) if isinstance(source, (str, Path)) else "<audio>"
+        return Transcript(name, segments[-1].end_s, tuple(segments), tuple(notes))
 
-    def windows(self, source: Any, sampling_rate: int | None = None) -> Iterator[Window]:
-        """Consecutive windows that the encoder takes, covering every sample."""
+    def windows(self, source: Any, sampling_rate: int | None, notes: list[str]) -> Iterator[Window]:
+        """Consecutive windows that the encoder takes, covering every sample; `notes` are added."""
         if self.model.config.prompt.long_audio == "windows":  # one prompt hears the whole clip
-            return iter([Window(0, load_audio(source, sampling_rate).samples)])
+            audio = load_audio(source, sampling_rate)
+            notes += audio.notes
+            return iter([Window(0, audio.samples)])
         longest = self.model.config.encoder.max_samples or int(DEFAULT_WINDOW_S * SAMPLE_RATE)
-        return cut(stream_audio(source, sampling_rate), longest)
+        return cut(stream_audio(source, sampling_rate, notes=notes), longest)
 
     @torch.inference_mode()
     def write(self, windows: list[Window], prompt: str | None = None) -> list[Written]:

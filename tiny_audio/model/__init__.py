@@ -3,7 +3,8 @@ above it.
 
     errors         what can go wrong, as one tree
     config         what makes every configuration strict
-    audio          1 file → 2 samples
+    decode         1 file → blocks of it
+    audio          2 samples
     encoder        3 features → 4 frames
     projector      5 audio embeddings
     prompt         6 turns of a conversation → ids, labels and audio slots

@@ -75,15 +75,13 @@ class PretrainedAudioProcessor(AudioProcessor):
     """`AudioProcessor` that `AutoProcessor` can read from a checkpoint; it needs no weights."""
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, source: Any, **kwargs: Any
-    ) -> "PretrainedAudioProcessor":
+    def from_pretrained(cls, source: Any, **kwargs: Any) -> "PretrainedAudioProcessor":
         hub = {key: kwargs[key] for key in HUB if kwargs.get(key) is not None}
         folder = checkpoint_folder(source, **hub)
         config = AudioLMConfig.from_pretrained(folder, local_files_only=True)
         return cls(load_tokenizer(inside(config.language_model.source, folder)), config)
 
-    def save_pretrained(self, folder: Any, **_: Any) -> None:  # type: ignore[override]
+    def save_pretrained(self, folder: Any, **_: Any) -> None:
         """Nothing to write: the checkpoint's config.json and tokenizer are all there is."""
 
 
@@ -132,7 +130,8 @@ def assemble(
 def scale_projector(model: AudioLM) -> None:
     """Give fresh audio embeddings the scale of the decoder's own (RMS over the table, trap T27)."""
     frames_BTE, lengths_B = model.audio_tower(features(model.config.encoder, [probe(model.device)]))
-    target = model.get_input_embeddings().weight.float().square().mean().sqrt().item()
+    table: Any = model.get_input_embeddings()
+    target = table.weight.float().square().mean().sqrt().item()
     model.projector.match_scale(frames_BTE.float(), lengths_B, target)
 
 

@@ -120,8 +120,8 @@ class EncoderConfig(StrictConfig):
             raise EncoderError("A clip of 0 samples has no frames; give at least one sample.")
         if self.max_samples is not None and num_samples > self.max_samples:
             raise EncoderError(
-                f"{num_samples} samples ({num_samples / SAMPLE_RATE:.2f} s) exceed the encoder's window "
-                f"of {self.max_samples / SAMPLE_RATE:g} s; cut the audio into windows first."
+                f"{num_samples} samples ({num_samples / SAMPLE_RATE:.2f} s) exceed the encoder's "
+                f"window of {self.max_samples / SAMPLE_RATE:g} s; cut the audio into windows first."
             )
         samples = max(num_samples, MIN_SAMPLES)
         return samples // HOP_SAMPLES if self.is_whisper else samples
@@ -373,7 +373,7 @@ def _keep(kept: dict[int, Tensor], number: int) -> Any:
 def empty_encoder(config: EncoderConfig) -> AudioEncoder:
     """The encoder with fresh weights (or none, under `torch.device("meta")`)."""
     hf = config.hf
-    model = WhisperEncoder(hf) if config.is_whisper else AutoModel.from_config(hf)  # type: ignore[arg-type]
+    model = WhisperEncoder(hf) if config.is_whisper else AutoModel.from_config(hf)
     return ENCODERS[config.family](config, model)
 
 

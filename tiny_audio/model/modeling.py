@@ -80,8 +80,8 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         if (projector.encoder_dim, projector.decoder_dim) != (encoder.config.width, width):
             raise ConfigError(
                 f"The projector goes from {projector.encoder_dim} to {projector.decoder_dim}, but "
-                f"the encoder is {encoder.config.width} wide and the decoder {width}; build it with "
-                f"these widths."
+                f"the encoder is {encoder.config.width} wide and the decoder {width}; build it "
+                f"with these widths."
             )
         encoder.freeze()
         decoder.requires_grad_(False)
@@ -112,7 +112,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
 
         Every prompt must hold exactly the positions of its own clips; a shift by one clip would
         otherwise go unnoticed (trap T7)."""
-        is_audio = input_ids == self.config.audio_token_id
+        is_audio = self.is_audio(input_ids)
         per_prompt = is_audio.sum(1)
         ends = torch.cumsum(lengths_B, 0).tolist()
         borders = torch.cumsum(per_prompt, 0).tolist()
@@ -126,14 +126,15 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         valid = audio_BPD[valid_mask(lengths_B, audio_BPD.shape[1])]
         return embeds_BLD.index_put(torch.where(is_audio), valid.to(embeds_BLD.dtype))
 
+    def is_audio(self, input_ids: Tensor) -> Tensor:
+        """(B, L) bool: True at audio placeholders."""
+        placeholder = self.config.audio_token_id
+        return input_ids.eq(-1 if placeholder is None else placeholder)
+
     def _refuse_placeholders(self, input_ids: Tensor) -> None:
-        """Without audio a placeholder would be looked up like a word, where the table has such a
-        row.
-        """
-        if (input_ids == self.config.audio_token_id).any():
-            raise PromptError.counts(
-                int((input_ids == self.config.audio_token_id).sum()), 0, "A prompt without audio"
-            )
+        """Without audio a placeholder would be looked up like a word, if the table has its row."""
+        if num_placeholders := int(self.is_audio(input_ids).sum()):
+            raise PromptError.counts(num_placeholders, 0, "A prompt without audio")
 
     def forward(
         self,

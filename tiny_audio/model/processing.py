@@ -32,7 +32,7 @@ class AudioProcessor(ProcessorMixin):
         self.config = config
         self.chat_template = config.prompt.template
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         audio: Any = None,
         text: str | Sequence[Turn] | Sequence[str] | Sequence[Sequence[Turn]] | None = None,

@@ -143,8 +143,8 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> list[i
     if not ids or ids[0] not in tokenizer.all_special_ids:
         raise PromptError(
             f"The chat template ends an answer with {closing!r}, which does not begin with a "
-            f"special token, so the decoder could not stop. Use an instruct model's tokenizer, or set "
-            f"prompt.template."
+            f"special token, so the decoder could not stop. Use an instruct model's tokenizer, "
+            f"or set prompt.template."
         )
     end = tokenizer.eos_token_id
     return [ids[0]] if end in (None, ids[0]) else [ids[0], end]

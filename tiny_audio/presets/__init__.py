@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tiny_audio.model import checkpoint
-from tiny_audio.model.config import fingerprint as fingerprint
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
 
@@ -32,8 +31,8 @@ def preset(name: str) -> Preset:
     """The preset of this name; an unknown name is a ConfigError that says the nearest one."""
     if name not in PRESETS:
         raise ConfigError.unknown(name, PRESETS, "The table of presets")
-    module = import_module(f"{__name__}.{name}")
-    return module.PRESET
+    found: Preset = import_module(f"{__name__}.{name}").PRESET
+    return found
 
 
 def load(source: str | Path, **options: Any) -> AudioLM:
