@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pairs import batch_of, embeds_of, model_of, processor_of
 
+from tiny_audio.model.errors import PromptError
 from tiny_audio.model.generation import LOOP_REPEATS, loops, token_limit, write
+from tiny_audio.model.prompt import Turn
 
 FAMILIES = list(toys.DECODERS)
 MIXED = (9_000, 400, 20_000)
@@ -42,6 +44,20 @@ def test_greedy_writing_equals_a_loop_without_a_cache(family):
             assert scores.max().item() == pytest.approx(logprob, abs=1e-4)
             word = model.get_input_embeddings()(torch.tensor([[token]]))
             embeds = torch.cat([embeds, word], 1)
+
+
+def test_beams_hear_the_clip_of_their_own_prompt_and_refuse_several():
+    model = model_of("hubert", "mlp")
+    settings = {"num_beams": 2, "max_new_tokens": 4, "do_sample": False, "eos_token_id": 9_999}
+    clips = toys.clips(9_000, 9_000)
+    batch = batch_of(model, clips)
+    together = model.generate(**batch, **settings, pad_token_id=0)
+    for row, clip in zip(together, clips, strict=True):
+        alone = model.generate(**batch_of(model, [clip]), **settings, pad_token_id=0)
+        assert torch.equal(row, alone[0])
+    several = batch_of(model, [clips], text=[[Turn("user", "<audio> <audio>")]])
+    with pytest.raises(PromptError, match="num_beams=1"):
+        model.generate(**several, **settings, pad_token_id=0)
 
 
 def test_every_row_ends_at_its_own_stop_or_its_own_limit():

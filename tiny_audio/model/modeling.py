@@ -26,6 +26,8 @@ from .errors import ConfigError, MissingExtra, PromptError
 from .projector import Projector
 from .prompt import IGNORED, PromptConfig, add_audio_token, audio_token_id
 
+CLIPS = ("input_features", "input_values")  # transformers' names for a batch of clips
+
 
 class EncodedAudio(NamedTuple):
     """Audio embeddings of a batch of clips and every stage before them."""
@@ -190,6 +192,23 @@ class AudioLM(PreTrainedModel, GenerationMixin):
             past_key_values=out.past_key_values,
             hidden_states=out.hidden_states,
             attentions=out.attentions,
+        )
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, input_ids: Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        """Beams repeat every row of every tensor, so a prompt's second clip would slip into the
+        copy of the first."""
+        clips = next((kwargs[k] for k in CLIPS if kwargs.get(k) is not None), None)
+        if expand_size > 1 and clips is not None and input_ids is not None:
+            hears = (input_ids == self.config.audio_token_id).any(1)
+            if len(clips) != len(input_ids) or not hears.all():
+                raise PromptError(
+                    "Beams and several answers need exactly one clip (of one window) per prompt; "
+                    "use num_beams=1 and num_return_sequences=1."
+                )
+        return super()._expand_inputs_for_generation(
+            expand_size=expand_size, input_ids=input_ids, **kwargs
         )
 
     # What trains --------------------------------------------------------------------------------
