@@ -115,7 +115,8 @@ TEMPLATES = {
         "{{- '<|bos|>' -}}{%- for m in messages -%}"
         "{{- '<|header|>' + m.role + '<|/header|>\\n\\n'"
         " + (m.content | trim) + '<|im_end|>' -}}{%- endfor -%}"
-        "{%- if add_generation_prompt -%}{{- '<|header|>assistant<|/header|>\\n\\n' -}}{%- endif -%}"
+        "{%- if add_generation_prompt -%}"
+        "{{- '<|header|>assistant<|/header|>\\n\\n' -}}{%- endif -%}"
     ),
 }
 SPECIAL = "<|pad|> <|im_start|> <|im_end|> <|endoftext|> <think> </think>".split()

@@ -110,9 +110,7 @@ def build(
 
 
 def empty(config: AudioLMConfig) -> AudioLM:
-    """The same model with fresh weights; under `torch.device("meta")` none at all, to count
-    them.
-    """
+    """The same model with fresh weights; under `torch.device("meta")` none, to be counted."""
     return assemble(config, empty_encoder(config.encoder), empty_decoder(config.language_model))
 
 
@@ -208,9 +206,7 @@ def _swap(fresh: Path, folder: Path) -> None:
 
 
 def trained_part(model: AudioLM, whole: bool) -> dict[str, Tensor]:
-    """The projector, LoRA adapters, and base weights that train (unless their folder is written
-    too).
-    """
+    """The projector, LoRA adapters, and base weights that train (with `whole` in their folder)."""
     chosen = {}
     for name, parameter in model.named_parameters():
         own = name.startswith("projector.") or "lora_" in name
@@ -226,9 +222,7 @@ def stored(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Ten
 
 
 def write_part(module: Any, folder: Path, dtype: torch.dtype | None) -> None:
-    """One pretrained part as its own Hub folder: config.json and model.safetensors, without
-    adapters.
-    """
+    """One pretrained part as its own Hub folder, without adapters: config.json and weights."""
     folder.mkdir(parents=True)
     module.config.save_pretrained(folder)
     weights, seen = {}, set()

@@ -31,9 +31,7 @@ class StrictConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain JSON values (lists become tuples, nested mappings become
-        dataclasses).
-        """
+        """From plain JSON values: lists become tuples, nested mappings become dataclasses."""
         known = {field.name: field for field in fields(cls)}
         for name in values:
             if name not in known:

@@ -114,9 +114,7 @@ class AudioLMConfig(PreTrainedConfig):
         )
 
     def windows(self, num_samples: int) -> list[int]:
-        """Lengths of the consecutive windows in which a clip is encoded (one, unless it is
-        long).
-        """
+        """Lengths of the windows in which a clip is encoded: one, unless it is long."""
         longest = self.encoder.max_samples
         if longest is None or num_samples <= longest or self.prompt.long_audio == "error":
             return [num_samples]

@@ -39,9 +39,7 @@ MIN_SAMPLES = 400
 
 
 class Features(NamedTuple):
-    """What an encoder takes: `values` (B, F, M) log-mel or (B, N) samples, and the valid steps of
-    each.
-    """
+    """What an encoder takes: `values` (B, F, M) log-mel or (B, N) samples; valid steps of each."""
 
     values: Tensor
     lengths_B: Tensor
@@ -131,9 +129,7 @@ class EncoderConfig(StrictConfig):
         return self.pooled(self.unpooled_frames(self.steps_for(num_samples)))
 
     def unpooled_frames(self, steps: int) -> int:
-        """Frames that the encoder itself makes of feature steps (every convolution's floor
-        counts).
-        """
+        """Frames that the encoder itself makes of feature steps; every convolution rounds down."""
         if self.is_whisper:
             return (steps - 1) // 2 + 1
         for kernel, stride in zip(self.hf.conv_kernel, self.hf.conv_stride, strict=True):
@@ -176,9 +172,8 @@ def log_mel(samples_N: Tensor, num_mel_bins: int) -> Tensor:
 class AudioEncoder(nn.Module, ABC):
     """A pretrained encoder behind one contract: `features(clips)`, then `forward(features)`."""
 
-    constant: ClassVar[
-        str
-    ]  # the one parameter of the stock model that stays as it is when all trains
+    # The one parameter of the stock model that stays as it is when everything trains.
+    constant: ClassVar[str]
 
     def __init__(self, config: EncoderConfig, model: nn.Module):
         super().__init__()
@@ -223,9 +218,7 @@ class AudioEncoder(nn.Module, ABC):
 
 
 class WhisperFrames(AudioEncoder):
-    """The Whisper family. The stock module wants exactly 30 s and ignores its mask; this one does
-    not.
-    """
+    """The Whisper family: the stock module wants exactly 30 s and ignores its mask."""
 
     constant = "embed_positions.weight"  # sinusoids; transformers does not train them either
 
@@ -255,9 +248,7 @@ class WhisperFrames(AudioEncoder):
 class WaveformFrames(AudioEncoder):
     """HuBERT, wav2vec 2.0 and WavLM: convolutions over the waveform, then a transformer."""
 
-    constant = (
-        "masked_spec_embed"  # SpecAugment's, which is not used: it would train without gradient
-    )
+    constant = "masked_spec_embed"  # SpecAugment's, which is not used: it never gets a gradient
 
     def __init__(self, config: EncoderConfig, model: nn.Module):
         super().__init__(config, model)
@@ -286,9 +277,7 @@ class WaveformFrames(AudioEncoder):
         return [kept[n] for n in wanted]
 
     def _convolve(self, features: Features, lengths_B: Tensor) -> Tensor:
-        """The convolutional front end, (B, C, T). Group norm sees padding, so its clips go one by
-        one.
-        """
+        """The convolutional front end, (B, C, T); group norm sees padding, so clip by clip."""
         model: Any = self.model
         dtype = model.feature_extractor.conv_layers[0].conv.weight.dtype
         values = features.values.to(dtype)

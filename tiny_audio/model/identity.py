@@ -47,9 +47,7 @@ def base_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def weights_hash(module: nn.Module, left_out: set[str]) -> str:
-    """SHA-256 over names, shapes and bfloat16 values: the same in whatever dtype a part was
-    loaded.
-    """
+    """SHA-256 over names, shapes and bfloat16 values: the same in whatever dtype it was loaded."""
     digest = hashlib.sha256()
     for name, tensor in sorted(base_state(module).items()):
         if name not in left_out:

@@ -201,7 +201,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         copy of the first."""
         clips = next((kwargs[k] for k in CLIPS if kwargs.get(k) is not None), None)
         if expand_size > 1 and clips is not None and input_ids is not None:
-            hears = (input_ids == self.config.audio_token_id).any(1)
+            hears = self.is_audio(input_ids).any(1)
             if len(clips) != len(input_ids) or not hears.all():
                 raise PromptError(
                     "Beams and several answers need exactly one clip (of one window) per prompt; "
@@ -218,9 +218,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def add_lora(self, part: str, lora: LoraConfig) -> None:
-        """Put trainable low-rank adapters on `part` ("encoder" or "decoder"), and on nothing
-        else.
-        """
+        """Put trainable low-rank adapters on `part` ("encoder" or "decoder") and nothing else."""
         try:
             import peft
         except ImportError as error:
@@ -242,9 +240,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
             peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=targets), module
         )
         for name, parameter in module.named_parameters():
-            if (
-                "lora_" in name
-            ):  # peft takes the frozen layer's dtype, in which small steps vanish (T25)
+            if "lora_" in name:  # peft took the frozen layer's dtype; bf16 loses small steps (T25)
                 parameter.data = parameter.data.float()
         self.config.lora_config = {**(self.config.lora_config or {}), part: lora.to_dict()}
 
@@ -258,9 +254,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         input_values_mask: Tensor | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPooling:
-        """Valid audio embeddings of all clips, flattened to (sum of positions, D), in
-        `pooler_output`.
-        """
+        """Valid audio embeddings of all clips, (sum of positions, D), in `pooler_output`."""
         clips = as_features(input_features, input_features_mask, input_values, input_values_mask)
         if clips is None:
             raise PromptError("get_audio_features needs input_features or input_values.")
@@ -291,9 +285,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> "AudioLM":
-        """The registered class does this (`checkpoint.py`): strict, like every other way to
-        load.
-        """
+        """The registered class does this (`checkpoint.py`), strict like every other way to load."""
         return AutoModel.from_pretrained(source, *args, **kwargs)
 
 

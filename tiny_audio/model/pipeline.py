@@ -15,9 +15,7 @@ from .modeling import AudioLM
 
 
 class AudioLMPipeline(Pipeline):
-    """`pipeline("automatic-speech-recognition", model=folder)`: any audio source in, `{"text": …}`
-    out.
-    """
+    """The speech pipeline for our models: any audio source in, `{"text": …}` out."""
 
     _load_processor = True
     _load_tokenizer = False
@@ -33,9 +31,8 @@ class AudioLMPipeline(Pipeline):
     def preprocess(
         self, source: Any, prompt: str | None = None, sampling_rate: int | None = None
     ) -> Any:
-        if (
-            isinstance(source, dict) and "raw" in source
-        ):  # the form of transformers' own ASR pipeline
+        # transformers' own speech pipeline also takes {"raw": …, "sampling_rate": …}.
+        if isinstance(source, dict) and "raw" in source:
             source, sampling_rate = source["raw"], source["sampling_rate"]
         samples = self.processor.samples(source, sampling_rate)
         inputs = self.processor(audio=samples, text=prompt, sampling_rate=SAMPLE_RATE)

@@ -41,9 +41,7 @@ class ProjectorConfig(StrictConfig):
         return 1.0
 
     def positions_for(self, num_frames: int) -> int:
-        """P: positions that the decoder sees for `num_frames` frames. The one owner of this
-        length.
-        """
+        """P: positions that the decoder sees for `num_frames`. The one owner of this length."""
         return num_frames
 
 
@@ -81,9 +79,7 @@ class Projector(nn.Module, ABC):
 
     @abstractmethod
     def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """The computation proper; padding frames come in as zeros, padding positions may hold
-        anything.
-        """
+        """The computation proper. Padding comes in as zeros; what goes out there is ignored."""
 
     @property
     @abstractmethod
@@ -334,9 +330,7 @@ class MoeConfig(StackConfig):
 
 
 class MoeProjector(Projector):
-    """Dense mixture of simple adapters (MOSA, arXiv 2508.18998): every expert, weighted by a
-    router.
-    """
+    """Dense mixture of simple adapters (MOSA, arXiv 2508.18998), weighted by a router."""
 
     config: MoeConfig
 

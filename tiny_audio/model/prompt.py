@@ -46,9 +46,7 @@ class PromptConfig(StrictConfig):
 
 
 class Turn(NamedTuple):
-    """One message: `role` is "system", "user" or "assistant"; `text` may hold `<audio>`
-    placeholders.
-    """
+    """One message of a "system", "user" or "assistant"; `text` may hold `<audio>` placeholders."""
 
     role: str
     text: str
@@ -170,9 +168,7 @@ def resolved(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> Prompt
 
 
 def prompt_identity(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 over what the decoder would see: configuration, template and the ids of an
-    example.
-    """
+    """SHA-256 over what the decoder would see: configuration, template, ids of an example."""
     example = [*transcription_turns(config), Turn("assistant", "one two")]
     ids = render(example, [3], tokenizer, config).ids
     return fingerprint({"config": resolved(config, tokenizer).to_dict(), "example": ids})

@@ -36,9 +36,7 @@ def preset(name: str) -> Preset:
 
 
 def load(source: str | Path, **options: Any) -> AudioLM:
-    """A trained model: "nano" (in the package), a checkpoint folder, or a Hub id. See
-    `checkpoint.load`.
-    """
+    """A trained model: "nano" (in the package), a folder, or a Hub id. See `checkpoint.load`."""
     return checkpoint.load(NANO if str(source) == "nano" else source, **options)
 
 

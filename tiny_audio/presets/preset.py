@@ -14,9 +14,7 @@ from tiny_audio.model.prompt import PromptConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Encoder, projector, decoder and prompt that belong together, and the LoRA it trains with
-    later.
-    """
+    """Encoder, projector, decoder and prompt that belong together, and LoRA for later stages."""
 
     name: str
     encoder: EncoderConfig
@@ -35,9 +33,7 @@ class Preset:
         )
 
     def with_sources(self, encoder: str = "", decoder: str = "") -> "Preset":
-        """The same recipe around other pretrained parts (Hub ids or folders; only config.json is
-        read).
-        """
+        """The same recipe around other pretrained parts; only their config.json is read."""
         chosen = self
         if encoder:
             fresh = EncoderConfig(architecture=encoder_architecture(encoder), source=encoder)

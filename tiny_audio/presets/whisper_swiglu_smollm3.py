@@ -1,6 +1,4 @@
-"""Whisper large-v3-turbo, a SwiGLU projector over five stacked frames, SmolLM3-3B; both ends
-frozen.
-"""
+"""Whisper large-v3-turbo, SwiGLU over five stacked frames, SmolLM3-3B; both ends frozen."""
 
 from tiny_audio.model.decoder import DecoderConfig
 from tiny_audio.model.encoder import EncoderConfig

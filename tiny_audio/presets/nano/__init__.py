@@ -1,6 +1,4 @@
-"""nano: our own small encoder and language model, shipped in this folder with a trained
-projector.
-"""
+"""nano: our own small encoder and language model, in this folder, with a trained projector."""
 
 from pathlib import Path
 
