@@ -1,0 +1,110 @@
+"""Waveform augmentation on float32 samples at 16 kHz; every random draw comes from the generator.
+
+Only `change_speed` and `pad_with_silence` change the length; all others keep it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+
+SAMPLE_RATE = 16_000
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Probabilities and ranges: enough for unheard voices, mild enough for short training."""
+
+    speed: float = 0.2
+    speed_range: tuple[float, float] = (0.88, 1.14)
+    room: float = 0.04
+    band: float = 0.08
+    noise: float = 0.3
+    snr_db: tuple[float, float] = (10.0, 40.0)
+    level_db: tuple[float, float] = (-32.0, -14.0)
+    silence: float = 0.4
+    silence_s: float = 0.35
+
+
+def change_speed(samples_N: np.ndarray, factor: float) -> np.ndarray:
+    """Play faster (factor > 1) or slower: tempo, pitch and formants move together."""
+    return soxr.resample(samples_N, SAMPLE_RATE * factor, SAMPLE_RATE, quality="LQ")
+
+
+def pad_with_silence(samples_N: np.ndarray, before_s: float, after_s: float) -> np.ndarray:
+    return np.pad(samples_N, (int(before_s * SAMPLE_RATE), int(after_s * SAMPLE_RATE)))
+
+
+def add_room(samples_N: np.ndarray, rng: Rng) -> np.ndarray:
+    """Convolve with noise that decays exponentially (reverberation time 0.1–0.5 s)."""
+    decay_s = rng.uniform(0.1, 0.5)
+    time_s = np.arange(int(0.6 * decay_s * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / decay_s)
+    tail *= rng.uniform(0.1, 0.5) / np.sqrt(np.square(tail).sum())
+    tail[0] = 1.0
+    size = _fft_size(len(samples_N) + len(tail))
+    wet = np.fft.irfft(
+        np.fft.rfft(samples_N, size) * np.fft.rfft(tail.astype(np.float32), size), size
+    )
+    return wet[: len(samples_N)].astype(np.float32)
+
+
+def limit_band(samples_N: np.ndarray, rng: Rng) -> np.ndarray:
+    """A telephone's 300–3,400 Hz, or a random low-pass of 2–7 kHz."""
+    telephone = rng.random() < 0.4
+    low_hz, high_hz = (300, 3400) if telephone else (0, rng.uniform(2000, 7000))
+    size = _fft_size(len(samples_N))
+    spectrum = np.fft.rfft(samples_N, size)
+    hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    spectrum *= 1 / (1 + (hz / high_hz) ** 12)
+    if low_hz:
+        spectrum *= 1 - 1 / (1 + (hz / low_hz) ** 8)
+    return np.fft.irfft(spectrum, size)[: len(samples_N)].astype(np.float32)
+
+
+def add_noise(samples_N: np.ndarray, rng: Rng, snr_db: float) -> np.ndarray:
+    """White, pink-like or band noise at the given ratio to the clip's mean power."""
+    noise = coloured_noise(len(samples_N), rng)
+    power = float(np.square(samples_N).mean()) + 1e-9
+    return samples_N + noise * np.float32(np.sqrt(power / 10 ** (snr_db / 10)))
+
+
+def coloured_noise(num_samples: int, rng: Rng) -> np.ndarray:
+    """Noise of unit power whose spectrum falls with a random slope (white to brown)."""
+    size = _fft_size(num_samples)
+    hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    shape = (hz + 50.0) ** -rng.uniform(0.0, 1.2)
+    spectrum = np.fft.rfft(rng.standard_normal(size, dtype=np.float32)) * shape
+    noise = np.fft.irfft(spectrum, size)[:num_samples].astype(np.float32)
+    return noise / (np.sqrt(np.square(noise).mean()) + 1e-9)
+
+
+def set_level(samples_N: np.ndarray, level_db: float) -> np.ndarray:
+    """Scale to a mean power in dB of full scale; the peak stays below 1."""
+    rms = float(np.sqrt(np.square(samples_N).mean())) + 1e-6
+    gain = min(10 ** (level_db / 20) / rms, 0.99 / (float(np.abs(samples_N).max()) + 1e-6))
+    return samples_N * np.float32(gain)
+
+
+def augment(samples_N: np.ndarray, rng: Rng, how: Augment) -> np.ndarray:
+    """All of the above in the order speaker, room, microphone."""
+    if rng.random() < how.speed:
+        samples_N = change_speed(samples_N, rng.uniform(*how.speed_range))
+    if rng.random() < how.silence:
+        samples_N = pad_with_silence(samples_N, *rng.uniform(0, how.silence_s, 2))
+    if rng.random() < how.room:
+        samples_N = add_room(samples_N, rng)
+    if rng.random() < how.noise:
+        samples_N = add_noise(samples_N, rng, rng.uniform(*how.snr_db))
+    if rng.random() < how.band:
+        samples_N = limit_band(samples_N, rng)
+    return set_level(samples_N, rng.uniform(*how.level_db))
+
+
+def _fft_size(num_samples: int) -> int:
+    """The next product of a power of two and 1, 3 or 5 quarters: fast, and at most 25 % larger."""
+    power = 1 << max(num_samples - 1, 1).bit_length()
+    return next(s for s in (power * 5 // 8, power * 3 // 4, power) if s >= num_samples)

@@ -1,0 +1,124 @@
+"""Where nano's clips come from: texts, voices, and the real recordings with their splits."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from tiny_audio.data.cache import write_shard
+from tiny_audio.data.manifest import read_manifest
+from tiny_audio.data.sentences import book_spans, domain_sentence, is_held_out
+from tiny_audio.data.synth import SAMPLE_RATE, Voice, held_out_voice, training_voice
+
+HELD_OUT_DIGIT_SPEAKER = "theo"
+NUM_HELD_OUT_READERS = 25
+SPLIT_SEED = 762
+
+
+def shared_data() -> Path:
+    """The folder of the real recordings; `TINY_AUDIO_DATA` names another one."""
+    default = Path(__file__).resolve().parents[3] / "shared" / "data"
+    return Path(os.environ.get("TINY_AUDIO_DATA", default))
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """The rows of one of the shared sets."""
+    manifest = read_manifest(shared_data() / name / "train.jsonl")
+    for reason, count in manifest.skipped.items():
+        print(f"{name}: {count} rows skipped: {reason}")
+    return manifest.rows
+
+
+def held_out_readers(speakers: set[str]) -> set[str]:
+    """The 25 speechocean762 speakers that nothing is trained on."""
+    return set(random.Random(SPLIT_SEED).sample(sorted(speakers), NUM_HELD_OUT_READERS))
+
+
+def real_rows(name: str, held_out: bool) -> list[dict[str, Any]]:
+    """Rows of `fsdd` or `speechocean762`, only the held-out speakers or only the others."""
+    rows = rows_of(name)
+    if name == "fsdd":
+        apart = {HELD_OUT_DIGIT_SPEAKER}
+    else:
+        apart = held_out_readers({row["speaker"] for row in rows})
+    return [row for row in rows if (row["speaker"] in apart) == held_out]
+
+
+def write_real(folder: Path, name: str, held_out: bool) -> int:
+    """Decode one set to a shard of 16 kHz samples."""
+    rows = real_rows(name, held_out)
+    clips = [_decode(row["audio"]) for row in rows]
+    kept = [
+        {"text": row["text"], "kind": name, "speaker": f"{name}:{row['speaker']}"} for row in rows
+    ]
+    write_shard(folder, 0, clips, kept)
+    return len(clips)
+
+
+def _decode(path: str) -> np.ndarray:
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = samples.mean(axis=1)
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE)
+    return np.round(np.clip(mono, -1, 1) * 32767).astype(np.int16)
+
+
+@functools.cache
+def book_texts(held_out: bool) -> list[str]:
+    """Spans of all books, without those that occur twice."""
+    folder = shared_data() / "text" / "gutenberg"
+    spans = (s for path in sorted(folder.glob("*.txt")) for s in book_spans(path))
+    return [s for s in dict.fromkeys(spans) if is_held_out(s) == held_out]
+
+
+@functools.cache
+def reader_texts() -> list[str]:
+    """What the speechocean762 training speakers read."""
+    counts = Counter(row["text"] for row in real_rows("speechocean762", held_out=False))
+    return [text for text in counts if not is_held_out(text)]
+
+
+BOOK_SHARE, READER_SHARE = 0.36, 0.06
+
+
+def training_text(rng: random.Random) -> tuple[str, str]:
+    """A sentence to train on and its kind: domain, book span or speechocean762 text."""
+    draw = rng.random()
+    if draw < BOOK_SHARE:
+        return rng.choice(book_texts(False)), "book"
+    if draw < BOOK_SHARE + READER_SHARE:
+        return rng.choice(reader_texts()), "reader"
+    while True:
+        text, kind = domain_sentence(rng)
+        if not is_held_out(text):
+            return text, kind
+
+
+def held_out_sentence(rng: random.Random) -> tuple[str, str]:
+    """A domain sentence that no training text equals (short ones of one to three words may)."""
+    while True:
+        text, kind = domain_sentence(rng)
+        if len(text.split()) < 4 or is_held_out(text):
+            return text, kind
+
+
+def training_plan(seed: int, index: int) -> tuple[str, str, Voice]:
+    rng = random.Random(f"train/{seed}/{index}")
+    return *training_text(rng), training_voice(rng)
+
+
+def held_out_plan(seed: int, index: int) -> tuple[str, str, Voice]:
+    """Short sentences pass the filter 40 times as often as long ones, so they are thinned out."""
+    rng = random.Random(f"held-out/{seed}/{index}")
+    text, kind = held_out_sentence(rng)
+    while len(text.split()) < 4 and rng.random() > 0.04:
+        text, kind = held_out_sentence(rng)
+    return text, kind, held_out_voice(rng)
