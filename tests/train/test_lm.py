@@ -1,0 +1,63 @@
+import random
+
+import torch
+from toys_train import SENTENCES, small_decoder, small_tokenizer
+
+from tiny_audio.model.prompt import AUDIO_TOKEN, IGNORED
+from tiny_audio.train import lm
+
+
+def test_the_tokenizer_spells_everything_and_stops():
+    tokenizer = small_tokenizer()
+    for text in ["turn on the light", "quizzical ümlaut 42"]:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.convert_tokens_to_ids(AUDIO_TOKEN) == lm.SPECIALS.index(AUDIO_TOKEN)
+    assert len(tokenizer) <= lm.VOCABULARY
+
+
+def test_pseudo_frames_spell_the_text():
+    frames = lm.pseudo_frames("cat nap", random.Random(0), errors=1e-9)
+    assert len(frames) % lm.FRAMES_PER_POSITION == 0
+    spelled = [f for f, before in zip(frames, ["", *frames], strict=False) if f and f != before]
+    assert "".join(spelled) == "cat nap"
+    assert frames == lm.pseudo_frames("cat nap", random.Random(0), errors=1e-9)
+
+
+def rows(tokenizer, count=12):
+    rng = random.Random(0)
+    return [lm.example(SENTENCES[i % 4], tokenizer, rng) for i in range(count)]
+
+
+def test_only_the_answer_and_its_stop_are_supervised():
+    tokenizer = small_tokenizer()
+    row = lm.heard("half past seven", ["a"] * 8, tokenizer)
+    said = [label for label in row.prompt.labels if label != IGNORED]
+    assert tokenizer.decode(said) == "half past seven<|im_end|>"
+    assert row.prompt.ids.count(tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)) == 2
+
+
+def test_gradients_reach_every_weight():
+    tokenizer = small_tokenizer()
+    decoder = small_decoder(tokenizer)
+    batch = lm.collate_rows(rows(tokenizer), tokenizer, seed=0)
+    audio_id = tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)
+    assert int((batch.ids_BL == audio_id).sum()) == len(batch.letters_P4)
+    total, count = lm.row_loss(decoder, batch, audio_id)
+    total.backward()
+    assert count == int((batch.labels_BL != IGNORED).sum())
+    for name, parameter in decoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_padding_does_not_change_the_loss():
+    tokenizer = small_tokenizer()
+    decoder = small_decoder(tokenizer)
+    audio_id = tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)
+    spoken = [lm.Row(r.prompt, r.letters) for r in rows(tokenizer) if not r.letters]
+    alone = [lm.row_loss(decoder, lm.collate_rows([r], tokenizer, 0), audio_id) for r in spoken]
+    total, count = lm.row_loss(decoder, lm.collate_rows(spoken, tokenizer, 0), audio_id)
+    assert count == sum(c for _, c in alone)
+    torch.testing.assert_close(total, sum(t for t, _ in alone))

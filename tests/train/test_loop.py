@@ -1,0 +1,94 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from tiny_audio.train.loop import Loop, LoopConfig, module_weights, read_counters
+
+
+class Line(nn.Module):
+    """Two linear layers fitting y = 3 x with a summed squared error."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        layers = nn.ModuleDict({"a": nn.Linear(4, 8), "b": nn.Linear(8, 4)})
+        self.core = nn.ModuleDict({"layers": layers})
+
+    def loss(self, x):
+        layers = self.core["layers"]
+        out = layers["b"](torch.tanh(layers["a"](x)))
+        return (out - 3 * x).square().sum(), x.numel()
+
+
+def batch(step):
+    return torch.randn(6, 4, generator=torch.Generator().manual_seed(step))
+
+
+def make(folder, optimizer="adamw", steps=20):
+    module = Line()
+    config = LoopConfig(
+        learning_rate=5e-2,
+        steps=steps,
+        warmup_steps=5,
+        bf16=False,
+        optimizer=optimizer,
+        log_every=5,
+    )
+    return Loop(module, module.loss, config, folder)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_equals_uninterrupted(tmp_path, optimizer):
+    whole = make(tmp_path / "whole", optimizer)
+    whole.run(batch)
+    make(tmp_path / "parts", optimizer).run(batch, stop_after=9)
+    resumed = make(tmp_path / "parts", optimizer)
+    assert resumed.resume()
+    assert resumed.step == 9
+    resumed.run(batch)
+    for expected, found in zip(
+        whole.module.state_dict().values(), resumed.module.state_dict().values(), strict=True
+    ):
+        assert torch.equal(expected, found)
+
+
+def test_the_loss_falls_and_is_logged(tmp_path):
+    loop = make(tmp_path, steps=100)
+    loop.run(batch)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 100
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    assert rows[-1]["learning_rate"] < rows[10]["learning_rate"]
+
+
+def test_a_batch_that_is_not_finite_changes_nothing(tmp_path):
+    loop = make(tmp_path)
+    before = {k: v.clone() for k, v in loop.module.state_dict().items()}
+    assert loop.update(torch.full((2, 4), float("nan")))["skipped"] == 1
+    assert all(torch.equal(before[k], v) for k, v in loop.module.state_dict().items())
+
+
+def test_the_loss_is_a_mean_over_all_tokens(tmp_path):
+    """A step over a batch equals a step over the same rows twice."""
+    once, twice = make(tmp_path / "a"), make(tmp_path / "b")
+    rows = batch(0)
+    once.update(rows)
+    twice.update(torch.cat([rows, rows]))
+    for a, b in zip(once.parameters, twice.parameters, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_save_holds_weights_and_counters(tmp_path):
+    loop = make(tmp_path)
+    loop.run(batch, stop_after=3)
+    path = tmp_path / "last.safetensors"
+    assert read_counters(path)["step"] == 3
+    assert set(module_weights(path, "core.layers.a.")) == {"weight", "bias"}
+
+
+def test_one_kind_of_budget_is_given(tmp_path):
+    module = Line()
+    with pytest.raises(ValueError, match="either steps or budget_s"):
+        Loop(module, module.loss, LoopConfig(), tmp_path)

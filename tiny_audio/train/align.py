@@ -1,0 +1,194 @@
+"""Alignment: a projector (and the decoder, if wanted) learns on frames of the frozen encoder.
+
+Frames are computed once, from augmented clips, and kept in bfloat16; training then costs only the
+decoder. The cut of four frames into one position is varied by dropping up to three frames.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import safe_open, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Qwen3ForCausalLM
+
+from tiny_audio.model.checkpoint import AudioLMForConditionalGeneration, assemble
+from tiny_audio.model.configuration import AudioLMConfig
+from tiny_audio.model.decoder import DecoderConfig
+from tiny_audio.model.encoder import AudioEncoder, Features
+from tiny_audio.model.generation import token_limit, write
+from tiny_audio.model.processing import pad_prompts
+from tiny_audio.model.projector import SwigluConfig
+from tiny_audio.model.prompt import (
+    IGNORED,
+    Turn,
+    audio_token_id,
+    render,
+    resolved,
+    stop_ids,
+    transcription_turns,
+)
+from tiny_audio.train.ctc import CtcBatch
+from tiny_audio.train.lm import PROMPT, DecoderTask, RowBatch, answer_loss, lengthen, row_loss
+
+PROJECTOR_CONFIG = SwigluConfig(k=4, hidden=256)
+
+
+def new_model(encoder: AudioEncoder, decoder: Qwen3ForCausalLM, tokenizer: Any, seed: int) -> Any:
+    """nano's three parts with a fresh projector, everything frozen but that."""
+    torch.manual_seed(seed)
+    config = AudioLMConfig(
+        audio_config=encoder.config.to_dict(),
+        projector_config=PROJECTOR_CONFIG.to_dict(),
+        decoder_config=DecoderConfig(architecture=decoder.config.to_dict()).to_dict(),
+        prompt_config=resolved(PROMPT, tokenizer).to_dict(),
+        audio_token_id=audio_token_id(tokenizer),
+    )
+    return assemble(config, encoder, decoder, tokenizer)
+
+
+@torch.no_grad()
+def scale_projector(model: AudioLMForConditionalGeneration, frames: Sequence[Tensor]) -> None:
+    """Give fresh audio embeddings the scale of the decoder's own table (trap T27)."""
+    frames_BTE, lengths_B = pad_frames(frames)
+    target = model.get_input_embeddings().weight.float().square().mean().sqrt().item()
+    model.projector.match_scale(frames_BTE, lengths_B, target)
+
+
+# Cached frames ------------------------------------------------------------------------------------
+
+
+class Heard(NamedTuple):
+    """One clip's frames (T, E) in bfloat16, and its text."""
+
+    frames_TE: Tensor
+    text: str
+
+
+@torch.no_grad()
+def encode_shard(encoder: AudioEncoder, batches: Iterable[CtcBatch], path: Path) -> int:
+    """Frames of many batches into one safetensors file; returns the number of clips."""
+    kept, lengths, texts = [], [], []
+    for batch in batches:
+        with torch.autocast("cpu", torch.bfloat16):
+            frames_BTE, lengths_B = encoder(batch.features)
+        for frames_TE, length in zip(frames_BTE, lengths_B.tolist(), strict=True):
+            kept.append(frames_TE[:length].to(torch.bfloat16))
+            lengths.append(length)
+        texts += batch.texts
+    path.parent.mkdir(parents=True, exist_ok=True)
+    note = {"lengths": json.dumps(lengths), "texts": json.dumps(texts)}
+    save_file({"frames": torch.cat(kept)}, temporary := path.with_suffix(".tmp"), note)
+    os.replace(temporary, path)
+    return len(texts)
+
+
+def read_frames(folder: Path) -> list[Heard]:
+    """All cached clips of a folder, in the order of its files."""
+    heard = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            note, frames = file.metadata(), file.get_tensor("frames")
+        parts = frames.split(json.loads(note["lengths"]))
+        heard += [Heard(f, t) for f, t in zip(parts, json.loads(note["texts"]), strict=True)]
+    return heard
+
+
+def pad_frames(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """(B, T, E) in float32 and lengths_B."""
+    lengths_B = torch.tensor([len(f) for f in frames])
+    padded = nn.utils.rnn.pad_sequence([f.float() for f in frames], True)
+    return F.pad(padded, (0, 0, 0, -padded.shape[1] % 64)), lengths_B  # few shapes for oneDNN
+
+
+# Training -----------------------------------------------------------------------------------------
+
+
+class AlignBatch(NamedTuple):
+    frames: list[Tensor]
+    ids_BL: Tensor
+    mask_BL: Tensor
+    labels_BL: Tensor
+    text_rows: RowBatch | None
+
+
+class AlignTask(nn.Module):
+    """Batches and loss. With `text`, a share of pretraining rows keeps the decoder steerable."""
+
+    def __init__(
+        self,
+        model: AudioLMForConditionalGeneration,
+        heard: Sequence[Heard],
+        text: DecoderTask | None = None,
+    ):
+        super().__init__()
+        self.model = model
+        self._heard, self._text = heard, (text,)  # in a tuple: not a second owner of the decoder
+
+    def batch(self, seed: int, step: int, rows: int, text_rows: int) -> AlignBatch:
+        rng = random.Random(f"align/{seed}/{step}")
+        drawn = sorted(rng.sample(range(len(self._heard)), 4 * rows), key=self._length)
+        start = rng.randrange(3 * rows + 1)
+        chosen = [self._heard[i] for i in drawn[start : start + rows]]
+        frames = [h.frames_TE[rng.randint(0, min(3, len(h.frames_TE) - 1)) :] for h in chosen]
+        ids, mask, labels = self._prompts(frames, [h.text for h in chosen])
+        task = self._text[0]
+        extra = task.rows(seed, step, text_rows) if task and text_rows else None
+        return AlignBatch(frames, ids, mask, labels, extra)
+
+    def _length(self, index: int) -> int:
+        return len(self._heard[index].frames_TE)
+
+    def _prompts(self, frames: list[Tensor], texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+        tokenizer = self.model.tokenizer
+        prompts = [
+            render(
+                [*transcription_turns(PROMPT), Turn("assistant", text)],
+                [PROJECTOR_CONFIG.positions_for(len(f))],
+                tokenizer,
+                PROMPT,
+            )
+            for f, text in zip(frames, texts, strict=True)
+        ]
+        batch = pad_prompts(prompts, tokenizer.pad_token_id, "right")
+        return (
+            lengthen(batch["input_ids"], tokenizer.pad_token_id),
+            lengthen(batch["attention_mask"], 0),
+            lengthen(batch["labels"], IGNORED),
+        )
+
+    def loss(self, batch: AlignBatch) -> tuple[Tensor, int]:
+        """Cross-entropy over the answers' tokens, summed, and their number."""
+        audio_BPD, lengths_B = self.model.projector(*pad_frames(batch.frames))
+        embeds_BLD = self.model.fuse(batch.ids_BL, audio_BPD, lengths_B)
+        decoder = self.model.language_model
+        total, count = answer_loss(decoder, embeds_BLD, batch.mask_BL, batch.labels_BL)
+        if batch.text_rows is not None:
+            more, number = row_loss(decoder, batch.text_rows, self.model.config.audio_token_id)
+            total, count = total + more, count + number
+        return total, count
+
+
+# Transcribing -------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def transcribe(model: AudioLMForConditionalGeneration, features: Features) -> list[str]:
+    """Greedy texts of a batch of clips."""
+    audio = model.embed_audio(features)
+    tokenizer = model.tokenizer
+    turns = transcription_turns(PROMPT)
+    prompts = [render(turns, [n], tokenizer, PROMPT) for n in audio.lengths_B.tolist()]
+    batch = pad_prompts(prompts, tokenizer.pad_token_id, "left")
+    embeds_BLD = model.fuse(batch["input_ids"], audio.audio_BPD, audio.lengths_B)
+    limits = [token_limit(steps / 100) for steps in features.lengths_B.tolist()]
+    stops = stop_ids(tokenizer, PROMPT)
+    rows = write(model, embeds_BLD, batch["attention_mask"], stops, limits)
+    return [tokenizer.decode(row.tokens, skip_special_tokens=True).strip() for row in rows]
