@@ -13,6 +13,7 @@ from tiny_audio.model.decoder import (
     empty_decoder,
     load_decoder,
     load_tokenizer,
+    without_dropout,
 )
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.prompt import AUDIO_TOKEN
@@ -31,7 +32,7 @@ def test_a_decoder_computes_what_transformers_computes(family):
 def test_a_decoder_in_training_mode_has_no_dropout(family):
     """It stays in training mode so that activations can be checkpointed (trap T14)."""
     architecture = {**decoder_architecture(toys.decoder_folder(family)), "attention_dropout": 0.5}
-    decoder = empty_decoder(DecoderConfig(architecture=architecture)).train()
+    decoder = without_dropout(empty_decoder(DecoderConfig(architecture=architecture))).train()
     ids = torch.arange(9, 40)[None]
     assert torch.equal(decoder(ids).logits, decoder(ids).logits)
     torch.testing.assert_close(decoder(ids).logits, decoder.eval()(ids).logits)

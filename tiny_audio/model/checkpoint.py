@@ -40,7 +40,7 @@ from .identity import as_dtype, base_state, check_golden, check_identity, golden
 from .modeling import AudioLM
 from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
-from .prompt import PromptConfig, audio_token_id, resolved
+from .prompt import PromptConfig, resolved
 
 # Sources that begin like this are folders inside the checkpoint.
 INSIDE = "./"
@@ -66,8 +66,10 @@ class AudioLMForConditionalGeneration(AudioLM):
             raise TypeError(f"AudioLM.from_pretrained does not take {', '.join(sorted(kwargs))}.")
         return load(source, dtype=as_dtype(dtype), device=str(device), **hub)
 
-    def save_pretrained(self, folder: Any, **_: Any) -> None:
+    def save_pretrained(self, folder: Any, **options: Any) -> None:
         """A self-contained folder."""
+        if options:
+            raise TypeError(f"AudioLM.save_pretrained does not take {', '.join(sorted(options))}.")
         save(self, folder, whole=True)
 
 
@@ -101,7 +103,6 @@ def build(
         projector_config=projector.to_dict(),
         decoder_config=decoder.to_dict(),
         prompt_config=resolved(prompt or PromptConfig(), tokenizer).to_dict(),
-        audio_token_id=audio_token_id(tokenizer),
     )
     model = assemble(config, load_encoder(encoder, dtype), load_decoder(decoder, dtype), tokenizer)
     model = model.to(device).eval()
@@ -191,7 +192,9 @@ def _write(model: AudioLM, folder: Path, whole: bool, dtype: torch.dtype | None)
 
 
 def _swap(fresh: Path, folder: Path) -> None:
-    """Put `fresh` where `folder` is. Renaming is atomic; the old one goes away only afterwards."""
+    """Put `fresh` where `folder` is: two renames, so a kill between them leaves the old one whole
+    beside it, under a hidden name that ends in `.old`.
+    """
     fresh.chmod(0o755)
     old = fresh.with_name(f"{fresh.name}.old")
     if folder.exists():

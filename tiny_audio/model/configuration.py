@@ -43,6 +43,8 @@ class AudioLMConfig(PreTrainedConfig):
     prompt_config: dict | None = None
     lora_config: dict | None = None
     audio_token_id: int | None = None
+    # What ends an answer: the template's stop first, then the tokenizer's and the decoder's own.
+    stop_token_ids: list | None = None
     # Written by `save`: names of the parameters in trained.safetensors, hashes of everything else.
     trained: list | None = None
     identity: dict | None = None

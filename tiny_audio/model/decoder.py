@@ -43,7 +43,7 @@ class DecoderConfig(StrictConfig):
 
 def empty_decoder(config: DecoderConfig) -> PreTrainedModel:
     """The decoder with fresh weights (or none, under `torch.device("meta")`)."""
-    return without_dropout(AutoModelForCausalLM.from_config(config.hf))
+    return AutoModelForCausalLM.from_config(config.hf)
 
 
 def decoder_architecture(source: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def load_decoder(config: DecoderConfig, dtype: torch.dtype = torch.float32) -> P
     if problems:
         said = "; ".join(f"{name}: {', '.join(keys[:5])}" for name, keys in problems.items())
         raise CheckpointError(f"The language model in {config.source} is not whole ({said}).")
-    return without_dropout(model)
+    return model
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -78,6 +78,12 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise CheckpointError(f"There is no readable tokenizer in {source} ({error}).") from error
     add_audio_token(tokenizer)
     return tokenizer
+
+
+def own_ends(model: PreTrainedModel) -> list[int]:
+    """Ids at which the language model's own generation settings stop (Qwen3 has two)."""
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def without_dropout(model: PreTrainedModel) -> PreTrainedModel:

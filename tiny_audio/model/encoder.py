@@ -119,7 +119,8 @@ class EncoderConfig(StrictConfig):
         if self.max_samples is not None and num_samples > self.max_samples:
             raise EncoderError(
                 f"{num_samples} samples ({num_samples / SAMPLE_RATE:.2f} s) exceed the encoder's "
-                f"window of {self.max_samples / SAMPLE_RATE:g} s; cut the audio into windows first."
+                f"window of {self.max_samples / SAMPLE_RATE:g} s; cut the audio into windows, or "
+                f"set long_audio='windows' in the prompt's configuration."
             )
         samples = max(num_samples, MIN_SAMPLES)
         return samples // HOP_SAMPLES if self.is_whisper else samples
@@ -191,14 +192,15 @@ class AudioEncoder(nn.Module, ABC):
         lengths_B = torch.tensor(lengths, device=features.values.device)
         trained = any(p.requires_grad for p in self.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            states = self.hidden_states(features, lengths_B)
-            frames_BTE = torch.cat([state[:, : max(lengths)] for state in states], dim=-1)
-            frames_BTE = frames_BTE * valid_mask(lengths_B, frames_BTE.shape[1])[..., None]
-        if frames_BTE.shape[1] != max(lengths):
+            frames_BTE = torch.cat(self.hidden_states(features, lengths_B), dim=-1)
+        promised = self.config.unpooled_frames(features.values.shape[-1])
+        if frames_BTE.shape[1] != promised:
             raise EncoderError(
                 f"{self.config.family} made {frames_BTE.shape[1]} frames where its config says "
-                f"{max(lengths)}; the checkpoint and its config.json do not belong together."
+                f"{promised}; the checkpoint and its config.json do not belong together."
             )
+        frames_BTE = frames_BTE[:, : max(lengths)]
+        frames_BTE = frames_BTE * valid_mask(lengths_B, max(lengths))[..., None]
         return average_pool(frames_BTE, lengths_B, *self.config.pool)
 
     @abstractmethod

@@ -20,11 +20,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutpu
 
 from .audio import SAMPLE_RATE
 from .configuration import AudioLMConfig, LoraConfig
-from .decoder import DecoderConfig
+from .decoder import DecoderConfig, own_ends, without_dropout
 from .encoder import AudioEncoder, Features, features, valid_mask
 from .errors import ConfigError, MissingExtra, PromptError
 from .projector import Projector
-from .prompt import IGNORED, PromptConfig, add_audio_token, audio_token_id
+from .prompt import IGNORED, PromptConfig, add_audio_token, audio_token_id, stop_ids
 
 CLIPS = ("input_features", "input_values")  # transformers' names for a batch of clips
 
@@ -72,12 +72,17 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         super().__init__(config or config_of(encoder, projector, decoder))
         self.audio_tower = encoder
         self.projector = projector
-        self.language_model = decoder
+        self.language_model = without_dropout(decoder)
         self.tokenizer = tokenizer
-        self.generation_config: GenerationConfig = decoder.generation_config
-        if tokenizer is not None and self.config.audio_token_id is None:
+        if tokenizer is not None:
             add_audio_token(tokenizer)
             self.config.audio_token_id = audio_token_id(tokenizer)
+            ends = stop_ids(tokenizer, self.config.prompt) + own_ends(decoder)
+            self.config.stop_token_ids = list(dict.fromkeys(ends))
+        # `generate` of transformers writes as we do: greedily, and not only the 20 tokens it would.
+        self.generation_config = GenerationConfig(
+            do_sample=False, max_new_tokens=448, eos_token_id=self.config.stop_token_ids
+        )
         width = decoder.get_input_embeddings().embedding_dim
         if (projector.encoder_dim, projector.decoder_dim) != (encoder.config.width, width):
             raise ConfigError(
@@ -94,12 +99,13 @@ class AudioLM(PreTrainedModel, GenerationMixin):
     # The path -----------------------------------------------------------------------------------
 
     def encode(self, samples_N: Tensor, sampling_rate: int) -> Tensor:
-        """Frames (1, T, E) of one clip of mono samples at 16 kHz."""
+        """Frames (1, T, E) of one clip of mono samples, (N,) or (1, N), at 16 kHz."""
         if sampling_rate != SAMPLE_RATE:
             raise ConfigError(
                 f"encode takes {SAMPLE_RATE} Hz, got {sampling_rate}; use load_audio."
             )
         clip = torch.as_tensor(samples_N, dtype=torch.float32, device=self.device)
+        clip = clip[0] if clip.ndim == 2 and len(clip) == 1 else clip
         return self.audio_tower(features(self.config.encoder, [clip]))[0]
 
     def embed_audio(self, features: Features) -> EncodedAudio:

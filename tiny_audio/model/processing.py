@@ -101,8 +101,8 @@ class AudioProcessor(ProcessorMixin):
         return load_audio(source, sampling_rate).samples
 
     def stop_ids(self) -> list[int]:
-        """Ids that end an answer."""
-        return stop_ids(self.tokenizer, self.config.prompt)
+        """Ids that end an answer: the model's, or the template's where no model is known."""
+        return self.config.stop_token_ids or stop_ids(self.tokenizer, self.config.prompt)
 
     @property
     def pad_id(self) -> int:
