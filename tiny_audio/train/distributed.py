@@ -25,6 +25,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def wait_for_all() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def sum_gradients(parameters: Sequence[nn.Parameter], *numbers: float) -> list[float]:
     """Add up all processes' gradients in place, and the numbers, which are returned."""
     if world_size() == 1:

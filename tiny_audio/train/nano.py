@@ -1,7 +1,7 @@
 """Make nano, part by part: `python -m tiny_audio.train.nano STAGE`.
 
-Stages in order: corpus, encoder, decoder, frames, align, pack, evaluate, samples. Everything is
-written below `--folder` (default runs/nano); every training stage takes up its last save.
+Stages in order: corpus, encoder, decoder, frames, align, joint, pack, evaluate, samples. Everything
+is written below `--folder` (default runs/nano); every training stage takes up its last save.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from tiny_audio.data import sources, synth
 from tiny_audio.data.batching import Batches, Item, Mix, Sources, cut_by_seconds
 from tiny_audio.data.cache import Clip, open_store
 from tiny_audio.data.manifest import write_manifest
-from tiny_audio.train import align, ctc, lm, pack
-from tiny_audio.train.distributed import launch, rank, world_size
+from tiny_audio.train import align, ctc, joint, lm, pack
+from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.loop import Loop, LoopConfig, module_weights
 
+BATCHES_A_SHARD = 40
 REAL_SETS = ("fsdd", "speechocean762")
 OPEN_KINDS = ("book", "reader")
+TEXT_KEYS = ("speaker", "text", "hypothesis")
 
 
 def make_corpus(arguments: argparse.Namespace) -> None:
@@ -118,10 +120,11 @@ def train_decoder(arguments: argparse.Namespace) -> None:
 
 def make_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
     """Read it, or train it on 60,000 training texts."""
-    if not folder.exists():
+    if not folder.exists() and rank() == 0:
         rng = random.Random(seed)
         texts = (sources.training_text(rng)[0] for _ in range(60_000))
         lm.train_tokenizer(texts).save_pretrained(folder)
+    wait_for_all()
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
@@ -147,7 +150,7 @@ def cache_frames(arguments: argparse.Namespace) -> None:
     for shard in range(rank(), arguments.shards, world_size()):
         path = folder / f"frames-{shard:04d}.safetensors"
         if not path.exists():
-            steps = range(shard * 40, (shard + 1) * 40)
+            steps = range(shard * BATCHES_A_SHARD, (shard + 1) * BATCHES_A_SHARD)
             made = (ctc.collate(batches(step), change_seed=4 * step + 1) for step in steps)
             align.encode_shard(model.audio_tower, made, path)
 
@@ -170,6 +173,30 @@ def train_alignment(arguments: argparse.Namespace) -> None:
     )
 
 
+def aligned_parts(arguments: argparse.Namespace, stage: str) -> Any:
+    """All three parts as the stage "align" or "joint" left them."""
+    model = trained_parts(arguments)
+    weights = module_weights(arguments.folder / stage / "last.safetensors", "model.")
+    tied = {"language_model.lm_head.weight": weights["language_model.model.embed_tokens.weight"]}
+    model.load_state_dict({**tied, **weights})
+    return model
+
+
+def train_jointly(arguments: argparse.Namespace) -> None:
+    """Encoder, projector and decoder together, from where the alignment left them."""
+    seed, folder = arguments.seed, arguments.folder
+    model = aligned_parts(arguments, "align")
+    text = lm.DecoderTask(model.language_model, model.tokenizer, sources.training_text)
+    task = joint.JointTask(model, text)
+    batches = Batches(training_sources(folder), Mix(), seed + 11, arguments.batch_seconds)
+    loop = Loop(task, task.loss, loop_config(arguments), folder / "joint")
+    loop.resume()
+    loop.run(
+        lambda step: task.batch(batches(step), seed, step, arguments.rows // 8),
+        lambda: {f"wer_{n}": s["wer"] for n, s in score_sets(model, folder, limit=60).items()},
+    )
+
+
 def score_sets(model: Any, folder: Path, limit: int = 10**9) -> dict[str, dict[str, Any]]:
     """WER with counts on the three held-out sets."""
     scores: dict[str, dict[str, Any]] = {}
@@ -185,25 +212,35 @@ def score_sets(model: Any, folder: Path, limit: int = 10**9) -> dict[str, dict[s
     return scores
 
 
+def voice_group(speaker: str) -> str:
+    """What a held-out voice is new by."""
+    if synth.HELD_OUT_ACCENT in speaker:
+        return "unheard espeak accent"
+    return speaker if speaker.startswith("flite") else "unheard espeak variants"
+
+
 def evaluate(arguments: argparse.Namespace) -> None:
     """Score the packed model on every held-out clip; `--output` keeps the figures and all texts."""
     scores = score_sets(pack.read_preset(arguments.preset), arguments.folder, arguments.limit)
-    for name, score in scores.items():
-        figures = {k: v for k, v in score.items() if k != "rows"}
-        print(name, json.dumps(figures))
-        if arguments.output:
-            arguments.output.mkdir(parents=True, exist_ok=True)
-            rows = [{"speaker": s, "text": r, "hypothesis": h} for s, r, h in score["rows"]]
-            lines = [json.dumps(figures), *(json.dumps(row) for row in rows)]
+    texts = {name: score.pop("rows") for name, score in scores.items()}
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for speaker, reference, hypothesis in texts["domain"]:
+        groups[voice_group(speaker)].append((reference, hypothesis))
+    for group, pairs in groups.items():
+        scores[f"domain, {group}"] = ctc.word_errors(*zip(*pairs, strict=True))
+    print(json.dumps(scores, indent=1))
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "result.json").write_text(json.dumps(scores, indent=1) + "\n")
+        for name, rows in texts.items():
+            lines = [json.dumps(dict(zip(TEXT_KEYS, row, strict=True))) for row in rows]
             (arguments.output / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def pack_preset(arguments: argparse.Namespace) -> None:
-    """Put the aligned model into the package."""
-    model = trained_parts(arguments)
-    weights = module_weights(arguments.folder / "align" / "last.safetensors", "model.")
-    tied = {"language_model.lm_head.weight": weights["language_model.model.embed_tokens.weight"]}
-    model.load_state_dict({**tied, **weights})
+    """Put the newest model into the package: jointly trained, or only aligned."""
+    trained = [n for n in ("joint", "align") if (arguments.folder / n).exists()]
+    model = aligned_parts(arguments, trained[0])
     size = pack.write_preset(model, arguments.preset)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters, {size:,} bytes in {arguments.preset}")
@@ -232,11 +269,12 @@ STAGES = {
     "decoder": train_decoder,
     "frames": cache_frames,
     "align": train_alignment,
+    "joint": train_jointly,
     "evaluate": evaluate,
     "pack": pack_preset,
     "samples": make_samples,
 }
-IN_PARALLEL = {"encoder", "decoder", "frames", "align"}
+IN_PARALLEL = {"encoder", "decoder", "frames", "align", "joint"}
 
 
 def main() -> None:
