@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from .config import StrictConfig
-from .encoder import quiet_loading
+from .encoder import reading
 from .errors import CheckpointError
 from .prompt import add_audio_token
 
@@ -48,12 +48,14 @@ def empty_decoder(config: DecoderConfig) -> PreTrainedModel:
 
 def decoder_architecture(source: str) -> dict[str, Any]:
     """Read the language model's own config from a Hub id or a folder (config.json only)."""
-    return AutoConfig.from_pretrained(source, local_files_only=Path(source).is_dir()).to_dict()
+    with reading(source):
+        config = AutoConfig.from_pretrained(source, local_files_only=Path(source).is_dir())
+    return config.to_dict()
 
 
 def load_decoder(config: DecoderConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The pretrained language model, whole: missing or unknown weights are a `CheckpointError`."""
-    with quiet_loading():
+    with reading(config.source):
         model, report = AutoModelForCausalLM.from_pretrained(
             config.source,
             config=config.hf,
@@ -72,10 +74,8 @@ def load_decoder(config: DecoderConfig, dtype: torch.dtype = torch.float32) -> P
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The decoder's tokenizer, with the audio placeholder added."""
-    try:
+    with reading(source):
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=Path(source).is_dir())
-    except ValueError as error:
-        raise CheckpointError(f"There is no readable tokenizer in {source} ({error}).") from error
     add_audio_token(tokenizer)
     return tokenizer
 

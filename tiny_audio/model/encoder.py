@@ -368,23 +368,32 @@ def empty_encoder(config: EncoderConfig) -> AudioEncoder:
     return ENCODERS[config.family](config, model)
 
 
-def encoder_architecture(source: str) -> dict[str, Any]:
-    """Read the encoder's own config from a Hub id or a folder (config.json only)."""
-    return AutoConfig.from_pretrained(source, local_files_only=Path(source).is_dir()).to_dict()
-
-
 @contextmanager
-def quiet_loading() -> Iterator[None]:
-    """transformers logs what it could not load and goes on; here the report is checked instead."""
+def reading(source: str) -> Iterator[None]:
+    """While a pretrained part is read: transformers logs what it could not load and goes on; here
+    its report is checked instead, and what it cannot read at all is a CheckpointError.
+    """
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{source} cannot be read ({error}). Check the name and the connection; weights are "
+            f"read from safetensors only, never from pickled .bin files."
+        ) from error
     finally:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
+
+
+def encoder_architecture(source: str) -> dict[str, Any]:
+    """Read the encoder's own config from a Hub id or a folder (config.json only)."""
+    with reading(source):
+        config = AutoConfig.from_pretrained(source, local_files_only=Path(source).is_dir())
+    return config.to_dict()
 
 
 def load_encoder(config: EncoderConfig, dtype: torch.dtype = torch.float32) -> AudioEncoder:
@@ -393,7 +402,7 @@ def load_encoder(config: EncoderConfig, dtype: torch.dtype = torch.float32) -> A
     # A Whisper checkpoint holds `model.encoder.*`; without the mapping transformers would start
     # from random weights and only log it.
     mapping = {r"^model\.encoder\.": ""} if config.is_whisper else None
-    with quiet_loading():
+    with reading(config.source):
         model, report = kind.from_pretrained(
             config.source,
             config=config.hf,
