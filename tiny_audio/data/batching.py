@@ -86,7 +86,7 @@ def draw_item(sources: Sources, mix: Mix, rng: np.random.Generator) -> Item:
     if kind < mix.nothing:
         return Item((), (float(rng.uniform(0.3, 4.0)),), seed, mix.how)
     if kind < mix.nothing + mix.digits:
-        speaker = sources.digits[rng.integers(len(sources.digits))]
+        speaker = sources.digits[int(rng.integers(len(sources.digits)))]
         count = int(rng.choice([1, 1, 1, 2, 3, 4, 5, 6]))
         clips = tuple(speaker[i] for i in rng.integers(len(speaker), size=count))
         return _fitting(clips, rng.uniform(0.0, 0.3, count).tolist(), seed, mix.how_digits)
@@ -143,7 +143,7 @@ class Batches:
         rng = np.random.default_rng([self.seed, block])
         items = [draw_item(self.sources, self.mix, rng) for _ in range(self.mix.block)]
         batches = cut_by_seconds(sorted(items, key=lambda i: i.duration_s), self.batch_s)
-        rng.shuffle(batches)  # type: ignore[arg-type]
+        rng.shuffle(batches)
         return batches
 
 

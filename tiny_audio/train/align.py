@@ -58,7 +58,8 @@ def new_model(encoder: AudioEncoder, decoder: Qwen3ForCausalLM, tokenizer: Any, 
 def scale_projector(model: AudioLMForConditionalGeneration, frames: Sequence[Tensor]) -> None:
     """Give fresh audio embeddings the scale of the decoder's own table (trap T27)."""
     frames_BTE, lengths_B = pad_frames(frames)
-    target = model.get_input_embeddings().weight.float().square().mean().sqrt().item()
+    table: Any = model.get_input_embeddings()
+    target = table.weight.float().square().mean().sqrt().item()
     model.projector.match_scale(frames_BTE, lengths_B, target)
 
 
@@ -171,7 +172,7 @@ class AlignTask(nn.Module):
         decoder = self.model.language_model
         total, count = answer_loss(decoder, embeds_BLD, batch.mask_BL, batch.labels_BL)
         if batch.text_rows is not None:
-            more, number = row_loss(decoder, batch.text_rows, self.model.config.audio_token_id)
+            more, number = row_loss(decoder, batch.text_rows, self.model.config.audio_token_id or 0)
             total, count = total + more, count + number
         return total, count
 
