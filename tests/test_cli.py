@@ -1,6 +1,7 @@
 """The command line as a user meets it: its own process, its streams and exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -66,10 +67,24 @@ def test_text_is_one_clean_line_per_file(model, clip):
     assert first == second != ""
 
 
+def test_a_terminal_shows_a_bar_while_stdout_still_goes_to_its_file(model, clip):
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "tiny_audio", "transcribe", clip, "--model", model]
+    environment = {**os.environ, "TERM": "xterm"}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=theirs, env=environment, timeout=120
+    )
+    os.close(theirs)
+    assert done.returncode == 0
+    assert len(done.stdout.decode().splitlines()) == 1
+    assert b"transcribing" in os.read(ours, 65536)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--model", "nowhere/at/all"), "nowhere/at/all"),
+        (("--device", "toaster"), "toaster"),
         (("--format", "xml"), "xml"),
         (("--fromat", "json"), "--format"),
     ],

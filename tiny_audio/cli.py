@@ -64,7 +64,7 @@ def transcribe(
 
     try:
         transcriber = Transcriber.from_pretrained(model, device=device)
-    except TinyAudioError as error:
+    except (TinyAudioError, RuntimeError) as error:  # torch refuses a device with a RuntimeError
         fail("", error)
         raise typer.Exit(2) from error
     failed = 0
@@ -90,18 +90,23 @@ def emit(name: str, transcript: "Transcript", format: Format, console: Console) 
         print(json.dumps({"file": name, **transcript.to_dict()}, ensure_ascii=False), flush=True)
         return
     print(" ".join(transcript.text.split()) or "[no speech]", flush=True)  # one line per file
+    for note in transcript.notes:
+        say(f"{name}: {note}", "yellow", console)
     if not transcript.complete:
-        console.print(f"{name}: the text may not be whole ({transcript.outcome})", style="yellow")
+        say(f"{name}: the text may not be whole ({transcript.outcome})", "yellow", console)
 
 
 def fail(name: str, error: Exception) -> None:
-    stderr.print(
-        f"error: {name}: {error}" if name else f"error: {error}", style="red", soft_wrap=True
-    )
+    say(f"error: {name}: {error}" if name else f"error: {error}", "red", stderr)
+
+
+def say(message: str, style: str, console: Console) -> None:
+    """A line on stderr, as it is: names and messages may hold brackets."""
+    console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def progress() -> Progress:
-    """A bar on a terminal's stderr, nothing in a pipe."""
+    """A bar on a terminal's stderr, nothing in a pipe; stdout stays what it is in both."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(
         *columns,
@@ -109,6 +114,7 @@ def progress() -> Progress:
         console=stderr,
         transient=True,
         disable=not stderr.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),
     )
 
 

@@ -188,7 +188,10 @@ def train_jointly(arguments: argparse.Namespace) -> None:
     model = aligned_parts(arguments, "align")
     text = lm.DecoderTask(model.language_model, model.tokenizer, sources.training_text)
     task = joint.JointTask(model, text)
-    batches = Batches(training_sources(folder), Mix(), seed + 11, arguments.batch_seconds)
+    # More digits than the encoder had: with its mix the held-out speaker's digits got worse in
+    # 10 minutes (14 → 30 % WER), while the domain got better (21 → 13 %).
+    mix = Mix(digits=0.3, books=0.1)
+    batches = Batches(training_sources(folder), mix, seed + 11, arguments.batch_seconds)
     loop = Loop(task, task.loss, loop_config(arguments), folder / "joint")
     loop.resume()
     loop.run(
@@ -256,7 +259,7 @@ def make_samples(arguments: argparse.Namespace) -> None:
         if clip.kind in rows or not 1.5 < clip.duration_s < 5 or len(rows) == 8:
             continue
         if align.transcribe(model, ctc.collate([item]).features) == [clip.text]:
-            name = f"{clip.kind}.flac"
+            name = f"{len(rows) + 1:02d}.flac"
             soundfile.write(folder / name, item.samples(), synth.SAMPLE_RATE, subtype="PCM_16")
             rows[clip.kind] = {"audio": name, "text": clip.text, "speaker": clip.speaker}
     write_manifest(folder / "manifest.jsonl", rows.values())
