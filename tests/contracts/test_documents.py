@@ -33,8 +33,8 @@ def test_commands_of_the_readme_run():
     ours = [line.split("#")[0] for line in lines if "tiny-audio transcribe" in line]
     assert ours, "the README shows no command"
     for line in ours:
-        command = line[line.index("tiny-audio ") :].replace("tiny-audio", "-m tiny_audio", 1)
-        shell = f"{shlex.quote(sys.executable)} {command}"
+        here = f"{shlex.quote(sys.executable)} -m tiny_audio"
+        shell = line.replace("pip install uv && ", "").replace("uv run tiny-audio", here)
         done = subprocess.run(
             ["bash", "-c", shell], cwd=toys.REPOSITORY, capture_output=True, timeout=120
         )
