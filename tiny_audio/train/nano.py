@@ -175,7 +175,9 @@ def train_alignment(arguments: argparse.Namespace) -> None:
 
 def aligned_parts(arguments: argparse.Namespace, stage: str) -> Any:
     """All three parts as the stage "align" or "joint" left them."""
-    model = trained_parts(arguments)
+    model = (
+        pack.read_preset(arguments.preset) if arguments.from_preset else trained_parts(arguments)
+    )
     weights = module_weights(arguments.folder / stage / "last.safetensors", "model.")
     tied = {"language_model.lm_head.weight": weights["language_model.model.embed_tokens.weight"]}
     model.load_state_dict({**tied, **weights})
@@ -183,14 +185,15 @@ def aligned_parts(arguments: argparse.Namespace, stage: str) -> Any:
 
 
 def train_jointly(arguments: argparse.Namespace) -> None:
-    """Encoder, projector and decoder together, from where the alignment left them."""
+    """Encoder, projector and decoder together, from where the alignment (or the package) is."""
     seed, folder = arguments.seed, arguments.folder
-    model = aligned_parts(arguments, "align")
+    packed = arguments.from_preset
+    model = pack.read_preset(arguments.preset) if packed else aligned_parts(arguments, "align")
     text = lm.DecoderTask(model.language_model, model.tokenizer, sources.training_text)
     task = joint.JointTask(model, text)
     # More digits than the encoder had: with its mix the held-out speaker's digits got worse in
     # 10 minutes (14 → 30 % WER), while the domain got better (21 → 13 %).
-    mix = Mix(digits=0.3, books=0.1)
+    mix = Mix(digits=arguments.digits, books=0.1)
     batches = Batches(training_sources(folder), mix, seed + 11, arguments.batch_seconds)
     loop = Loop(task, task.loss, loop_config(arguments), folder / "joint")
     loop.resume()
@@ -293,6 +296,8 @@ def main() -> None:
     add("--batch-seconds", type=float, default=32.0, help="of an encoder step, each process")
     add("--rows", type=int, default=32, help="rows of a decoder or align step, each process")
     add("--shards", type=int, default=40, help="frame shards of 40 minutes each")
+    add("--digits", type=float, default=0.3, help="joint: share of human digits")
+    add("--from-preset", action="store_true", help="joint, pack: go on from the packed model")
     add("--freeze-decoder", action="store_true", help="align: a fresh projector alone")
     add("--processes", type=int, default=2, help="of the training stages, one thread each")
     add("--preset", type=Path, default=pack.PRESET)
