@@ -8,8 +8,6 @@ import sys
 import pytest
 import toys
 
-from tiny_audio.presets import NANO
-
 README = (toys.REPOSITORY / "README.md").read_text()
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
@@ -18,7 +16,6 @@ def blocks(text, language):
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.mark.skipif(not (NANO / "trained.safetensors").exists(), reason="nano is not packed yet")
 @pytest.mark.parametrize("code", blocks(README, "python"))
 def test_python_blocks_of_the_readme_run(code):
     done = subprocess.run(
@@ -27,7 +24,7 @@ def test_python_blocks_of_the_readme_run(code):
     assert done.returncode == 0, done.stderr.decode()
 
 
-@pytest.mark.skipif(not (NANO / "trained.safetensors").exists(), reason="nano is not packed yet")
+@pytest.mark.slow
 def test_commands_of_the_readme_run():
     lines = [line for block in blocks(README, "bash") for line in block.splitlines()]
     ours = [line.split("#")[0] for line in lines if "tiny-audio transcribe" in line]

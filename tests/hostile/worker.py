@@ -8,7 +8,6 @@ same for a crash.
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import sys
 import time
@@ -36,7 +35,9 @@ def outcome(path: Path) -> dict[str, object]:
     except Exception as error:
         result = {"kind": "unexpected", "message": repr(error)}
     result["seconds"] = round(time.perf_counter() - start, 3)
-    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    # Not ru_maxrss: that keeps what the parent held when it forked this process.
+    status = Path("/proc/self/status").read_text()
+    result["peak_mb"] = int(status.split("VmHWM:")[1].split()[0]) // 1024
     return result
 
 

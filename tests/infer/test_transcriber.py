@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tiny_audio.infer.results import Segment, Transcript
 from tiny_audio.infer.transcriber import Transcriber, Window, cut, quiet_place
 from tiny_audio.model.errors import AudioError
-from tiny_audio.presets import NANO
 
 RATE = 16_000
 
@@ -95,7 +94,6 @@ def test_outcome_tells_the_worst_and_no_speech_apart():
     assert not transcript("loop").complete
 
 
-@pytest.mark.skipif(not (NANO / "trained.safetensors").exists(), reason="nano is not packed yet")
 def test_nano_writes_its_sample_clips():
     nano = Transcriber.from_pretrained("nano")
     samples = toys.samples()
@@ -104,7 +102,6 @@ def test_nano_writes_its_sample_clips():
         assert nano.transcribe(path).text == text
 
 
-@pytest.mark.skipif(not (NANO / "trained.safetensors").exists(), reason="nano is not packed yet")
 def test_nano_finds_no_speech_in_silence():
     silence = torch.zeros(2 * RATE)
     transcript = Transcriber.from_pretrained("nano").transcribe(silence, sampling_rate=RATE)

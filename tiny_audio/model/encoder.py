@@ -188,12 +188,18 @@ class AudioEncoder(nn.Module, ABC):
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
         """Features → frames_BTE and lengths_B; frames behind a clip's length are zero."""
+        steps, longest = features.values.shape[-1], int(features.lengths_B.max())
+        if longest > steps:
+            raise EncoderError(
+                f"The features have {steps} steps but a length of {longest}; the two do not belong "
+                f"together. Take both from features(clips)."
+            )
         lengths = [self.config.unpooled_frames(n) for n in features.lengths_B.tolist()]
         lengths_B = torch.tensor(lengths, device=features.values.device)
         trained = any(p.requires_grad for p in self.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             frames_BTE = torch.cat(self.hidden_states(features, lengths_B), dim=-1)
-        promised = self.config.unpooled_frames(features.values.shape[-1])
+        promised = self.config.unpooled_frames(steps)
         if frames_BTE.shape[1] != promised:
             raise EncoderError(
                 f"{self.config.family} made {frames_BTE.shape[1]} frames where its config says "
