@@ -25,7 +25,6 @@ from tiny_audio.model.decoder import DecoderConfig
 from tiny_audio.model.encoder import AudioEncoder, Features
 from tiny_audio.model.generation import token_limit, write
 from tiny_audio.model.processing import pad_prompts
-from tiny_audio.model.projector import SwigluConfig
 from tiny_audio.model.prompt import (
     IGNORED,
     Turn,
@@ -35,10 +34,11 @@ from tiny_audio.model.prompt import (
     stop_ids,
     transcription_turns,
 )
+from tiny_audio.presets import nano
 from tiny_audio.train.ctc import CtcBatch
 from tiny_audio.train.lm import PROMPT, DecoderTask, RowBatch, answer_loss, lengthen, row_loss
 
-PROJECTOR_CONFIG = SwigluConfig(k=4, hidden=256)
+PROJECTOR_CONFIG = nano.PRESET.projector
 
 
 def new_model(encoder: AudioEncoder, decoder: Qwen3ForCausalLM, tokenizer: Any, seed: int) -> Any:

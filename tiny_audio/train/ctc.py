@@ -13,23 +13,11 @@ from torch.nn import functional as F
 
 from tiny_audio.data.batching import Item
 from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, Features, empty_encoder, features
+from tiny_audio.presets import nano
 
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # id 0 is CTC's blank
 LENGTH_STEP = 40  # mel steps of 10 ms
-ENCODER_CONFIG = EncoderConfig(
-    architecture={
-        "model_type": "whisper",
-        "d_model": 256,
-        "encoder_layers": 5,
-        "encoder_attention_heads": 4,
-        "encoder_ffn_dim": 1024,
-        "num_mel_bins": 80,
-        "max_source_positions": 500,
-        "dropout": 0.0,
-        "attention_dropout": 0.0,
-        "activation_dropout": 0.0,
-    }
-)
+ENCODER_CONFIG = EncoderConfig(architecture=nano.ENCODER)
 
 
 class CtcBatch(NamedTuple):

@@ -16,8 +16,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
+from tiny_audio.model.decoder import DecoderConfig
 from tiny_audio.model.prompt import (
     AUDIO_TOKEN,
     CHATML,
@@ -28,6 +29,7 @@ from tiny_audio.model.prompt import (
     render,
     transcription_turns,
 )
+from tiny_audio.presets import nano
 
 VOCABULARY = 1536
 SPECIALS = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", AUDIO_TOKEN]
@@ -65,20 +67,13 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 def new_decoder(tokenizer: Any, seed: int) -> Qwen3ForCausalLM:
     """About 3.0 M parameters, a third of a million of them in the tied embedding."""
     torch.manual_seed(seed)
-    config = Qwen3Config(
-        hidden_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=64,
-        intermediate_size=896,
-        vocab_size=len(tokenizer),
-        tie_word_embeddings=True,
-        max_position_embeddings=2048,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
+    special = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+    }
+    config = DecoderConfig(architecture={**nano.DECODER, **special}).hf
     decoder = Qwen3ForCausalLM(config)
     decoder.set_attn_implementation("eager")
     return decoder
