@@ -11,6 +11,7 @@ from tiny_audio.model.checkpoint import assemble, scale_projector
 from tiny_audio.model.configuration import AudioLMConfig
 from tiny_audio.model.decoder import load_decoder, load_tokenizer
 from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, Features, load_encoder
+from tiny_audio.model.identity import base_digests
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.projector import ProjectorConfig
@@ -53,6 +54,7 @@ def model_of(encoder: str, projector: str | ProjectorConfig, family: str = "qwen
     )
     torch.manual_seed(3)
     model = assemble(config, encoder_of(encoder), decoder_of(family), tokenizer).eval()
+    model.base_digests = base_digests(model)
     scale_projector(model)
     return model
 

@@ -21,8 +21,9 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from tiny_audio.model.decoder import DecoderConfig, decoder_architecture
-from tiny_audio.model.encoder import EncoderConfig, encoder_architecture
+from tiny_audio.model.decoder import DecoderConfig
+from tiny_audio.model.encoder import EncoderConfig
+from tiny_audio.model.hub import architecture_of
 from tiny_audio.model.projector import (
     BlpConfig,
     ConvMlpConfig,
@@ -174,12 +175,12 @@ def decoder_folder(family: str) -> str:
 
 def encoder_config(name: str, **changes: Any) -> EncoderConfig:
     source = encoder_folder(name)
-    return EncoderConfig(architecture=encoder_architecture(source), source=source, **changes)
+    return EncoderConfig(architecture=architecture_of(source), source=source, **changes)
 
 
 def decoder_config(family: str) -> DecoderConfig:
     source = decoder_folder(family)
-    return DecoderConfig(architecture=decoder_architecture(source), source=source)
+    return DecoderConfig(architecture=architecture_of(source), source=source)
 
 
 def toy_preset(name: str) -> Preset:

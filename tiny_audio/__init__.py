@@ -30,7 +30,7 @@ _EXPORTS = {
     "build": "presets",
     "load": "presets",
     "load_audio": "model.audio",
-    "save": "model.checkpoint",
+    "save": "model.saving",
 }
 # The course's earlier names for the same classes.
 _ALIASES = {"ASRConfig": "AudioLMConfig", "ASRModel": "AudioLM"}

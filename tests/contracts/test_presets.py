@@ -1,29 +1,37 @@
 """Every preset: true counts from built modules, and the whole way of use at toy width."""
 
+import json
+import re
+import shutil
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 import toys
 from pairs import batch_of, embeds_of, processor_of
+from transformers import AutoModelForCausalLM
 
-from tiny_audio.model.checkpoint import empty, load, save
+from tiny_audio.model.checkpoint import empty, load
 from tiny_audio.model.encoder import empty_encoder
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.generation import write
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import BlpConfig, SwigluConfig, build_projector
+from tiny_audio.model.saving import save
 from tiny_audio.presets import PRESETS, build, preset
 from tiny_audio.presets.parts import WHISPER_LARGE_V3, WHISPER_LARGE_V3_TURBO
 
 # Published counts of the parts, from built modules on `meta` (shared table F of the systems).
 HUBERT_XLARGE, WHISPER_LARGE = 962_497_408, 636_968_960
 QWEN3_8B, SMOLLM3_3B = 8_190_735_360, 3_075_098_624
+README = (toys.REPOSITORY / "README.md").read_text()
 COUNTS = {
-    "whisper_tiny": (8_208_384, None, 134_515_008),
+    "nano": (4_334_592, 591_104, 3_049_600),
+    "whisper_tiny": (8_208_384, 3_737_664, 134_515_008),
     "hubert_swiglu_qwen3": (HUBERT_XLARGE, 138_422_528, QWEN3_8B),
     "whisper_swiglu_smollm3": (WHISPER_LARGE, 121_643_264, SMOLLM3_3B),
-    "whisper_conv_smollm3": (WHISPER_LARGE, None, SMOLLM3_3B),
+    "whisper_conv_smollm3": (WHISPER_LARGE, 16_652_800, SMOLLM3_3B),
     "mufun": (WHISPER_LARGE, 94_386_176, QWEN3_8B),
     "mufun_10hz": (WHISPER_LARGE, 94_386_176, QWEN3_8B),
 }
@@ -47,9 +55,17 @@ def test_a_preset_at_true_scale_is_built_without_weights_in_seconds_with_the_tru
     encoder, projector, decoder = COUNTS[name]
     assert count(model.encoder) == encoder
     assert count(model.decoder) == decoder
-    assert projector is None or count(model.projector) == projector
-    assert count(model) == encoder + count(model.projector) + decoder
-    assert sum(p.numel() for p in model.trainable().values()) == count(model.projector)
+    assert count(model.projector) == projector
+    assert count(model) == encoder + projector + decoder
+    assert sum(p.numel() for p in model.trainable().values()) == projector
+
+
+def test_the_counts_in_the_readme_are_these():
+    for name, counts in COUNTS.items():
+        row = re.search(rf"^\| `{name}` .*$", README, flags=re.MULTILINE)
+        assert row, f"the README has no row for {name}"
+        for number in counts:
+            assert f"{number:,}" in row.group(), (name, number)
 
 
 def test_lora_of_the_hubert_preset_has_the_true_counts():
@@ -145,6 +161,24 @@ def test_hubert_at_true_depth_makes_149_frames_of_three_seconds():
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(ConfigError, match=r"no 'mufum'. Did you mean 'mufun'"):
         preset("mufum")
+
+
+def test_a_stock_part_keeps_numbers_that_no_shape_shows(tmp_path):
+    """RoPE's base and the norms' epsilon come from the part's config.json, not from the preset."""
+    source = tmp_path / "lm"
+    shutil.copytree(toys.decoder_folder("llama"), source)
+    config = json.loads((source / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 123_456.0}
+    config["rms_norm_eps"] = 1e-3
+    (source / "config.json").write_text(json.dumps(config))
+    recipe = toys.toy_preset("whisper_tiny")
+    shapes = dict(toys.DECODERS["llama"])
+    decoder = replace(recipe.decoder, architecture=shapes, source=str(source))
+    model = replace(recipe, decoder=decoder).build()
+    stock = AutoModelForCausalLM.from_pretrained(source)
+    assert stock.config.rope_parameters["rope_theta"] == 123_456.0
+    ids = torch.arange(3, 40)[None]
+    torch.testing.assert_close(model.decoder(ids).logits, stock(ids).logits)
 
 
 # Toy width, every step ----------------------------------------------------------------------------

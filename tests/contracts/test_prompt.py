@@ -10,13 +10,14 @@ from pairs import batch_of, model_of
 from tokenizers import AddedToken
 
 from tiny_audio.model.decoder import load_tokenizer
-from tiny_audio.model.errors import PromptError
+from tiny_audio.model.errors import ConfigError, PromptError
 from tiny_audio.model.prompt import (
     AUDIO_TOKEN,
     CHATML,
     IGNORED,
     PromptConfig,
     Turn,
+    add_audio_token,
     audio_token_id,
     encode_text,
     prompt_identity,
@@ -253,6 +254,21 @@ def test_stop_ids_are_the_template_s_end_of_turn_and_the_tokenizer_s_own_end():
     tokenizer.eos_token = "<|endoftext|>"
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_end|>", AUDIO_TOKEN]})
     assert stop_ids(tokenizer, PromptConfig()) == [2, 3]
+
+
+def test_the_placeholder_leaves_the_other_special_tokens_special():
+    tokenizer = tokenizer_of("qwen3")
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_end|>"]})
+    before = stop_ids(tokenizer, PromptConfig())
+    add_audio_token(tokenizer)
+    assert stop_ids(tokenizer, PromptConfig()) == before == [2, 3]
+
+
+@pytest.mark.parametrize("bad", [{"instruction": "<audio> or <audio>?"}, {"system": "<audio>"}])
+def test_a_prompt_that_no_clip_fits_is_refused_at_once(bad):
+    with pytest.raises(ConfigError, match="once at most"):
+        PromptConfig(**bad)
 
 
 def test_the_placeholder_has_no_row_in_the_decoder_s_embedding_table():

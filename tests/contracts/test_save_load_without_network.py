@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,17 @@ import peft
 import pytest
 import torch
 import toys
-from pairs import batch_of, model_of
+from pairs import PAIRS, batch_of, model_of
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tiny_audio.model.checkpoint import load, save
+from tiny_audio.model.checkpoint import load
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.model.identity import golden
 from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.saving import save
 
 PART = "model.safetensors"
 PROJECTOR = "projector.down_proj.weight"
@@ -137,6 +140,62 @@ def test_base_weights_that_train_come_back_bit_for_bit(tmp_path):
         assert (table.weight is head.weight) == tied
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_weights_of_an_earlier_stage_are_kept_when_they_no_longer_train(part, tmp_path):
+    """Train a part, freeze it, save: its weights are nowhere else."""
+    model = toys.toy_preset("whisper_swiglu_smollm3").build()
+    model.train_part(part)
+    with torch.no_grad():
+        for name, parameter in model.trainable().items():
+            if "layers.1." in name:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    model.encoder.freeze()
+    model.decoder.requires_grad_(False)
+    saved = load(save(model, tmp_path / "first"))
+    same_weights(model, saved)
+    prefix = {"encoder": "audio_tower.", "decoder": "language_model."}[part]
+    kept = {n for n in saved.config.trained if not n.startswith("projector.")}
+    assert kept
+    assert all(n.startswith(prefix) and "layers.1." in n for n in kept)
+    saved.encoder.freeze()
+    saved.decoder.requires_grad_(False)
+    same_weights(model, load(save(saved, tmp_path / "second")))
+
+
+def test_weights_of_an_earlier_stage_are_kept_under_adapters(tmp_path):
+    """Adapters rename the layers below them."""
+    recipe = toys.toy_preset("hubert_swiglu_qwen3")
+    model = recipe.build()
+    model.train_part("decoder")
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.mul_(1.1)
+    second = load(save(model, tmp_path / "first"))
+    second.decoder.requires_grad_(False)
+    second.add_lora("decoder", recipe.lora["decoder"])
+    third = load(save(second, tmp_path / "second"))
+    same_weights(second, third)
+
+
+def test_what_nobody_hashed_is_saved_whole(partial, tmp_path):
+    model = load(partial, check=False)
+    with torch.no_grad():
+        model.decoder.get_input_embeddings().weight.mul_(1.5)
+    folder = save(model, tmp_path / "saved")
+    assert (folder / "decoder").is_dir()
+    same_weights(model, load(folder))
+
+
+def test_a_part_that_trains_is_float32(tmp_path):
+    model = toys.toy_preset("hubert_swiglu_qwen3").build(dtype=torch.bfloat16)
+    model.train_part("encoder")
+    assert {p.dtype for p in model.encoder.parameters()} == {torch.float32}
+    assert all(p.requires_grad for n, p in model.encoder.named_parameters() if "masked" not in n)
+    assert not any(p.requires_grad for p in model.decoder.parameters())
+    with pytest.raises(ConfigError, match="Did you mean 'encoder'"):
+        model.train_part("encodr")
+
+
 def test_a_partial_checkpoint_holds_only_what_was_trained(partial):
     names = set(load_file(partial / "trained.safetensors"))
     assert names == {name for name, _ in toy().named_parameters() if name.startswith("projector.")}
@@ -155,6 +214,23 @@ def test_a_whole_folder_works_in_another_place(whole, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(whole, moved)
     same_weights(load(moved), load(whole))
+
+
+@pytest.mark.parametrize("trained", ["projector", "encoder"])
+def test_a_partial_checkpoint_in_bfloat16_loads(trained, tmp_path):
+    """Only what it holds is rounded; the rest is read as it is."""
+    model = toy()
+    if trained == "encoder":
+        model.train_part("encoder")
+        with torch.no_grad():
+            for parameter in model.encoder.parameters():
+                parameter.mul_(1.1)
+    folder = save(model, tmp_path / "saved", dtype=torch.bfloat16)
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded = load(folder, dtype=dtype)
+        assert loaded.projector.down_proj.weight.dtype == torch.float32
+        expected = model.projector.down_proj.weight.bfloat16().float()
+        assert torch.equal(loaded.projector.down_proj.weight, expected)
 
 
 @pytest.mark.parametrize("name", ["hubert_swiglu_qwen3", "whisper_swiglu_smollm3"])
@@ -236,6 +312,16 @@ def toys_decoder(family: str) -> Any:
     return load_decoder(toys.decoder_config(family))
 
 
+def test_a_second_set_of_adapters_is_refused():
+    """It would reset the trained ones."""
+    model = toy(lora=True)
+    lora = toys.toy_preset("hubert_swiglu_qwen3").lora["decoder"]
+    with pytest.raises(ConfigError, match="has LoRA adapters already"):
+        model.add_lora("decoder", lora)
+    with pytest.raises(ConfigError, match="no 'llm'"):
+        model.add_lora("llm", lora)
+
+
 def test_an_adapter_for_a_layer_that_does_not_exist_names_those_that_do():
     model = toys.toy_preset("nano").build()
     with pytest.raises(ConfigError, match=r"no layer named q_projj.*q_proj"):
@@ -293,6 +379,12 @@ def test_an_encoder_or_decoder_with_other_weights_is_refused(file, key, part, br
 
     with pytest.raises(CheckpointError, match=f"another {part} than"):
         load(broken(file, other))
+
+
+def test_how_the_tokenizer_last_padded_does_not_matter(tmp_path):
+    model = toy()
+    model.tokenizer(["a", "bb"], padding=True, truncation=True, max_length=2)
+    load(save(model, tmp_path / "saved"))
 
 
 def test_another_tokenizer_is_refused(whole, tmp_path):
@@ -384,6 +476,20 @@ def test_an_unknown_key_in_the_config_is_refused_and_the_nearest_one_named(whole
             load(folder)
 
 
+def test_every_end_of_the_decoder_comes_back(tmp_path):
+    """Qwen3 stops at two ids; its generation settings are no part of its config.json."""
+    model = toy()
+    model.decoder.generation_config.eos_token_id = [2, 3]
+    by_hand = AudioLM(model.encoder, model.projector, model.decoder, tokenizer=model.tokenizer)
+    assert by_hand.config.stop_token_ids == [2, 3]
+    assert load(save(by_hand, tmp_path / "saved")).config.stop_token_ids == [2, 3]
+
+
+def test_an_unknown_option_is_refused_and_the_nearest_one_named(whole):
+    with pytest.raises(TypeError, match=r"no option 'devcie'. Did you mean 'device'"):
+        load(whole, devcie="cuda")
+
+
 def test_what_is_not_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"config.json"):
         load(tmp_path)
@@ -408,11 +514,27 @@ def test_an_interrupted_save_leaves_the_old_checkpoint_and_nothing_else(tmp_path
     assert not (folder / "encoder").exists()
 
 
-def test_saving_over_a_folder_of_something_else_is_refused(tmp_path):
+@pytest.mark.parametrize("config", [None, '{"model_type": "whisper"}', "[]", "{"])
+def test_saving_over_a_folder_of_something_else_is_refused(config, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
+    if config:
+        (tmp_path / "config.json").write_text(config)
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         save(toy("nano"), tmp_path)
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_other_files_stay_when_a_checkpoint_is_replaced(tmp_path):
+    folder = save(toy("nano"), tmp_path / "saved", whole=True)
+    (folder / "README.md").write_text("model card")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("main")
+    save(toy("nano"), folder)
+    names = {path.name for path in folder.iterdir()}
+    own = {"config.json", "trained.safetensors", "golden.safetensors"}
+    assert names == own | {"README.md", ".git"}
+    assert (folder / ".git" / "HEAD").read_text() == "main"
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_parts_handed_in_by_hand_are_always_saved_whole(tmp_path):
@@ -428,3 +550,46 @@ def test_a_model_out_of_a_self_contained_folder_never_loses_its_parts(whole, tmp
     model = load(tmp_path / "first")
     same_weights(model, load(save(model, tmp_path / "second")))
     same_weights(model, load(save(model, tmp_path / "first")))
+
+
+# Everything, slowly -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("encoder", "projector"), PAIRS)
+def test_every_encoder_with_every_projector_comes_back(encoder, projector, tmp_path):
+    model = model_of(encoder, projector)
+    loaded = load(save(model, tmp_path / "saved", whole=True))
+    same_weights(model, loaded)
+    batch = batch_of(model, toys.clips(9_000, 700), answers=["one", "two three"])
+    assert torch.equal(model(**batch).logits, loaded(**batch).logits)
+
+
+OPENED = """
+import os, socket, sys
+os.environ.pop("HF_HUB_OFFLINE", None)
+opened = []
+def note(name):
+    def refuse(*arguments, **_):
+        opened.append((name, arguments[-1]))
+        raise OSError("closed")
+    return refuse
+socket.socket.connect, socket.socket.connect_ex = note("connect"), note("connect_ex")
+socket.getaddrinfo = note("getaddrinfo")
+import tiny_audio
+from transformers import AutoModel, AutoProcessor, pipeline
+folder, other = sys.argv[1:]
+tiny_audio.save(tiny_audio.load(folder), other, whole=True)
+AutoModel.from_pretrained(other)
+AutoProcessor.from_pretrained(other)
+pipeline("automatic-speech-recognition", model=other)
+assert not opened, opened
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_asked_of_the_network_even_where_it_is_allowed(whole, tmp_path):
+    """Noted instead of raised, for a library may catch what a socket raises."""
+    command = [sys.executable, "-c", OPENED, str(whole), str(tmp_path / "other")]
+    done = subprocess.run(command, capture_output=True, timeout=120, cwd=toys.REPOSITORY)
+    assert done.returncode == 0, done.stderr.decode()

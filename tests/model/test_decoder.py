@@ -9,13 +9,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiny_audio.model.decoder import (
     DecoderConfig,
-    decoder_architecture,
     empty_decoder,
     load_decoder,
     load_tokenizer,
     without_dropout,
 )
 from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.hub import architecture_of
 from tiny_audio.model.prompt import AUDIO_TOKEN
 
 FAMILIES = list(toys.DECODERS)
@@ -31,7 +31,7 @@ def test_a_decoder_computes_what_transformers_computes(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_decoder_in_training_mode_has_no_dropout(family):
     """It stays in training mode so that activations can be checkpointed (trap T14)."""
-    architecture = {**decoder_architecture(toys.decoder_folder(family)), "attention_dropout": 0.5}
+    architecture = {**architecture_of(toys.decoder_folder(family)), "attention_dropout": 0.5}
     decoder = without_dropout(empty_decoder(DecoderConfig(architecture=architecture))).train()
     ids = torch.arange(9, 40)[None]
     assert torch.equal(decoder(ids).logits, decoder(ids).logits)
@@ -56,7 +56,7 @@ def test_a_decoder_that_is_not_whole_is_refused_and_the_key_named(edit, tmp_path
         weights[key] = taken[:-1].contiguous()
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     AutoConfig.from_pretrained(source).save_pretrained(tmp_path)
-    architecture = decoder_architecture(str(tmp_path))
+    architecture = architecture_of(str(tmp_path))
     with pytest.raises(CheckpointError, match=key):
         load_decoder(DecoderConfig(architecture=architecture, source=str(tmp_path)))
 
@@ -65,7 +65,7 @@ def test_the_dtype_is_the_one_asked_for_not_the_checkpoint_s(tmp_path):
     """transformers 5 keeps the dtype that a file happens to have (trap T19)."""
     stock = AutoModelForCausalLM.from_pretrained(toys.decoder_folder("llama"))
     stock.half().save_pretrained(tmp_path)
-    config = DecoderConfig(architecture=decoder_architecture(str(tmp_path)), source=str(tmp_path))
+    config = DecoderConfig(architecture=architecture_of(str(tmp_path)), source=str(tmp_path))
     assert {p.dtype for p in load_decoder(config).parameters()} == {torch.float32}
     half = load_decoder(config, torch.bfloat16)
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}

@@ -111,9 +111,9 @@ def test_the_real_whisper_gives_the_frames_of_the_stock_encoder(shared):
 
 
 def load_architecture(source: str) -> dict:
-    from tiny_audio.model.encoder import encoder_architecture
+    from tiny_audio.model.hub import architecture_of
 
-    return encoder_architecture(source)
+    return architecture_of(source)
 
 
 @pytest.mark.parametrize("name", WAVEFORMS)

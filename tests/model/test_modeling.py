@@ -7,7 +7,7 @@ from pairs import batch_of, decoder_of, embeds_of, encoder_of, features_of, mode
 from transformers import AutoModelForCausalLM
 
 from tiny_audio.model.configuration import LoraConfig
-from tiny_audio.model.errors import ConfigError, PromptError
+from tiny_audio.model.errors import AudioError, ConfigError, PromptError
 from tiny_audio.model.modeling import AudioLM, token_loss
 from tiny_audio.model.projector import LinearConfig, build_projector
 from tiny_audio.model.prompt import IGNORED, Turn
@@ -242,6 +242,10 @@ def test_encode_gives_the_frames_of_one_clip_and_wants_its_rate(model):
     assert torch.equal(frames, model.encode(clip.numpy(), 16_000))
     with pytest.raises(ConfigError, match="got 44100"):
         model.encode(clip, 44_100)
+    scaled = (clip.clamp(-1, 1) * 32_767).round().short()
+    torch.testing.assert_close(model.encode(scaled, 16_000), frames, atol=1e-2, rtol=1e-2)
+    with pytest.raises(AudioError, match="NaN"):
+        model.encode(torch.where(clip > 0, clip, torch.nan), 16_000)
     with pytest.raises(TypeError):
         model.encode(clip)
 

@@ -19,14 +19,16 @@ from transformers import (
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
+    WhisperModel,
     pipeline,
 )
 
 import tiny_audio.model.pipeline  # noqa: F401  registers
-from tiny_audio.model.checkpoint import load, save
+from tiny_audio.model.checkpoint import load
 from tiny_audio.model.configuration import AudioLMConfig
 from tiny_audio.model.generation import write
 from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.saving import save
 
 TASK = "automatic-speech-recognition"
 
@@ -64,6 +66,36 @@ def test_save_pretrained_writes_a_whole_checkpoint(folder, tmp_path):
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
 
 
+def test_transformers_trainer_and_hub_can_save(folder, tmp_path):
+    model = load(folder)
+    state = model.state_dict()
+    model.save_pretrained(tmp_path / "other rank", state_dict=state, is_main_process=False)
+    assert not (tmp_path / "other rank").exists()
+    model.save_pretrained(tmp_path / "saved", state_dict=state, max_shard_size="5GB")
+    assert load(tmp_path / "saved")
+    with pytest.raises(TypeError, match="other weights"):
+        model.save_pretrained(tmp_path / "x", state_dict={"projector.a": torch.zeros(1)})
+    with pytest.raises(TypeError, match="push_to"):
+        model.save_pretrained(tmp_path / "x", push_to="there")
+
+
+def test_what_auto_classes_cannot_be_told_is_refused(folder):
+    for options in ({"stop_token_ids": [7]}, {"device_map": "auto"}, {"max_memory": {0: 1}}):
+        with pytest.raises(TypeError):
+            AutoModel.from_pretrained(folder, **options)
+    with pytest.raises(TypeError, match="padding_sid"):
+        AutoProcessor.from_pretrained(folder, padding_sid="left")
+
+
+def test_the_stock_encoder_reads_its_folder(folder):
+    """A whole checkpoint's parts are in the Hub's layout, Whisper's key names included."""
+    stock, report = WhisperModel.from_pretrained(folder / "encoder", output_loading_info=True)
+    ours = load(folder).encoder.model.state_dict()
+    assert all(torch.equal(t, ours[name]) for name, t in stock.encoder.state_dict().items())
+    assert all(key.startswith("decoder.") for key in report["missing_keys"])
+    assert not report["unexpected_keys"]
+
+
 def test_the_speech_pipeline_writes_what_our_loop_writes(folder, tmp_path):
     model = load(folder)
     samples = toys.clips(9_000)[0]
@@ -79,7 +111,20 @@ def test_the_speech_pipeline_writes_what_our_loop_writes(folder, tmp_path):
     for source in (str(tmp_path / "clip.wav"), (tmp_path / "clip.wav").read_bytes(), raw, array):
         assert speech(source, max_new_tokens=12) == expected
     assert speech([raw, array], max_new_tokens=12) == [expected] * 2
-    assert isinstance(speech(raw, prompt="Describe.", max_new_tokens=3)["text"], str)
+    described = speech(raw, prompt="Describe.", max_new_tokens=3)
+    assert described["text"] != expected["text"]
+    made_so = pipeline(TASK, model=str(folder), prompt="Describe.", max_new_tokens=3)
+    assert made_so(raw) == described
+    assert made_so(raw, max_new_tokens=12) != described  # a call's options go over them
+
+
+def test_generate_goes_on_to_the_end_of_the_limit(folder):
+    """transformers alone would stop after 20 tokens (trap T37)."""
+    model = load(folder)
+    model.generation_config.eos_token_id = None
+    batch = batch_of(model, toys.clips(9_000))
+    written = model.generate(**batch)
+    assert written.shape[1] - batch["input_ids"].shape[1] == 448
 
 
 def test_a_stock_ctc_model_still_goes_through_the_same_task(tmp_path):

@@ -10,7 +10,7 @@ from pairs import batch_of, features_of, model_of, processor_of
 from tiny_audio.model.audio import Audio
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import AudioError, EncoderError, PromptError
-from tiny_audio.model.processing import AudioProcessor, pad_prompts, segment
+from tiny_audio.model.processing import AudioProcessor, pad_prompts
 from tiny_audio.model.prompt import IGNORED, Prompt, Turn
 
 
@@ -126,6 +126,15 @@ def test_an_option_that_does_not_exist_is_refused(processor):
     processor(audio=toys.clips(700), sampling_rate=16_000, return_tensors="pt")
 
 
+def test_what_could_be_meant_in_two_ways_is_refused(processor):
+    with pytest.raises(PromptError, match="give a list"):
+        processor(audio=toys.clips(700, 800, 900), sampling_rate=16_000, answers="one")
+    with pytest.raises(AudioError, match="3 clips or 3 channels"):
+        processor(audio=torch.zeros(3, 700), sampling_rate=16_000)
+    stereo = processor(audio=torch.zeros(2, 700), sampling_rate=16_000)
+    assert len(stereo["input_ids"]) == 1
+
+
 def test_long_audio_is_refused_with_a_cure_or_cut_into_windows_but_never_shortened():
     model = model_of("whisper", "blp")
     clip = torch.zeros(480_000 + 16_000)
@@ -136,11 +145,3 @@ def test_long_audio_is_refused_with_a_cure_or_cut_into_windows_but_never_shorten
     batch = AudioProcessor(model.tokenizer, config)(audio=clip, sampling_rate=16_000)
     assert batch["input_features_mask"].sum(1).tolist() == [3000, 100]
     assert (batch["input_ids"] == config.audio_token_id).sum() == 1500 + 50
-
-
-def test_a_segment_is_the_samples_between_its_seconds_or_an_error():
-    audio = Audio(torch.arange(32_000.0), 16_000, "clip.wav")
-    assert segment(audio, 0.5, 1.0).tolist() == list(range(8_000, 16_000))
-    for start, end in ((-0.1, 1), (1, 1), (1.5, 2.1)):
-        with pytest.raises(AudioError, match=r"clip.wav"):
-            segment(audio, start, end)

@@ -3,6 +3,7 @@ above it.
 
     errors         what can go wrong, as one tree
     config         what makes every configuration strict
+    hub            pretrained parts, read whole or refused
     decode         1 file → blocks of it
     audio          2 samples
     encoder        3 features → 4 frames
@@ -14,7 +15,8 @@ above it.
     generation     7 tokens
     processing     any audio and text → one padded batch
     identity       what a checkpoint belongs to: hashes and golden vectors
-    checkpoint     build, save, load
+    saving         a checkpoint written
+    checkpoint     a checkpoint read: build, load
     pipeline       the same model through transformers' speech pipeline
 
 Step 8, text, is `tiny_audio.infer`. Importing any of these also makes transformers' Auto classes

@@ -75,7 +75,7 @@ def load_audio(
     averaged unless `channel` picks one. The result has N * target_rate / rate samples, within one.
     Raises `AudioError` (what is wrong, what to do), `MissingExtra` for m4a, aac, webm without PyAV.
     """
-    origin = Origin(_name(source), limits)
+    origin = Origin(source_name(source), limits)
     job = _Job(source, sampling_rate, target_rate, channel, allow_truncated, origin)
     buffer = bytearray()  # grows in place; joining a list of blocks would need twice the memory
     for block in job.blocks():
@@ -97,13 +97,13 @@ def stream_audio(
 ) -> Iterator[torch.Tensor]:
     """Yield what `load_audio` returns as tensors of `block_s` seconds, the last one shorter.
 
-    Memory does not grow with the length of the source. Errors are those of `load_audio`; one found
-    late (damage, a limit) is raised after the whole blocks before it. What `Audio.notes` would say
-    is appended to `notes` by the time the last block is yielded.
+    Memory does not grow with the length of the source, but for the bytes of a pipe. Errors are
+    those of `load_audio`; one found late (damage, a limit) is raised after the whole blocks before
+    it. What `Audio.notes` would say is appended to `notes` by the time the last block is yielded.
     """
     if not block_s * target_rate >= 1:
         raise AudioError(f"block_s={block_s} holds no sample. Use block_s=30.")
-    origin = Origin(_name(source), limits, [] if notes is None else notes)
+    origin = Origin(source_name(source), limits, [] if notes is None else notes)
     job = _Job(source, sampling_rate, target_rate, channel, allow_truncated, origin)
     held, num_held, size = list[Block](), 0, round(block_s * target_rate)
     for block in job.blocks():
@@ -199,7 +199,7 @@ class _Job:
         if not read_s:
             raise self.origin.error(damage or "no samples in it", "Record or export it again")
         if damage and not self.allow_truncated:
-            cure = "Fetch it again, or pass allow_truncated=True to take those"
+            cure = "Fetch it again, or pass allow_truncated=True (--allow-truncated) to take those"
             raise self.origin.error(f"{damage}; the first {read_s:.2f} s are readable", cure)
         if damage or missing_s > 0.05:
             self.origin.notes.append(
@@ -217,7 +217,7 @@ class _Job:
     def _note_levels(self) -> None:
         if self.power_out * 10 ** (LOST_DB / 10) < self.power_in:
             lost = f"the mono mixdown lost more than {LOST_DB:g} dB (channels cancel or are silent)"
-            self.origin.notes.append(f"{lost}; pass channel=0 to take one")
+            self.origin.notes.append(f"{lost}; pass channel=0 (--channel 0) to take one")
         if self.num_clipped > CLIPPED_SHARE * self.num_values:
             share = self.num_clipped / self.num_values
             self.origin.notes.append(f"clipped: {share:.1%} of the values are at full scale")
@@ -273,7 +273,7 @@ def _whole_rate(rate: Any, what: str) -> int:
     return int(rate)
 
 
-def _name(source: Any) -> str:
+def source_name(source: Any) -> str:
     """How messages call a source."""
     if isinstance(source, Audio):
         return source.source

@@ -29,6 +29,9 @@ BLOCK_VALUES = 2**14  # values (frames x channels) decoded at once
 Block = NDArray[np.float32]  # (frames, channels), or (frames,) once mono
 
 
+MOST_PIPED_BYTES = 2**30  # a pipe cannot be read twice, so it is held in memory
+
+
 @dataclass(frozen=True)
 class DecodeLimits:
     """What one source may cost. Half an hour is 115 MB: with torch loaded, a process below 1 GB."""
@@ -121,14 +124,14 @@ def _open_reader(origin: Origin, source: Any, stack: ExitStack) -> _Reader:
         raw = source
     try:
         if raw is source and not getattr(source, "seekable", lambda: False)():
-            raw = io.BytesIO()
+            raw, limit = io.BytesIO(), min(limit, MOST_PIPED_BYTES)
             while raw.tell() <= limit and (data := source.read(2**20)):
                 raw.write(data)
         reader = _Reader(raw)
     except (OSError, TypeError, ValueError) as error:
         raise origin.error(f"reading failed ({error})", "Open it again, in mode 'rb'") from error
     if reader.end > limit:
-        cure = "Pass limits=DecodeLimits(max_bytes=...) if you trust it"
+        cure = "Pass limits=DecodeLimits(max_bytes=...) if you trust it, and a file, not a pipe"
         raise origin.error(f"more than {limit:,} bytes", cure)
     if not reader.end:
         raise origin.error("0 bytes", "Record or download it again")

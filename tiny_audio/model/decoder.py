@@ -5,7 +5,6 @@ it is `modeling.py`, how it writes is `generation.py`.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +19,7 @@ from transformers import (
 )
 
 from .config import StrictConfig
-from .encoder import reading
-from .errors import CheckpointError
+from .hub import read_part, reading, where
 from .prompt import add_audio_token
 
 
@@ -46,36 +44,17 @@ def empty_decoder(config: DecoderConfig) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(config.hf)
 
 
-def decoder_architecture(source: str) -> dict[str, Any]:
-    """Read the language model's own config from a Hub id or a folder (config.json only)."""
-    with reading(source):
-        config = AutoConfig.from_pretrained(source, local_files_only=Path(source).is_dir())
-    return config.to_dict()
-
-
-def load_decoder(config: DecoderConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def load_decoder(
+    config: DecoderConfig, dtype: torch.dtype = torch.float32, **hub: Any
+) -> PreTrainedModel:
     """The pretrained language model, whole: missing or unknown weights are a `CheckpointError`."""
-    with reading(config.source):
-        model, report = AutoModelForCausalLM.from_pretrained(
-            config.source,
-            config=config.hf,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=Path(config.source).is_dir(),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported, and refused below
-        )
-    problems = {name: sorted(map(str, keys)) for name, keys in report.items() if keys}
-    if problems:
-        said = "; ".join(f"{name}: {', '.join(keys[:5])}" for name, keys in problems.items())
-        raise CheckpointError(f"The language model in {config.source} is not whole ({said}).")
-    return model
+    return read_part(AutoModelForCausalLM, config.source, config.hf, dtype, hub)
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str, **hub: Any) -> PreTrainedTokenizerBase:
     """The decoder's tokenizer, with the audio placeholder added."""
     with reading(source):
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=Path(source).is_dir())
+        tokenizer = AutoTokenizer.from_pretrained(source, **where(source, hub))
     add_audio_token(tokenizer)
     return tokenizer
 

@@ -11,10 +11,8 @@ SpecAugment after `model.train()`).
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
@@ -24,11 +22,11 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
-from transformers.utils import logging
 
 from .audio import SAMPLE_RATE
 from .config import StrictConfig
-from .errors import CheckpointError, ConfigError, EncoderError
+from .errors import ConfigError, EncoderError
+from .hub import read_part
 
 # Whisper's log-mel front end (paper, section 2.2): 25 ms windows every 10 ms.
 FFT_SAMPLES = 400
@@ -374,64 +372,15 @@ def empty_encoder(config: EncoderConfig) -> AudioEncoder:
     return ENCODERS[config.family](config, model)
 
 
-@contextmanager
-def reading(source: str) -> Iterator[None]:
-    """While a pretrained part is read: transformers logs what it could not load and goes on; here
-    its report is checked instead, and what it cannot read at all is a CheckpointError.
-    """
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{source} cannot be read ({error}). Check the name and the connection; weights are "
-            f"read from safetensors only, never from pickled .bin files."
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
-
-
-def encoder_architecture(source: str) -> dict[str, Any]:
-    """Read the encoder's own config from a Hub id or a folder (config.json only)."""
-    with reading(source):
-        config = AutoConfig.from_pretrained(source, local_files_only=Path(source).is_dir())
-    return config.to_dict()
-
-
-def load_encoder(config: EncoderConfig, dtype: torch.dtype = torch.float32) -> AudioEncoder:
+def load_encoder(
+    config: EncoderConfig, dtype: torch.dtype = torch.float32, **hub: Any
+) -> AudioEncoder:
     """The pretrained encoder, whole: a missing or unknown encoder weight is a `CheckpointError`."""
     kind: Any = WhisperEncoder if config.is_whisper else AutoModel
     # A Whisper checkpoint holds `model.encoder.*`; without the mapping transformers would start
     # from random weights and only log it.
     mapping = {r"^model\.encoder\.": ""} if config.is_whisper else None
-    with reading(config.source):
-        model, report = kind.from_pretrained(
-            config.source,
-            config=config.hf,
-            dtype=dtype,
-            key_mapping=mapping,
-            use_safetensors=True,
-            local_files_only=Path(config.source).is_dir(),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported, and refused below
-        )
-    own = {name.split(".")[0] for name, _ in model.named_parameters()}
-    unknown = [k for k in report["unexpected_keys"] if k.split(".")[0] in own]
-    problems = {
-        "missing": sorted(report["missing_keys"]),
-        "unexpected": sorted(unknown),
-        "of another shape": sorted(str(k) for k in report["mismatched_keys"]),
-    }
-    if any(problems.values()):
-        said = "; ".join(
-            f"{what}: {', '.join(keys[:5])}" for what, keys in problems.items() if keys
-        )
-        raise CheckpointError(
-            f"The encoder in {config.source} is not whole ({said}). Download it again, or "
-            f"check that its config.json belongs to it."
-        )
+    model = read_part(
+        kind, config.source, config.hf, dtype, hub, key_mapping=mapping, may_hold_more=True
+    )
     return ENCODERS[config.family](config, model)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
-from .audio import SAMPLE_RATE
+from .audio import SAMPLE_RATE, load_audio
 from .configuration import AudioLMConfig, LoraConfig
 from .decoder import DecoderConfig, own_ends, without_dropout
 from .encoder import AudioEncoder, Features, features, valid_mask
@@ -74,11 +74,14 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         self.projector = projector
         self.language_model = without_dropout(decoder)
         self.tokenizer = tokenizer
+        # Hashes of the base weights as `build` or `load` read them; None: made by hand, or unread.
+        self.base_digests: dict[str, str] | None = None
         if tokenizer is not None:
             add_audio_token(tokenizer)
             self.config.audio_token_id = audio_token_id(tokenizer)
             ends = stop_ids(tokenizer, self.config.prompt) + own_ends(decoder)
-            self.config.stop_token_ids = list(dict.fromkeys(ends))
+            saved = self.config.stop_token_ids or []
+            self.config.stop_token_ids = list(dict.fromkeys([*ends, *saved]))
         # `generate` of transformers writes as we do: greedily, and not only the 20 tokens it would.
         self.generation_config = GenerationConfig(
             do_sample=False, max_new_tokens=448, eos_token_id=self.config.stop_token_ids
@@ -104,8 +107,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
             raise ConfigError(
                 f"encode takes {SAMPLE_RATE} Hz, got {sampling_rate}; use load_audio."
             )
-        clip = torch.as_tensor(samples_N, dtype=torch.float32, device=self.device)
-        clip = clip[0] if clip.ndim == 2 and len(clip) == 1 else clip
+        clip = load_audio(samples_N, sampling_rate).samples.to(self.device)
         return self.audio_tower(features(self.config.encoder, [clip]))[0]
 
     def embed_audio(self, features: Features) -> EncodedAudio:
@@ -223,13 +225,33 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         """Names and parameters that receive gradients; exactly these are what `save` writes."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
+    def train_part(self, part: str) -> None:
+        """Let all weights of `part` ("encoder" or "decoder") train, in float32: a bfloat16 weight
+        of 1 cannot move by 1e-3 (trap T25).
+        """
+        module = self._part(part)
+        if part == "encoder":
+            self.audio_tower.freeze(False)
+        else:
+            module.requires_grad_(True)
+        for parameter in module.parameters():
+            parameter.data = parameter.data.float()
+
+    def _part(self, name: str) -> nn.Module:
+        parts = {"encoder": self.audio_tower.model, "decoder": self.language_model}
+        if name not in parts:
+            raise ConfigError.unknown(name, parts, "The table of pretrained parts")
+        return parts[name]
+
     def add_lora(self, part: str, lora: LoraConfig) -> None:
         """Put trainable low-rank adapters on `part` ("encoder" or "decoder") and nothing else."""
         try:
             import peft
         except ImportError as error:
             raise MissingExtra("LoRA", "lora") from error
-        module = {"encoder": self.audio_tower.model, "decoder": self.language_model}[part]
+        module = self._part(part)
+        if any("lora_" in name for name, _ in module.named_parameters()):
+            raise ConfigError(f"The {part} has LoRA adapters already; train those on.")
         targets = rf".*\.({'|'.join(lora.targets)})"
         alpha = lora.rank if lora.alpha is None else lora.alpha
         if not any(re.fullmatch(targets, name) for name, _ in module.named_modules()):
@@ -288,6 +310,10 @@ class AudioLM(PreTrainedModel, GenerationMixin):
 
     def init_weights(self) -> None:
         """Parts come initialised or pretrained; transformers must not touch them again."""
+
+    def save_pretrained(self, folder: Any, **_: Any) -> None:
+        """Not transformers' own: it would write weights that no `load` accepts."""
+        raise TypeError("Save with tiny_audio.save(model, folder).")
 
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> "AudioLM":

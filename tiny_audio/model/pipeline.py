@@ -22,11 +22,15 @@ class AudioLMPipeline(Pipeline):
     _load_feature_extractor = False
     _load_image_processor = False
     _pipeline_calls_generate = True
+    _generate_kwargs: dict[str, Any] = {}  # noqa: RUF012 — set by Pipeline, from what it is made with
 
     def _sanitize_parameters(
         self, prompt: str | None = None, sampling_rate: int | None = None, **generate: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        return {"prompt": prompt, "sampling_rate": sampling_rate}, {"generate": generate}, {}
+        # Only what was given: options of a call go over those that the pipeline was made with.
+        read = {"prompt": prompt, "sampling_rate": sampling_rate}
+        read = {key: value for key, value in read.items() if value is not None}
+        return read, {"generate": generate} if generate else {}, {}
 
     def preprocess(
         self, source: Any, prompt: str | None = None, sampling_rate: int | None = None
@@ -45,6 +49,7 @@ class AudioLMPipeline(Pipeline):
             "do_sample": False,
             "eos_token_id": self.processor.stop_ids(),
             "pad_token_id": self.processor.pad_id,
+            **self._generate_kwargs,
             **(generate or {}),
         }
         with torch.inference_mode():

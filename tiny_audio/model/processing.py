@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from .audio import SAMPLE_RATE, Audio, load_audio
+from .audio import load_audio
 from .configuration import AudioLMConfig
 from .encoder import features, valid_mask
 from .errors import AudioError, PromptError
@@ -61,6 +61,8 @@ class AudioProcessor(ProcessorMixin):
         clips = [[self.samples(source, sampling_rate) for source in one] for one in prompts]
         turns = self._turns(text, len(prompts))
         if answers is not None:
+            if isinstance(answers, str):
+                raise PromptError(f"answers is the text {answers!r}; give a list, one per prompt.")
             if len(answers) != len(prompts):
                 raise PromptError(
                     f"{len(prompts)} prompt(s) but {len(answers)} answer(s) were given."
@@ -97,7 +99,13 @@ class AudioProcessor(ProcessorMixin):
         return BatchFeature(batch)
 
     def samples(self, source: Any, sampling_rate: int | None = None) -> Tensor:
-        """Any source of audio → samples_N at 16 kHz."""
+        """Any source of audio → samples_N at 16 kHz. A batch of clips is a list, not an array."""
+        shape = tuple(getattr(source, "shape", ()))
+        if len(shape) == 2 and min(shape) > 2:
+            raise AudioError(
+                f"An array of shape {shape} could be {min(shape)} clips or {min(shape)} channels. "
+                f"Pass a list of 1-D arrays, or load_audio(array, sampling_rate) for one clip."
+            )
         return load_audio(source, sampling_rate).samples
 
     def stop_ids(self) -> list[int]:
@@ -128,16 +136,6 @@ class AudioProcessor(ProcessorMixin):
             transcription_turns(self.config.prompt, one) if isinstance(one, str) else list(one)
             for one in text
         ]
-
-
-def segment(audio: Audio, start_s: float, end_s: float) -> Tensor:
-    """The samples of `[start_s, end_s]` of a clip; a segment outside the clip is an AudioError."""
-    if not 0 <= start_s < end_s <= audio.duration_s + 1e-6:
-        raise AudioError(
-            f"Segment [{start_s}, {end_s}] s lies outside {audio.source}, which has "
-            f"{audio.duration_s:.2f} s."
-        )
-    return audio.samples[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
 
 
 def pad_prompts(prompts: Sequence[Prompt], pad_id: int, side: Side) -> dict[str, Tensor]:

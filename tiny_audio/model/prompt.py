@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from .config import StrictConfig, fingerprint
-from .errors import PromptError
+from .errors import ConfigError, PromptError
 
 AUDIO = "<audio>"  # what people write where a clip belongs
 AUDIO_TOKEN = "<|audio|>"  # the tokenizer's placeholder, one per audio embedding
@@ -43,6 +43,14 @@ class PromptConfig(StrictConfig):
     # A clip longer than the encoder's window: refuse it, or encode consecutive windows in one
     # prompt.
     long_audio: Literal["error", "windows"] = "error"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.instruction.count(AUDIO) > 1 or AUDIO in (self.system or ""):
+            raise ConfigError(
+                f"The instruction holds {AUDIO} once at most, the system turn never; for several "
+                f"clips in one prompt hand turns to the processor."
+            )
 
 
 class Turn(NamedTuple):
@@ -152,7 +160,10 @@ def add_audio_token(tokenizer: PreTrainedTokenizerBase) -> None:
     """Give the tokenizer its placeholder. The decoder's embedding table is never resized: the
     placeholder is replaced by audio before it is looked up."""
     if AUDIO_TOKEN not in tokenizer.get_vocab():
-        tokenizer.add_special_tokens({"extra_special_tokens": [AUDIO_TOKEN]})
+        # Without the flag the tokenizer would forget its other extra special tokens.
+        tokenizer.add_special_tokens(
+            {"extra_special_tokens": [AUDIO_TOKEN]}, replace_extra_special_tokens=False
+        )
 
 
 def audio_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

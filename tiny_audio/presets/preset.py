@@ -5,8 +5,9 @@ from typing import Any
 
 from tiny_audio.model import checkpoint
 from tiny_audio.model.configuration import AudioLMConfig, LoraConfig
-from tiny_audio.model.decoder import DecoderConfig, decoder_architecture
-from tiny_audio.model.encoder import EncoderConfig, encoder_architecture
+from tiny_audio.model.decoder import DecoderConfig
+from tiny_audio.model.encoder import EncoderConfig
+from tiny_audio.model.hub import architecture_of
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import ProjectorConfig
 from tiny_audio.model.prompt import PromptConfig
@@ -36,15 +37,13 @@ class Preset:
         """The same recipe around other pretrained parts; only their config.json is read."""
         chosen = self
         if encoder:
-            fresh = EncoderConfig(architecture=encoder_architecture(encoder), source=encoder)
+            fresh = EncoderConfig(architecture=architecture_of(encoder), source=encoder)
             if fresh.is_whisper:
                 fresh = replace(fresh, window=self.encoder.window)
             kept = replace(fresh, layers=self.encoder.layers, pool=self.encoder.pool)
             chosen = replace(chosen, encoder=kept)
         if decoder:
-            language_model = DecoderConfig(
-                architecture=decoder_architecture(decoder), source=decoder
-            )
+            language_model = DecoderConfig(architecture=architecture_of(decoder), source=decoder)
             chosen = replace(chosen, decoder=language_model)
         return chosen
 

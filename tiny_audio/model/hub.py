@@ -1,0 +1,124 @@
+"""Pretrained parts and checkpoints in the Hub's layout: read whole, or refused.
+
+transformers starts missing weights at random and only logs it. Here its report decides.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.utils import logging
+
+from .errors import CheckpointError, nearest
+
+# What a download may be told, and which files of a checkpoint of ours it fetches.
+OPTIONS = ("revision", "token", "local_files_only")
+FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+
+
+def hub_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Those that also hold for the encoder and decoder; an unknown one is a `TypeError`."""
+    if unknown := sorted(set(given) - set(OPTIONS)):
+        guess = nearest(unknown[0], [*OPTIONS, "dtype", "device", "check"])
+        hint = f" Did you mean {guess!r}?" if guess else ""
+        raise TypeError(f"There is no option {unknown[0]!r}.{hint}")
+    return {key: value for key, value in given.items() if key != "revision"}
+
+
+def where(source: str, hub: dict[str, Any]) -> dict[str, Any]:
+    """Options for transformers: a folder is never looked for on the Hub."""
+    return {**hub, "local_files_only": Path(source).is_dir() or bool(hub.get("local_files_only"))}
+
+
+def download(hub_id: str, **hub: Any) -> Path:
+    """A Hub repository's folder in the local cache."""
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=FILES, **hub))
+    except (OSError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled) as error:
+        raise CheckpointError(
+            f"{hub_id} is neither a folder here nor could it be read from the Hub ({error}). "
+            f"Check the name and the connection, or download it first."
+        ) from error
+
+
+@contextmanager
+def reading(source: str) -> Iterator[None]:
+    """While transformers reads: its log and bars are silent, and what it cannot read at all is a
+    `CheckpointError`.
+    """
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{source} cannot be read ({error}). Check the name and the connection; weights are "
+            f"read from safetensors only, never from pickled .bin files."
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def architecture_of(source: str, **hub: Any) -> dict[str, Any]:
+    """A pretrained part's own configuration, from its config.json alone."""
+    with reading(source):
+        return AutoConfig.from_pretrained(source, **where(source, hub)).to_dict()
+
+
+def read_part(
+    kind: Any,
+    source: str,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    hub: dict[str, Any],
+    *,
+    may_hold_more: bool = False,
+    **options: Any,
+) -> Any:
+    """A pretrained model of class `kind`; a missing, unknown or reshaped weight is refused.
+
+    `may_hold_more`: weights of modules that `kind` does not have (Whisper's decoder) are left out.
+    """
+    with reading(source):
+        model, report = kind.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
+            **where(source, hub),
+            **options,
+        )
+    own = {name.split(".")[0] for name, _ in model.named_parameters()}
+    problems = {
+        "missing": report["missing_keys"],
+        "unexpected": [
+            key
+            for key in report["unexpected_keys"]
+            if not may_hold_more or key.split(".")[0] in own
+        ],
+        "of another shape": map(str, report["mismatched_keys"]),
+        "unreadable": report.get("error_msgs") or [],
+    }
+    if said := described(problems):
+        raise CheckpointError(
+            f"{source} is not whole ({said}). Download it again, or check that its config.json "
+            f"belongs to it."
+        )
+    return model
+
+
+def described(problems: dict[str, Any]) -> str:
+    """What is wrong with which keys, at most five of each kind; "" if nothing is."""
+    found = {what: sorted(keys) for what, keys in problems.items()}
+    return "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in found.items() if keys)
