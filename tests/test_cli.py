@@ -7,10 +7,14 @@ import sys
 
 import pytest
 import soundfile
+import torch
 import toys
 
 from tiny_audio import __version__
-from tiny_audio.model import checkpoint
+from tiny_audio.infer.transcriber import Transcriber
+from tiny_audio.model import decode, saving
+from tiny_audio.model.audio import stream_audio
+from tiny_audio.model.errors import AudioError
 
 
 def run(*arguments, **options):
@@ -21,7 +25,7 @@ def run(*arguments, **options):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "toy"
-    return checkpoint.save(toys.toy_preset("nano").build(), folder, whole=True)
+    return saving.save(toys.toy_preset("nano").build(), folder, whole=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,59 @@ def test_text_is_one_clean_line_per_file(model, clip):
     assert done.returncode == 0, done.stderr.decode()
     first, second = done.stdout.decode().rstrip("\n").split("\n")
     assert first == second != ""
+
+
+def test_what_is_asked_is_another_prompt(model, clip):
+    asked = run("transcribe", clip, "--model", model, "--prompt", "Describe this sound.")
+    plain = run("transcribe", clip, "--model", model)
+    ours = Transcriber.from_pretrained(model).transcribe(clip, prompt="Describe this sound.")
+    assert asked.stdout.decode().split() == ours.text.split()
+    assert asked.stdout != plain.stdout
+
+
+def test_cures_that_messages_name_can_be_typed(model, tmp_path):
+    left, right = toys.clips(12_000, 12_000)
+    stereo, cut = tmp_path / "stereo.wav", tmp_path / "cut.wav"
+    soundfile.write(stereo, torch.stack([left, right], 1).numpy(), 16_000)
+    cut.write_bytes(stereo.read_bytes()[:20_000])
+    options = ("--model", model, "--format", "json")
+    failed = run("transcribe", cut, *options)
+    assert failed.returncode == 1
+    assert b"--allow-truncated" in failed.stderr
+    done = run("transcribe", cut, "--allow-truncated", *options)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["notes"]
+    texts = [run("transcribe", stereo, "--channel", n, *options).stdout for n in (0, 1)]
+    assert texts[0] != texts[1]
+
+
+def test_silence_is_said_to_be_no_speech(tmp_path):
+    soundfile.write(tmp_path / "silent.wav", torch.zeros(16_000).numpy(), 16_000)
+    assert run("transcribe", tmp_path / "silent.wav").stdout == b"[no speech]\n"
+    row = json.loads(run("transcribe", tmp_path / "silent.wav", "--format", "json").stdout)
+    assert (row["text"], row["outcome"]) == ("", "no_speech")
+
+
+def test_a_name_that_is_not_utf_8_stops_nothing(model, clip, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    with open(odd, "wb") as file:
+        file.write(clip.read_bytes())
+    options = ("--model", model, "--format", "json")
+    done = run(
+        "transcribe", os.fsdecode(odd), clip, *options, env={**os.environ, "PYTHONUTF8": "1"}
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_a_pipe_without_end_is_an_error(model, monkeypatch):
+    class Endless:
+        def read(self, size):
+            return b"\0" * size
+
+    monkeypatch.setattr(decode, "MOST_PIPED_BYTES", 2**22)
+    with pytest.raises(AudioError, match="more than 4,194,304 bytes"):
+        next(stream_audio(Endless()))
 
 
 def test_a_terminal_shows_a_bar_while_stdout_still_goes_to_its_file(model, clip):

@@ -1,16 +1,17 @@
 """The command line: `tiny-audio COMMAND`. Nothing heavy is imported before a command runs."""
 
+import io
 import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tiny_audio import __version__
+from tiny_audio.progress import progress, stderr
 
 if TYPE_CHECKING:
     from tiny_audio.infer.results import Transcript
@@ -21,7 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-stderr = Console(stderr=True)
 
 
 class Format(StrEnum):
@@ -56,6 +56,12 @@ def transcribe(
     format: Annotated[
         Format, typer.Option(help="One line or one JSON object per file.")
     ] = Format.text,
+    channel: Annotated[
+        int | None, typer.Option(help="Take this channel (from 0) instead of the mean of all.")
+    ] = None,
+    allow_truncated: Annotated[
+        bool, typer.Option("--allow-truncated", help="Take what is readable of a damaged file.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
 ) -> None:
     """Turn audio files into text. Exit code 1 if any file failed; the others are still printed."""
@@ -67,13 +73,18 @@ def transcribe(
     except (TinyAudioError, RuntimeError) as error:  # torch refuses a device with a RuntimeError
         fail("", error)
         raise typer.Exit(2) from error
+    options: dict[str, Any] = {
+        "prompt": prompt,
+        "channel": channel,
+        "allow_truncated": allow_truncated,
+    }
     failed = 0
     with progress() as bar:
         task = bar.add_task("transcribing", total=len(files))
         for name in files:
             try:
-                source = sys.stdin.buffer.read() if name == "-" else Path(name)
-                emit(name, transcriber.transcribe(source, prompt=prompt), format, bar.console)
+                source = sys.stdin.buffer if name == "-" else Path(name)
+                emit(name, transcriber.transcribe(source, **options), format, bar.console)
             except TinyAudioError as error:
                 failed += 1
                 fail(name, error)
@@ -89,7 +100,8 @@ def emit(name: str, transcript: "Transcript", format: Format, console: Console) 
     if format is Format.json:
         print(json.dumps({"file": name, **transcript.to_dict()}, ensure_ascii=False), flush=True)
         return
-    print(" ".join(transcript.text.split()) or "[no speech]", flush=True)  # one line per file
+    ending = f"[{transcript.outcome.replace('_', ' ')}]"
+    print(" ".join(transcript.text.split()) or ending, flush=True)  # one line per file
     for note in transcript.notes:
         say(f"{name}: {note}", "yellow", console)
     if not transcript.complete:
@@ -105,19 +117,9 @@ def say(message: str, style: str, console: Console) -> None:
     console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def progress() -> Progress:
-    """A bar on a terminal's stderr, nothing in a pipe; stdout stays what it is in both."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=stderr,
-        transient=True,
-        disable=not stderr.is_terminal,
-        redirect_stdout=sys.stdout.isatty(),
-    )
-
-
 def main() -> None:
     """The `tiny-audio` command."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not be valid UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -6,7 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import toys
+
+from tiny_audio.model.checkpoint import load
+from tiny_audio.model.encoder import ENCODERS, WaveformFrames
+from tiny_audio.model.saving import save
 
 README = (toys.REPOSITORY / "README.md").read_text()
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
@@ -37,6 +42,25 @@ def test_commands_of_the_readme_run():
         )
         assert done.returncode == 0, (line, done.stderr.decode())
         assert done.stdout.strip(), line
+        if "samples/*" in line:
+            assert done.stdout.decode().splitlines() == [text for _, text in toys.samples()]
+
+
+def test_an_encoder_is_added_in_one_line(monkeypatch, tmp_path):
+    """CONTRIBUTING's example: a model of transformers, one line in the table."""
+    name = "unispeech-sat"
+    assert f"`{name}`" in (toys.REPOSITORY / "CONTRIBUTING.md").read_text()
+    monkeypatch.setitem(ENCODERS, name, WaveformFrames)
+    monkeypatch.setitem(toys.ENCODERS, name, {"model_type": name, **toys.WAVEFORM})
+    model = toys.toy_preset("whisper_tiny").with_sources(toys.encoder_folder(name)).build()
+    clips = toys.clips(9_000, 400, 23_456)
+    together, lengths_B = model.encoder(model.encoder.features(clips))
+    for row, length, clip in zip(together, lengths_B.tolist(), clips, strict=True):
+        assert length == model.config.encoder.frames_for(len(clip))
+        alone = model.encode(clip, 16_000)[0]
+        torch.testing.assert_close(row[:length], alone, rtol=1e-4, atol=1e-5)
+    loaded = load(save(model, tmp_path / "saved", whole=True))
+    assert torch.equal(loaded.encode(clips[0], 16_000), model.encode(clips[0], 16_000))
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -8,6 +8,7 @@ import torch
 import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jiwer import wer
 
 from tiny_audio.infer.results import Segment, Transcript
 from tiny_audio.infer.transcriber import Transcriber, Window, cut, quiet_place
@@ -100,6 +101,19 @@ def test_nano_writes_its_sample_clips():
     assert samples, "samples/manifest.jsonl lists no clip"
     for path, text in samples:
         assert nano.transcribe(path).text == text
+
+
+def test_nano_writes_a_long_file_in_order():
+    """Sample clips one after the other with pauses: several windows, every sentence once."""
+    samples = toys.samples()
+    clips = [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path, _ in samples]
+    pause = torch.zeros(int(0.8 * RATE))
+    joined = torch.cat([part for clip in clips for part in (clip, pause)])
+    transcript = Transcriber.from_pretrained("nano").transcribe(joined, sampling_rate=RATE)
+    assert len(transcript.segments) > 1
+    said = " ".join(text for _, text in samples)
+    assert wer(said, transcript.text) <= 0.1
+    assert transcript.complete
 
 
 def test_nano_finds_no_speech_in_silence():

@@ -35,7 +35,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The texts of all segments; empty only if `outcome` is "no_speech"."""
+        """The texts of all segments; empty for "no_speech" and where nothing but blanks came."""
         return " ".join(segment.text for segment in self.segments if segment.text)
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
+from tiny_audio.model.audio import SAMPLE_RATE, load_audio, source_name, stream_audio
 from tiny_audio.model.generation import Written, token_limit, write
 from tiny_audio.model.modeling import AudioLM, as_features
 from tiny_audio.model.processing import AudioProcessor
@@ -55,28 +55,41 @@ class Transcriber:
         return cls(load(source, **options))
 
     def transcribe(
-        self, source: Any, *, prompt: str | None = None, sampling_rate: int | None = None
+        self,
+        source: Any,
+        *,
+        prompt: str | None = None,
+        sampling_rate: int | None = None,
+        channel: int | None = None,
+        allow_truncated: bool = False,
     ) -> Transcript:
         """Text of any audio source of any length: path, bytes, array or tensor (with its rate).
 
-        `prompt` replaces the instruction that the model was trained with. Raises `AudioError`.
+        `prompt` replaces the instruction that the model was trained with; the other options are
+        those of `load_audio`. Raises `AudioError`.
         """
         notes: list[str] = []
-        windows = self.windows(source, sampling_rate, notes)
+        options = {"channel": channel, "allow_truncated": allow_truncated}
+        windows = self.windows(source, sampling_rate, notes, **options)
         segments: list[Segment] = []
         while batch := list(islice(windows, BATCH_WINDOWS)):
-            segments += map(self._segment, batch, self.write(batch, prompt))
-        name = str(source) if isinstance(source, (str, Path)) else "<audio>"
-        return Transcript(name, segments[-1].end_s, tuple(segments), tuple(notes))
+            segments += self.transcribe_windows(batch, prompt)
+        return Transcript(source_name(source), segments[-1].end_s, tuple(segments), tuple(notes))
 
-    def windows(self, source: Any, sampling_rate: int | None, notes: list[str]) -> Iterator[Window]:
+    def windows(
+        self, source: Any, sampling_rate: int | None, notes: list[str], **options: Any
+    ) -> Iterator[Window]:
         """Consecutive windows that the encoder takes, covering every sample; `notes` are added."""
         if self.model.config.prompt.long_audio == "windows":  # one prompt hears the whole clip
-            audio = load_audio(source, sampling_rate)
+            audio = load_audio(source, sampling_rate, **options)
             notes += audio.notes
             return iter([Window(0, audio.samples)])
         longest = self.model.config.encoder.max_samples or int(DEFAULT_WINDOW_S * SAMPLE_RATE)
-        return cut(stream_audio(source, sampling_rate, notes=notes), longest)
+        return cut(stream_audio(source, sampling_rate, notes=notes, **options), longest)
+
+    def transcribe_windows(self, windows: list[Window], prompt: str | None = None) -> list[Segment]:
+        """Windows, decoded together, to their texts."""
+        return list(map(self._segment, windows, self.write(windows, prompt)))
 
     @torch.inference_mode()
     def write(self, windows: list[Window], prompt: str | None = None) -> list[Written]:
