@@ -6,7 +6,7 @@ from tiny_audio.data.manifest import read_manifest, write_manifest
 def test_every_skipped_line_is_counted_by_reason(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     lines = [
-        '{"audio": "a.wav", "text": "one", "speaker": "s"}',
+        '{"audio": "a.wav", "text": "one\u2028line", "speaker": "s"}',
         "",
         "{not json",
         '["a list"]',
@@ -15,9 +15,10 @@ def test_every_skipped_line_is_counted_by_reason(tmp_path):
         '{"audio": "a.wav", "text": 7}',
         '{"audio": "gone.wav", "text": "two"}',
     ]
-    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    text = "\n".join(lines).encode() + b'\n{"audio": "a.wav", "text": "caf\xe9"}\n'
+    (tmp_path / "m.jsonl").write_bytes(text)
     manifest = read_manifest(tmp_path / "m.jsonl")
-    assert [row["text"] for row in manifest.rows] == ["one"]
+    assert [row["text"] for row in manifest.rows] == ["one\u2028line"]
     assert manifest.rows[0]["audio"] == str((tmp_path / "a.wav").resolve())
     assert manifest.skipped == Counter(
         {
@@ -26,6 +27,7 @@ def test_every_skipped_line_is_counted_by_reason(tmp_path):
             "no text": 1,
             "text is not a string": 1,
             "no such file": 1,
+            "not UTF-8": 1,
         }
     )
 

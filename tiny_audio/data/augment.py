@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-SAMPLE_RATE = 16_000
+from tiny_audio.model.audio import SAMPLE_RATE
+
 Rng = np.random.Generator
 
 
@@ -21,7 +22,7 @@ class Augment:
     speed: float = 0.2
     speed_range: tuple[float, float] = (0.88, 1.14)
     room: float = 0.04
-    band: float = 0.08
+    band: float = 0.12
     noise: float = 0.3
     snr_db: tuple[float, float] = (10.0, 40.0)
     level_db: tuple[float, float] = (-32.0, -14.0)

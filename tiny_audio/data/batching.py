@@ -9,8 +9,8 @@ import numpy as np
 
 from tiny_audio.data.augment import Augment, augment, coloured_noise, pad_with_silence
 from tiny_audio.data.cache import Clip
+from tiny_audio.model.audio import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
 ELASTIC_S = 7.2  # slowed down by 1 / 0.82 and padded by 0.7 s this is still within 10 s
 
 
@@ -32,7 +32,7 @@ class Item:
         return sum(c.duration_s for c in self.clips) + sum(self.gaps_s)
 
     def samples(self) -> np.ndarray:
-        """float32 samples, augmented; at most 10 s."""
+        """float32 samples, augmented; `ELASTIC_S` keeps them within nano's window of 10 s."""
         rng = np.random.default_rng(self.seed)
         if not self.clips:
             return nothing(rng, self.gaps_s[0])
@@ -41,7 +41,7 @@ class Item:
             for clip, gap in zip(self.clips, self.gaps_s, strict=True)
         ]
         joined = np.concatenate(parts)
-        return joined if self.how is None else augment(joined, rng, self.how)[: 10 * SAMPLE_RATE]
+        return joined if self.how is None else augment(joined, rng, self.how)
 
 
 def nothing(rng: np.random.Generator, duration_s: float) -> np.ndarray:

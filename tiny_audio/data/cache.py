@@ -1,4 +1,4 @@
-"""Clips on disk: shards of int16 samples at 16 kHz, opened as memory maps."""
+"""Clips on disk: shards of int16 samples at 16 kHz, read clip by clip."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.errors import CheckpointError
+
 
 def write_shard(
     folder: Path, shard: int, clips: Sequence[np.ndarray], rows: Sequence[dict[str, Any]]
@@ -18,9 +21,11 @@ def write_shard(
     """Write samples first and rows last: a shard exists when its rows do."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"shard-{shard:05d}"
-    np.concatenate(clips).astype(np.int16).tofile(path.with_suffix(".i16"))
+    temporary = path.with_suffix(".tmp")
+    np.concatenate(clips).astype(np.int16).tofile(temporary)
+    os.replace(temporary, path.with_suffix(".i16"))
     offsets = np.cumsum([0, *(len(c) for c in clips)])
-    with (temporary := path.with_suffix(".tmp")).open("w") as file:
+    with temporary.open("w") as file:
         for row, offset, clip in zip(rows, offsets, clips, strict=False):
             file.write(json.dumps({**row, "offset": int(offset), "samples": len(clip)}) + "\n")
     os.replace(temporary, path.with_suffix(".jsonl"))
@@ -39,12 +44,14 @@ class Clip:
 
     @property
     def duration_s(self) -> float:
-        return self.num_samples / 16_000
+        return self.num_samples / SAMPLE_RATE
 
     def samples(self) -> np.ndarray:
         """float32 samples in -1..1."""
         count, start = self.num_samples, self.offset * 2
         stored = np.fromfile(self.path, np.int16, count=count, offset=start)
+        if len(stored) < count:
+            raise CheckpointError(f"{self.path} is cut off. Delete its .jsonl and make it again.")
         return stored.astype(np.float32) / 32768
 
 

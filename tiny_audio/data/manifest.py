@@ -18,40 +18,42 @@ class Manifest:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def read_manifest(path: Path, needs: tuple[str, ...] = ("text",)) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
     """Read a manifest. A line that cannot be used is skipped and counted, never lost silently."""
     rows, skipped = [], Counter[str]()
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.strip():
-            continue
-        row = _parsed(line)
-        if reason := _problem(row, path.parent, needs):
-            skipped[reason] += 1
-        else:
-            rows.append({**row, "audio": str((path.parent / row["audio"]).resolve())})
+    with path.open("rb") as lines:
+        for line in filter(bytes.strip, lines):
+            try:
+                rows.append(_usable(line, path.parent))
+            except ValueError as reason:
+                skipped[str(reason)] += 1
     return Manifest(rows, skipped)
 
 
-def _parsed(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return {}
-    return row if isinstance(row, dict) else {}
-
-
-def _problem(row: dict[str, Any], folder: Path, needs: tuple[str, ...]) -> str | None:
-    """Why a row cannot be used; None when it can."""
-    if not row:
-        return "not a JSON object"
-    for key in ("audio", *needs):
+def _usable(line: bytes, folder: Path) -> dict[str, Any]:
+    """The row, `audio` made absolute; a ValueError says why it cannot be used."""
+    row = _parsed(line)
+    for key in ("audio", "text"):
         if key not in row:
-            return f"no {key}"
+            raise ValueError(f"no {key}")
         if not isinstance(row[key], str):
-            return f"{key} is not a string"
-    if not (folder / row["audio"]).is_file():
-        return "no such file"
-    return None
+            raise ValueError(f"{key} is not a string")
+    audio = folder / row["audio"]
+    if not audio.is_file():
+        raise ValueError("no such file")
+    return {**row, "audio": str(audio.resolve())}
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except json.JSONDecodeError:
+        raise ValueError("not a JSON object") from None
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    return row
 
 
 def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:

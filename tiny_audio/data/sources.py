@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-import soxr
 
-from tiny_audio.data.cache import write_shard
+from tiny_audio.data.cache import open_store, write_shard
 from tiny_audio.data.manifest import read_manifest
 from tiny_audio.data.sentences import book_spans, domain_sentence, is_held_out
-from tiny_audio.data.synth import SAMPLE_RATE, Voice, held_out_voice, training_voice
+from tiny_audio.data.synth import Voice, held_out_voice, training_voice
+from tiny_audio.model.audio import load_audio
 
 HELD_OUT_DIGIT_SPEAKER = "theo"
 NUM_HELD_OUT_READERS = 25
@@ -53,7 +52,9 @@ def real_rows(name: str, held_out: bool) -> list[dict[str, Any]]:
 
 
 def write_real(folder: Path, name: str, held_out: bool) -> int:
-    """Decode one set to a shard of 16 kHz samples."""
+    """Decode one set to a shard of 16 kHz samples; returns its number of clips."""
+    if (folder / "shard-00000.jsonl").exists():
+        return len(open_store(folder))
     rows = real_rows(name, held_out)
     clips = [_decode(row["audio"]) for row in rows]
     kept = [
@@ -64,19 +65,16 @@ def write_real(folder: Path, name: str, held_out: bool) -> int:
 
 
 def _decode(path: str) -> np.ndarray:
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono = samples.mean(axis=1)
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE)
-    return np.round(np.clip(mono, -1, 1) * 32767).astype(np.int16)
+    samples = load_audio(path).samples.numpy()
+    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
 
 
 @functools.cache
-def book_texts(held_out: bool) -> list[str]:
-    """Spans of all books, without those that occur twice."""
+def book_texts() -> list[str]:
+    """Spans of all books, each once, without the held-out ones."""
     folder = shared_data() / "text" / "gutenberg"
     spans = (s for path in sorted(folder.glob("*.txt")) for s in book_spans(path))
-    return [s for s in dict.fromkeys(spans) if is_held_out(s) == held_out]
+    return [s for s in dict.fromkeys(spans) if not is_held_out(s)]
 
 
 @functools.cache
@@ -93,7 +91,7 @@ def training_text(rng: random.Random) -> tuple[str, str]:
     """A sentence to train on and its kind: domain, book span or speechocean762 text."""
     draw = rng.random()
     if draw < BOOK_SHARE:
-        return rng.choice(book_texts(False)), "book"
+        return rng.choice(book_texts()), "book"
     if draw < BOOK_SHARE + READER_SHARE:
         return rng.choice(reader_texts()), "reader"
     while True:

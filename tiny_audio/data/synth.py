@@ -1,28 +1,35 @@
-"""Speech from text with espeak-ng, flite and festival: each clip is a function of (seed, index).
+"""Speech from text with espeak-ng, flite, festival and SVOX Pico.
 
-A shard is a file of int16 samples at 16 kHz and a JSONL file with one row a clip; shards are
-written apart and renamed when whole, so an interrupted run goes on where it stopped.
+Each clip is a function of (seed, index). A shard is a file of int16 samples at 16 kHz and a JSONL
+file with one row a clip; shards appear when they are whole, so an interrupted run goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import random
+import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 
 from tiny_audio.data.cache import write_shard
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.progress import progress
 
-SAMPLE_RATE = 16_000
-MAX_CLIP_S = 10.0
+MIN_CLIP_S, MAX_CLIP_S = 0.1, 10.0
 ACCENTS = "en-us en-gb en-gb-scotland en-gb-x-gbclan en-gb-x-rp en-029 en-us-nyc".split()
 VARIANTS = (
     "f1 f3 f4 f5 m1 m2 m3 m5 m6 m7 m8 klatt klatt2 klatt3 klatt4 Alex Alicia Andrea Andy Annie "
@@ -36,7 +43,15 @@ HELD_OUT_VARIANTS = "f2 m4 linda john Mario grandma".split()
 HELD_OUT_FLITE = "rms"
 FLITE_VOICES = ["slt", "slt", "awb", "awb", "kal16", "kal"]
 FESTIVAL_VOICES = ["cmu_us_slt_arctic_hts", "ked_diphone"]
-ENGINES = {"espeak": 0.5, "flite": 0.4, "festival": 0.1}
+PICO_VOICES = ["en-US", "en-GB"]
+ENGINES = {"espeak": 0.45, "flite": 0.3, "pico": 0.2, "festival": 0.05}
+PROGRAMS = {  # of each engine, and its Debian packages
+    "espeak": ("espeak-ng", "espeak-ng"),
+    "flite": ("flite", "flite"),
+    "festival": ("festival", "festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts"),
+    "pico": ("pico2wave", "libttspico-utils (in non-free)"),
+}
+NATURAL = {"flite": FLITE_VOICES, "festival": FESTIVAL_VOICES, "pico": PICO_VOICES}
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ def training_voice(rng: random.Random) -> Voice:
         variant = rng.choice(VARIANTS) if rng.random() < 0.9 else ""
         name = rng.choice(ACCENTS) + (f"+{variant}" if variant else "")
     else:
-        name = rng.choice(FLITE_VOICES if engine == "flite" else FESTIVAL_VOICES)
+        name = rng.choice(NATURAL[engine])
     return Voice(engine, name, _rate(rng), rng.uniform(-1, 1))
 
 
@@ -81,7 +96,7 @@ def _rate(rng: random.Random) -> float:
 
 
 def speak(text: str, voice: Voice) -> np.ndarray:
-    """int16 samples at 16 kHz; raises `CalledProcessError` when the engine fails."""
+    """int16 samples at 16 kHz; `CalledProcessError` when the engine fails, OSError without it."""
     if voice.engine == "festival":
         return speak_festival([(text, voice)])[0]
     if voice.engine == "espeak":
@@ -89,12 +104,25 @@ def speak(text: str, voice: Voice) -> np.ndarray:
         command += ["-p", str(round(50 + 30 * voice.pitch)), "--stdout", text]
         return _to_samples(subprocess.run(command, capture_output=True, check=True).stdout)
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        command = ["flite", "-voice", voice.name, "-t", text, "-o", file.name]
-        command += ["--setf", f"duration_stretch={1 / voice.rate:.3f}"]
-        base_hz = 175 if voice.name == "slt" else 110
-        command += ["--setf", f"int_f0_target_mean={base_hz * (1 + 0.2 * voice.pitch):.1f}"]
-        subprocess.run(command, capture_output=True, check=True)
+        make = pico_command if voice.engine == "pico" else flite_command
+        subprocess.run(make(text, voice, file.name), capture_output=True, check=True)
         return _to_samples(Path(file.name).read_bytes())
+
+
+def flite_command(text: str, voice: Voice, target: str) -> list[str]:
+    base_hz = 175 if voice.name == "slt" else 110
+    return [
+        *["flite", "-voice", voice.name, "-t", text, "-o", target],
+        *["--setf", f"duration_stretch={1 / voice.rate:.3f}"],
+        *["--setf", f"int_f0_target_mean={base_hz * (1 + 0.2 * voice.pitch):.1f}"],
+    ]
+
+
+def pico_command(text: str, voice: Voice, target: str) -> list[str]:
+    """SVOX Pico's own markup: 100 is as recorded."""
+    pitch, speed = round(100 + 25 * voice.pitch), round(100 * voice.rate)
+    marked = f"<pitch level='{pitch}'><speed level='{speed}'>{text}</speed></pitch>"
+    return ["pico2wave", "-l", voice.name, "-w", target, marked]
 
 
 def speak_festival(jobs: list[tuple[str, Voice]]) -> list[np.ndarray]:
@@ -126,33 +154,73 @@ def _to_samples(wav: bytes) -> np.ndarray:
 Plan = Callable[[int], tuple[str, str, Voice]]  # index -> text, kind, voice
 
 
-def write_speech_shard(folder: Path, shard: int, indices: Iterable[int], plan: Plan) -> int:
-    """Speak one shard's clips; clips longer than 10 s are left out. Returns the number kept."""
+def write_speech_shard(
+    folder: Path, shard: int, indices: Iterable[int], plan: Plan
+) -> Counter[str]:
+    """Speak one shard's clips. Returns how many were kept, and left out for which reason."""
     jobs = [(index, *plan(index)) for index in indices]
     slow = [(text, voice) for _, text, _, voice in jobs if voice.engine == "festival"]
     queue = iter(speak_festival(slow) if slow else [])
-    clips, rows = [], []
+    counts, clips, rows = Counter[str](), [], []
     for index, text, kind, voice in jobs:
         samples = next(queue) if voice.engine == "festival" else speak(text, voice)
-        if 1_600 <= len(samples) <= MAX_CLIP_S * SAMPLE_RATE:
+        outcome = length_problem(len(samples)) or "kept"
+        counts[outcome] += 1
+        if outcome == "kept":
             clips.append(samples)
             rows.append({"text": text, "kind": kind, "speaker": voice.speaker, "index": index})
     write_shard(folder, shard, clips, rows)
-    return len(clips)
+    return counts
+
+
+def length_problem(num_samples: int) -> str | None:
+    """Why a clip is of no use to nano's encoder; None when it is."""
+    if num_samples < MIN_CLIP_S * SAMPLE_RATE:
+        return f"shorter than {MIN_CLIP_S} s"
+    return f"longer than {MAX_CLIP_S} s" if num_samples > MAX_CLIP_S * SAMPLE_RATE else None
 
 
 def write_speech(
-    folder: Path, num_clips: int, plan: Plan, first_shard: int = 0, shard_size: int = 1000
-) -> int:
-    """Speak `num_clips` clips with two processes; finished shards are kept. Returns the total."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = range(first_shard, first_shard + -(-num_clips // shard_size))
+    folder: Path, num_clips: int, plan: Plan, about: dict[str, Any], shard_size: int = 1000
+) -> Counter[str]:
+    """Speak `num_clips` clips (whole shards) with two processes; finished shards are kept.
+
+    `about` says what the plan depends on, at least its `engines`; shards of another one are a
+    `ConfigError`.
+    """
+    check_programs(about["engines"])
+    check_plan(folder, about)
+    shards = range(-(-num_clips // shard_size))
     todo = [s for s in shards if not (folder / f"shard-{s:05d}.jsonl").exists()]
     with ProcessPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(
-                write_speech_shard, folder, s, range(s * shard_size, (s + 1) * shard_size), plan
-            )
-            for s in todo
-        ]
-        return sum(job.result() for job in jobs)
+        jobs = []
+        for shard in todo:
+            indices = range(shard * shard_size, (shard + 1) * shard_size)
+            jobs.append(pool.submit(write_speech_shard, folder, shard, indices, plan))
+        counts = Counter[str]()
+        with progress() as bar:
+            for job in bar.track(jobs, description="speaking, in shards"):
+                counts += job.result()
+        return counts
+
+
+def check_programs(engines: Iterable[str]) -> None:
+    """Refuse to begin without one of the speech programs."""
+    missing = [PROGRAMS[engine] for engine in engines if not shutil.which(PROGRAMS[engine][0])]
+    if missing:
+        names, packages = (", ".join(part) for part in zip(*missing, strict=True))
+        raise ConfigError(f"The corpus needs {names}. Install the Debian package(s) {packages}.")
+
+
+def check_plan(folder: Path, about: dict[str, Any]) -> None:
+    """Refuse to add clips to a folder of another plan."""
+    folder.mkdir(parents=True, exist_ok=True)
+    note, wanted = folder / "about.json", json.loads(json.dumps(about))
+    if not any(folder.glob("shard-*.jsonl")):
+        note.write_text(json.dumps(about, indent=1) + "\n")
+    found = json.loads(note.read_text()) if note.exists() else None
+    if found != wanted:
+        raise ConfigError(
+            f"{folder} holds clips of another plan ({found}, now {wanted}). Delete it, or give "
+            f"another --folder."
+        )
