@@ -2,7 +2,10 @@ import pytest
 import torch
 from toys_train import SENTENCES, small_model
 
+from tiny_audio.infer.transcriber import Transcriber, Window
+from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.encoder import features
+from tiny_audio.model.errors import CheckpointError
 from tiny_audio.train import align, lm
 from tiny_audio.train.ctc import CtcBatch
 from tiny_audio.train.loop import Loop, LoopConfig
@@ -62,11 +65,19 @@ def test_batches_are_a_function_of_the_step(model, heard):
 def test_it_learns_and_writes_what_it_learnt(model, heard, tmp_path):
     model.language_model.requires_grad_(True)
     model.eval()
-    align.scale_projector(model, [h.frames_TE for h in heard])
+    scale_projector(model, align.pad_frames([h.frames_TE for h in heard]))
     task = align.AlignTask(model, heard[:4] * 3)
     config = LoopConfig(learning_rate=1e-2, steps=160, warmup_steps=10, bf16=False, log_every=100)
     loop = Loop(task, task.loss, config, tmp_path / "loop")
     loop.run(lambda step: task.batch(0, step, rows=3, text_rows=0))
-    model.eval()
-    texts = align.transcribe(model, features(model.config.encoder, clips()))
-    assert sum(a == b for a, b in zip(texts, SENTENCES, strict=True)) >= 3
+    written = Transcriber(model).transcribe_windows([Window(0, clip) for clip in clips()])
+    assert sum(w.text == text for w, text in zip(written, SENTENCES, strict=True)) >= 3
+    assert {w.outcome for w in written} == {"ok"}
+
+
+def test_frames_of_another_encoder_are_refused(model, tmp_path):
+    batch = CtcBatch(features(model.config.encoder, clips()), SENTENCES)
+    align.encode_shard(model.audio_tower, [batch], tmp_path / "f.safetensors", "one encoder")
+    assert len(align.read_frames(tmp_path, "one encoder")) == 4
+    with pytest.raises(CheckpointError, match="another encoder"):
+        align.read_frames(tmp_path, "another")

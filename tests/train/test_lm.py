@@ -1,5 +1,6 @@
 import random
 
+import pytest
 import torch
 from toys_train import SENTENCES, small_decoder, small_tokenizer
 
@@ -61,3 +62,32 @@ def test_padding_does_not_change_the_loss():
     total, count = lm.row_loss(decoder, lm.collate_rows(spoken, tokenizer, 0), audio_id)
     assert count == sum(c for _, c in alone)
     torch.testing.assert_close(total, sum(t for t, _ in alone))
+
+
+@pytest.mark.parametrize("answer", [[7], [7] * 200])
+def test_the_loss_is_the_decoders_own(answer):
+    """Only supervised positions reach the vocabulary; loss and gradients are those of all."""
+    tokenizer = small_tokenizer()
+    decoder = small_decoder(tokenizer)
+    length = len(answer) + 5
+    ids_BL = torch.randint(
+        5, len(tokenizer), (2, length), generator=torch.Generator().manual_seed(1)
+    )
+    mask_BL = torch.ones_like(ids_BL)
+    mask_BL[1, -3:] = 0
+    labels_BL = torch.full_like(ids_BL, IGNORED)
+    labels_BL[:, 2 : 2 + len(answer)] = ids_BL[:, 2 : 2 + len(answer)]
+    embeds_BLD = decoder.get_input_embeddings()(ids_BL)
+    total, count = lm.answer_loss(decoder, embeds_BLD, mask_BL, labels_BL)
+    (total / count).backward()
+    own = {name: p.grad.clone() for name, p in decoder.named_parameters()}
+    decoder.zero_grad()
+    stock = decoder(
+        inputs_embeds=decoder.get_input_embeddings()(ids_BL),
+        attention_mask=mask_BL,
+        labels=labels_BL,
+    ).loss
+    stock.backward()
+    torch.testing.assert_close(total / count, stock)
+    for name, parameter in decoder.named_parameters():
+        torch.testing.assert_close(own[name], parameter.grad, atol=1e-6, rtol=1e-4)

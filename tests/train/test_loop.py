@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tiny_audio.model.errors import CheckpointError
 from tiny_audio.train.loop import Loop, LoopConfig, module_weights, read_counters
 
 
@@ -71,13 +72,56 @@ def test_a_batch_that_is_not_finite_changes_nothing(tmp_path):
 
 
 def test_the_loss_is_a_mean_over_all_tokens(tmp_path):
-    """A step over a batch equals a step over the same rows twice."""
-    once, twice = make(tmp_path / "a"), make(tmp_path / "b")
+    """Rows given twice leave loss and gradient as they are; parts of unequal size add up."""
     rows = batch(0)
-    once.update(rows)
-    twice.update(torch.cat([rows, rows]))
-    for a, b in zip(once.parameters, twice.parameters, strict=True):
-        torch.testing.assert_close(a, b)
+    once = make(tmp_path / "a").update(rows)
+    twice = make(tmp_path / "b").update(torch.cat([rows, rows]))
+    assert twice["loss"] == pytest.approx(once["loss"])
+    assert twice["norm"] == pytest.approx(once["norm"])
+    parts = [
+        make(tmp_path / str(n)).update(part)["loss"] for n, part in enumerate([rows[:1], rows[1:]])
+    ]
+    assert (parts[0] + 5 * parts[1]) / 6 == pytest.approx(once["loss"])
+
+
+def test_training_stops_when_nothing_is_finite_any_more(tmp_path):
+    loop = make(tmp_path)
+    with pytest.raises(FloatingPointError, match="20 steps in a row"):
+        loop.run(lambda step: torch.full((2, 4), float("nan")))
+    assert loop.step == 20
+
+
+class Tied(Line):
+    """The second layer's weight has two names."""
+
+    def __init__(self, size=8):
+        super().__init__()
+        self.again = nn.Linear(size, 4, bias=False)
+        if size == 8:
+            self.again.weight = self.core["layers"]["b"].weight
+
+
+def test_a_tensor_with_two_names_is_saved_once_and_resumed(tmp_path):
+    def loop():
+        module = Tied()
+        config = LoopConfig(steps=8, bf16=False, warmup_steps=1, learning_rate=1e-2)
+        return Loop(module, module.loss, config, tmp_path)
+
+    first = loop()
+    first.run(batch, stop_after=4)
+    assert "again.weight" not in module_weights(tmp_path / "last.safetensors")
+    second = loop()
+    assert second.resume()
+    assert second.module.again.weight is second.module.core["layers"]["b"].weight
+    assert torch.equal(first.module.again.weight, second.module.again.weight)
+
+
+def test_the_save_of_another_run_is_refused(tmp_path):
+    make(tmp_path).run(batch, stop_after=2)
+    for module in (Tied(), Tied(size=4)):
+        config = LoopConfig(steps=8, bf16=False)
+        with pytest.raises(CheckpointError, match="saved by another run: origin"):
+            Loop(module, module.loss, config, tmp_path).resume()
 
 
 def test_a_save_holds_weights_and_counters(tmp_path):

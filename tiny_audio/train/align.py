@@ -22,23 +22,20 @@ from transformers import Qwen3ForCausalLM
 from tiny_audio.model.checkpoint import AudioLMForConditionalGeneration, assemble
 from tiny_audio.model.configuration import AudioLMConfig
 from tiny_audio.model.decoder import DecoderConfig
-from tiny_audio.model.encoder import AudioEncoder, Features
-from tiny_audio.model.generation import token_limit, write
-from tiny_audio.model.processing import pad_prompts
-from tiny_audio.model.prompt import (
-    IGNORED,
-    Turn,
-    audio_token_id,
-    render,
-    resolved,
-    stop_ids,
-    transcription_turns,
-)
+from tiny_audio.model.encoder import AudioEncoder
+from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.prompt import audio_token_id, resolved
 from tiny_audio.presets import nano
 from tiny_audio.train.ctc import CtcBatch
-from tiny_audio.train.lm import PROMPT, DecoderTask, RowBatch, answer_loss, lengthen, row_loss
-
-PROJECTOR_CONFIG = nano.PRESET.projector
+from tiny_audio.train.lm import (
+    PROMPT,
+    DecoderTask,
+    RowBatch,
+    answer_loss,
+    answered,
+    pad_answers,
+    row_loss,
+)
 
 
 def new_model(encoder: AudioEncoder, decoder: Qwen3ForCausalLM, tokenizer: Any, seed: int) -> Any:
@@ -46,21 +43,12 @@ def new_model(encoder: AudioEncoder, decoder: Qwen3ForCausalLM, tokenizer: Any, 
     torch.manual_seed(seed)
     config = AudioLMConfig(
         audio_config=encoder.config.to_dict(),
-        projector_config=PROJECTOR_CONFIG.to_dict(),
+        projector_config=nano.PRESET.projector.to_dict(),
         decoder_config=DecoderConfig(architecture=decoder.config.to_dict()).to_dict(),
         prompt_config=resolved(PROMPT, tokenizer).to_dict(),
         audio_token_id=audio_token_id(tokenizer),
     )
     return assemble(config, encoder, decoder, tokenizer)
-
-
-@torch.no_grad()
-def scale_projector(model: AudioLMForConditionalGeneration, frames: Sequence[Tensor]) -> None:
-    """Give fresh audio embeddings the scale of the decoder's own table (trap T27)."""
-    frames_BTE, lengths_B = pad_frames(frames)
-    table: Any = model.get_input_embeddings()
-    target = table.weight.float().square().mean().sqrt().item()
-    model.projector.match_scale(frames_BTE, lengths_B, target)
 
 
 # Cached frames ------------------------------------------------------------------------------------
@@ -74,8 +62,13 @@ class Heard(NamedTuple):
 
 
 @torch.no_grad()
-def encode_shard(encoder: AudioEncoder, batches: Iterable[CtcBatch], path: Path) -> int:
-    """Frames of many batches into one safetensors file; returns the number of clips."""
+def encode_shard(
+    encoder: AudioEncoder, batches: Iterable[CtcBatch], path: Path, origin: str = ""
+) -> int:
+    """Frames of many batches into one safetensors file; returns the number of clips.
+
+    `origin` names encoder and clips; `read_frames` refuses frames of another one.
+    """
     kept, lengths, texts = [], [], []
     for batch in batches:
         with torch.autocast("cpu", torch.bfloat16):
@@ -85,18 +78,23 @@ def encode_shard(encoder: AudioEncoder, batches: Iterable[CtcBatch], path: Path)
             lengths.append(length)
         texts += batch.texts
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = {"lengths": json.dumps(lengths), "texts": json.dumps(texts)}
+    note = {"lengths": json.dumps(lengths), "texts": json.dumps(texts), "origin": origin}
     save_file({"frames": torch.cat(kept)}, temporary := path.with_suffix(".tmp"), note)
     os.replace(temporary, path)
     return len(texts)
 
 
-def read_frames(folder: Path) -> list[Heard]:
+def read_frames(folder: Path, origin: str = "") -> list[Heard]:
     """All cached clips of a folder, in the order of its files."""
     heard = []
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             note, frames = file.metadata(), file.get_tensor("frames")
+        if note["origin"] != origin:
+            raise CheckpointError(
+                f"{path} holds frames of another encoder or other clips. Delete {folder} and run "
+                f"the stage `frames` again."
+            )
         parts = frames.split(json.loads(note["lengths"]))
         heard += [Heard(f, t) for f, t in zip(parts, json.loads(note["texts"]), strict=True)]
     return heard
@@ -139,31 +137,15 @@ class AlignTask(nn.Module):
         start = rng.randrange(3 * rows + 1)
         chosen = [self._heard[i] for i in drawn[start : start + rows]]
         frames = [h.frames_TE[rng.randint(0, min(3, len(h.frames_TE) - 1)) :] for h in chosen]
-        ids, mask, labels = self._prompts(frames, [h.text for h in chosen])
+        tokenizer, positions = self.model.tokenizer, self.model.config.projector.positions_for
+        pairs = zip(frames, chosen, strict=True)
+        prompts = [answered(h.text, positions(len(f)), tokenizer) for f, h in pairs]
         task = self._text[0]
         extra = task.rows(seed, step, text_rows) if task and text_rows else None
-        return AlignBatch(frames, ids, mask, labels, extra)
+        return AlignBatch(frames, *pad_answers(prompts, tokenizer), extra)
 
     def _length(self, index: int) -> int:
         return len(self._heard[index].frames_TE)
-
-    def _prompts(self, frames: list[Tensor], texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-        tokenizer = self.model.tokenizer
-        prompts = [
-            render(
-                [*transcription_turns(PROMPT), Turn("assistant", text)],
-                [PROJECTOR_CONFIG.positions_for(len(f))],
-                tokenizer,
-                PROMPT,
-            )
-            for f, text in zip(frames, texts, strict=True)
-        ]
-        batch = pad_prompts(prompts, tokenizer.pad_token_id, "right")
-        return (
-            lengthen(batch["input_ids"], tokenizer.pad_token_id),
-            lengthen(batch["attention_mask"], 0),
-            lengthen(batch["labels"], IGNORED),
-        )
 
     def loss(self, batch: AlignBatch) -> tuple[Tensor, int]:
         """Cross-entropy over the answers' tokens, summed, and their number."""
@@ -175,21 +157,3 @@ class AlignTask(nn.Module):
             more, number = row_loss(decoder, batch.text_rows, self.model.config.audio_token_id or 0)
             total, count = total + more, count + number
         return total, count
-
-
-# Transcribing -------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def transcribe(model: AudioLMForConditionalGeneration, features: Features) -> list[str]:
-    """Greedy texts of a batch of clips."""
-    audio = model.embed_audio(features)
-    tokenizer = model.tokenizer
-    turns = transcription_turns(PROMPT)
-    prompts = [render(turns, [n], tokenizer, PROMPT) for n in audio.lengths_B.tolist()]
-    batch = pad_prompts(prompts, tokenizer.pad_token_id, "left")
-    embeds_BLD = model.fuse(batch["input_ids"], audio.audio_BPD, audio.lengths_B)
-    limits = [token_limit(steps / 100) for steps in features.lengths_B.tolist()]
-    stops = stop_ids(tokenizer, PROMPT)
-    rows = write(model, embeds_BLD, batch["attention_mask"], stops, limits)
-    return [tokenizer.decode(row.tokens, skip_special_tokens=True).strip() for row in rows]

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from tiny_audio.model.decoder import DecoderConfig
+from tiny_audio.model.processing import pad_prompts
 from tiny_audio.model.prompt import (
     AUDIO_TOKEN,
     CHATML,
@@ -148,24 +149,30 @@ def example(text: str, tokenizer: Any, rng: random.Random) -> Row:
 
 
 def heard(text: str, frames: list[str], tokenizer: Any) -> Row:
-    turns = [*transcription_turns(PROMPT), Turn("assistant", text)]
     frames = frames or [""] * FRAMES_PER_POSITION
-    return Row(render(turns, [len(frames) // FRAMES_PER_POSITION], tokenizer, PROMPT), frames)
+    return Row(answered(text, len(frames) // FRAMES_PER_POSITION, tokenizer), frames)
 
 
 def collate_rows(rows: Sequence[Row], tokenizer: Any, seed: int) -> RowBatch:
     """Right-padded batch."""
-    ids = [torch.tensor(row.prompt.ids) for row in rows]
-    labels = [torch.tensor(row.prompt.labels) for row in rows]
-    mask = [torch.ones_like(i) for i in ids]
     letter_ids = [letter_id(f, tokenizer) for row in rows for f in row.letters]
-    pad = nn.utils.rnn.pad_sequence
-    return RowBatch(
-        lengthen(pad(ids, True, tokenizer.pad_token_id), tokenizer.pad_token_id),
-        lengthen(pad(mask, True, 0), 0),
-        lengthen(pad(labels, True, IGNORED), IGNORED),
-        torch.tensor(letter_ids, dtype=torch.long).view(-1, FRAMES_PER_POSITION),
-        seed,
+    letters_P4 = torch.tensor(letter_ids, dtype=torch.long).view(-1, FRAMES_PER_POSITION)
+    return RowBatch(*pad_answers([row.prompt for row in rows], tokenizer), letters_P4, seed)
+
+
+def answered(text: str, positions: int, tokenizer: Any) -> Prompt:
+    """The prompt of a transcription and its answer."""
+    turns = [*transcription_turns(PROMPT), Turn("assistant", text)]
+    return render(turns, [positions], tokenizer, PROMPT)
+
+
+def pad_answers(prompts: Sequence[Prompt], tokenizer: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """ids_BL, mask_BL and labels_BL, padded on the right to one of few lengths."""
+    batch = pad_prompts(prompts, tokenizer.pad_token_id, "right")
+    return (
+        lengthen(batch["input_ids"], tokenizer.pad_token_id),
+        lengthen(batch["attention_mask"], 0),
+        lengthen(batch["labels"], IGNORED),
     )
 
 

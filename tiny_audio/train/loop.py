@@ -6,12 +6,13 @@ the same numbers as one that was not. A budget in seconds schedules on the elaps
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tiny_audio.train.distributed import rank, sum_gradients, world_size
+from tiny_audio.model.errors import CheckpointError
+from tiny_audio.progress import progress
+from tiny_audio.train.distributed import rank, sum_gradients, wait_for_all, world_size
 from tiny_audio.train.optim import adamw, load_state_tensors, muon, state_tensors
 
 Batch = Any
 Loss = Callable[[Batch], tuple[Tensor, int]]  # sum of losses, count of supervised tokens
+
+
+MOST_SKIPPED = 20
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,10 @@ class Loop:
             raise ValueError("Give either steps or budget_s, not both and not neither.")
         self.module, self.loss, self.config, self.folder = module, loss, config, folder
         self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.origin = fingerprint(module)  # what this run began from; a save says it
         make = muon if config.optimizer == "muon" else adamw
         self.optimizers = make(module, config.weight_decay)
-        self.step, self.elapsed_s = 0, 0.0
+        self.step, self.elapsed_s, self.skipped_in_a_row = 0, 0.0, 0
         self._start_clock()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -74,7 +81,10 @@ class Loop:
         return config.learning_rate * factor * warm
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step; a batch whose gradient is not finite changes nothing."""
+        """One optimiser step; a batch whose gradient is not finite changes nothing.
+
+        After `MOST_SKIPPED` of those in a row training stops: its weights are beyond repair.
+        """
         for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = self.learning_rate()
         with autocast(self.config.bf16):
@@ -93,6 +103,12 @@ class Loop:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row == MOST_SKIPPED:
+            raise FloatingPointError(
+                f"The gradients of {MOST_SKIPPED} steps in a row were not finite, up to step "
+                f"{self.step}. Go on from the last save in {self.folder} with a lower rate."
+            )
         return {
             "loss": loss / count,
             "norm": float(norm),
@@ -111,12 +127,16 @@ class Loop:
         saved_s = evaluated_s = self.elapsed_s
         self._start_clock()
         window: list[dict[str, float]] = []
-        with ThreadPoolExecutor(1, initializer=_one_thread) as ahead:
+        bar = progress(counts=False, disable=rank() > 0)
+        with ThreadPoolExecutor(1, initializer=_one_thread) as ahead, bar:
+            shown = bar.add_task(self.folder.name, total=1.0)
             job = ahead.submit(batches, self._row(self.step))
             while self.progress() < 1 and self.step != last:
                 batch = job.result()
                 job = ahead.submit(batches, self._row(self.step + 1))
                 window.append(self.update(batch))
+                said = f"{self.folder.name}: step {self.step}, loss {window[-1]['loss']:.2f}"
+                bar.update(shown, completed=self.progress(), description=said)
                 if self.step % self.config.log_every == 0:
                     self.log(self._summary(window))
                     window = []
@@ -124,6 +144,7 @@ class Loop:
                     self.save()
                     saved_s = self.elapsed_s
                 if evaluate and self.elapsed_s - evaluated_s > self.config.evaluate_every_s:
+                    wait([job])  # a tokenizer cannot be used by two threads at once
                     self.log(self._evaluate(evaluate))
                     evaluated_s = self.elapsed_s
         self.save()
@@ -165,30 +186,65 @@ class Loop:
         print(json.dumps(row), flush=True)
 
     def save(self) -> None:
-        """Weights, optimiser state and counters: safetensors with JSON in the header, no pickle."""
-        tensors = {f"module.{k}": v.contiguous() for k, v in self.module.state_dict().items()}
-        tensors |= state_tensors(self.optimizers)
-        counters = json.dumps({"step": self.step, "elapsed_s": self.elapsed_s})
-        target, temporary = self._path(), self._path().with_suffix(".tmp")
-        save_file(_unshared(tensors), temporary, {"counters": counters})
+        """Weights, optimiser state and counters: safetensors with JSON in the header, no pickle.
+
+        The other processes' optimiser states (each holds that of other matrices) are written
+        first; the save counts when `last.safetensors` is there.
+        """
+        tensors = state_tensors(self.optimizers)
+        if rank():
+            self._write(self._part(self.step, rank()), tensors)
+        wait_for_all()
+        if rank() == 0:
+            state = self.module.state_dict()
+            tensors |= {f"module.{name}": state[name] for name in owners(state).values()}
+            self._write(self._path(), tensors)
+            for old in set(self.folder.glob("last-*.safetensors")) - self._parts():
+                old.unlink()
+
+    def _write(self, target: Path, tensors: dict[str, Tensor]) -> None:
+        counters = {"step": self.step, "elapsed_s": self.elapsed_s}
+        about = {**counters, "origin": self.origin, "processes": world_size()}
+        temporary = target.with_suffix(".tmp")
+        save_file(
+            {k: v.contiguous() for k, v in tensors.items()},
+            temporary,
+            {"counters": json.dumps(about)},
+        )
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, target)
 
     def _path(self) -> Path:
-        """Each process keeps its own, for each holds the optimiser state of other matrices."""
-        return self.folder / ("last.safetensors" if rank() == 0 else f"last-{rank()}.safetensors")
+        return self.folder / "last.safetensors"
+
+    def _part(self, step: int, number: int) -> Path:
+        return self.folder / f"last-{step}-{number}.safetensors"
+
+    def _parts(self) -> set[Path]:
+        return {self._part(self.step, number) for number in range(1, world_size())}
 
     def resume(self) -> bool:
-        """Take up the last save of this folder; False when there is none."""
-        path = self._path()
-        if not path.exists():
+        """Take up the last save of this folder; False when there is none.
+
+        Raises `CheckpointError` for the save of another run, or of another number of processes.
+        """
+        if not self._path().exists():
             return False
-        tensors = load_file(path)
-        own = self.module.state_dict()
-        aliases = {k: v for k, v in own.items() if f"module.{k}" not in tensors}
-        module = {k[7:]: v for k, v in tensors.items() if k.startswith("module.")}
-        self.module.load_state_dict({**aliases, **module})
-        load_state_tensors(self.optimizers, tensors)
-        counters = read_counters(path)
+        counters = read_counters(self._path())
+        own = {"origin": self.origin, "processes": world_size()}
+        for key, value in own.items():
+            if counters.get(key) != value:
+                raise CheckpointError(
+                    f"{self._path()} was saved by another run: {key} {counters.get(key)}, now "
+                    f"{value}. Go on as it began, or delete {self.folder} to begin anew."
+                )
+        tensors = load_file(self._path())
+        state = self.module.state_dict()
+        stored = {name: f"module.{owner}" for name, owner in owners(state).items()}
+        self.module.load_state_dict({name: tensors[key] for name, key in stored.items()})
+        part = load_file(self._part(counters["step"], rank())) if rank() else tensors
+        load_state_tensors(self.optimizers, part)
         self.step, self.elapsed_s = counters["step"], counters["elapsed_s"]
         return True
 
@@ -210,15 +266,19 @@ def module_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
     return {k[len(start) :]: v for k, v in load_file(path).items() if k.startswith(start)}
 
 
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out second names of the same storage (tied embeddings)."""
-    seen: set[int] = set()
-    kept = {}
-    for name, tensor in tensors.items():
-        if tensor.numel() == 1 or tensor.data_ptr() not in seen:
-            kept[name] = tensor
-            seen.add(tensor.data_ptr())
-    return kept
+def owners(state: dict[str, Tensor]) -> dict[str, str]:
+    """Each name → the first name of the same tensor (tied embeddings have two)."""
+    first: dict[tuple[int, torch.Size], str] = {}
+    return {n: first.setdefault((t.data_ptr(), t.shape), n) for n, t in state.items()}
+
+
+def fingerprint(module: nn.Module) -> str:
+    """16 hexadecimal digits that change with any name or weight."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Make nano, part by part: `python -m tiny_audio.train.nano STAGE`.
 
-Stages in order: corpus, encoder, decoder, frames, align, joint, pack, evaluate, samples. Everything
-is written below `--folder` (default runs/nano); every training stage takes up its last save.
+Stages in order: corpus, encoder, decoder, frames, align, joint, pack, evaluate, samples; `head` and
+`joint --from-preset` train a packed model further. Everything is written below `--folder` (default
+runs/nano); every training stage takes up its last save.
 """
 
 from __future__ import annotations
@@ -18,31 +19,36 @@ import soundfile
 from transformers import PreTrainedTokenizerFast
 
 from tiny_audio.data import sources, synth
-from tiny_audio.data.batching import Batches, Item, Mix, Sources, cut_by_seconds
+from tiny_audio.data.batching import Batches, Item, Mix, Sources
 from tiny_audio.data.cache import Clip, open_store
 from tiny_audio.data.manifest import write_manifest
-from tiny_audio.train import align, ctc, joint, lm, pack
+from tiny_audio.data.sentences import is_held_out
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.checkpoint import scale_projector
+from tiny_audio.train import align, ctc, joint, lm, pack, scores
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
-from tiny_audio.train.loop import Loop, LoopConfig, module_weights
+from tiny_audio.train.loop import Loop, LoopConfig, fingerprint, module_weights
 
 BATCHES_A_SHARD = 40
 REAL_SETS = ("fsdd", "speechocean762")
 OPEN_KINDS = ("book", "reader")
-TEXT_KEYS = ("speaker", "text", "hypothesis")
 
 
 def make_corpus(arguments: argparse.Namespace) -> None:
     """Real recordings and synthetic speech as shards; a larger `--clips` extends what is there."""
-    folder = arguments.folder / "corpus"
+    folder, seed = arguments.folder / "corpus", arguments.seed
     for name in REAL_SETS:
         for held_out, part in ((False, "train"), (True, "test")):
             count = sources.write_real(folder / f"{name}-{part}", name, held_out)
             print(f"{name} {part}: {count} clips")
-    plan = functools.partial(sources.held_out_plan, arguments.seed + 1)
-    print(f"domain test: {synth.write_speech(folder / 'domain-test', 1000, plan)} clips")
-    plan = functools.partial(sources.training_plan, arguments.seed)
-    count = synth.write_speech(folder / "speech", arguments.clips, plan)
-    print(f"speech: {count} new clips")
+    plan = functools.partial(sources.held_out_plan, seed + 1)
+    about = {"plan": "held out", "seed": seed + 1, "engines": ["espeak", "flite"]}
+    print("domain test:", dict(synth.write_speech(folder / "domain-test", 1000, plan, about)))
+    plan = functools.partial(sources.training_plan, seed)
+    about = {"plan": "training", "seed": seed, "engines": synth.ENGINES}
+    if not arguments.clips:
+        return  # only what is measured on
+    print("speech:", dict(synth.write_speech(folder / "speech", arguments.clips, plan, about)))
 
 
 def training_sources(folder: Path) -> Sources:
@@ -50,22 +56,20 @@ def training_sources(folder: Path) -> Sources:
     for clip in open_store(folder / "corpus" / "fsdd-train"):
         digits[clip.speaker].append(clip)
     readers = open_store(folder / "corpus" / "speechocean762-train")
+    usable = [
+        clip
+        for clip in readers
+        if not synth.length_problem(clip.num_samples) and not is_held_out(clip.text)
+    ]
+    if rank() == 0:
+        print(f"{len(readers) - len(usable)} reader clips left out: over 10 s or a held-out text")
     speech = open_store(folder / "corpus" / "speech")
     return Sources(
         [c for c in speech if c.kind not in OPEN_KINDS],
         [c for c in speech if c.kind in OPEN_KINDS],
         list(digits.values()),
-        [c for c in readers if c.duration_s < synth.MAX_CLIP_S],
+        usable,
     )
-
-
-def held_out_items(folder: Path, name: str, limit: int = 10**9) -> list[Item]:
-    """Held-out clips as they are, longest first; with `limit`, evenly spaced ones."""
-    clips = open_store(folder / "corpus" / f"{name}-test")
-    clips = [c for c in clips if c.duration_s <= synth.MAX_CLIP_S]
-    chosen = clips[:: max(1, len(clips) // limit)]
-    items = [Item((clip,), (0.0,), 0, None) for clip in chosen]
-    return sorted(items, key=lambda item: -item.duration_s)
 
 
 def train_encoder(arguments: argparse.Namespace) -> None:
@@ -80,7 +84,23 @@ def train_encoder(arguments: argparse.Namespace) -> None:
     def batch(step: int) -> ctc.CtcBatch:
         return ctc.collate(batches(step), change_seed=step)
 
-    loop.run(batch, lambda: evaluate_ctc(model, arguments.folder, limit=60))
+    loop.run(batch, lambda: watch_ctc(model, arguments.folder))
+
+
+def train_head(arguments: argparse.Namespace) -> None:
+    """A fresh character head on the packed model's frozen encoder."""
+    model = ctc.new_ctc_model(arguments.seed)
+    model.encoder = pack.read_preset(arguments.preset).audio_tower
+    model.encoder.freeze()
+    batches = Batches(
+        training_sources(arguments.folder), Mix(), arguments.seed + 3, arguments.batch_seconds
+    )
+    loop = Loop(model, model.loss, loop_config(arguments), arguments.folder / "head")
+    loop.resume()
+    loop.run(
+        lambda step: ctc.collate(batches(step), change_seed=step),
+        lambda: watch_ctc(model, arguments.folder),
+    )
 
 
 def loop_config(arguments: argparse.Namespace) -> LoopConfig:
@@ -92,18 +112,11 @@ def loop_config(arguments: argparse.Namespace) -> LoopConfig:
     )
 
 
-def evaluate_ctc(model: ctc.CtcModel, folder: Path, limit: int) -> dict[str, float]:
-    scores: dict[str, float] = {}
-    for name in ("domain", *REAL_SETS):
-        references, hypotheses = [], []
-        for items in cut_by_seconds(held_out_items(folder, name, limit), 60):
-            batch = ctc.collate(items)
-            references += batch.texts
-            hypotheses += model.transcribe(batch.features)
-        scores[f"wer_{name}"] = ctc.word_errors(references, hypotheses)["wer"]
-        pairs = list(zip(references, hypotheses, strict=True))
-        print("\n".join(f"  {r} | {h}" for r, h in pairs[::35]))
-    return scores
+def watch_ctc(model: ctc.CtcModel, folder: Path) -> dict[str, float]:
+    def listen(items: list[Item]) -> list[tuple[str, str]]:
+        return [(text, "ok") for text in model.transcribe(ctc.collate(items).features)]
+
+    return scores.watch(listen, folder)
 
 
 def train_decoder(arguments: argparse.Namespace) -> None:
@@ -129,8 +142,11 @@ def make_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
 
 
 def trained_parts(arguments: argparse.Namespace) -> Any:
-    """The encoder and decoder of this folder's newest saves under a fresh projector."""
+    """Pretrained encoder and decoder, of this folder or the package, under a fresh projector."""
     folder, seed = arguments.folder, arguments.seed
+    if arguments.from_preset:
+        packed = pack.read_preset(arguments.preset)
+        return align.new_model(packed.audio_tower, packed.language_model, packed.tokenizer, seed)
     listener = ctc.new_ctc_model(seed)
     listener.load_state_dict(module_weights(folder / "encoder" / "last.safetensors"))
     tokenizer = make_tokenizer(folder / "decoder" / "tokenizer", seed)
@@ -144,7 +160,7 @@ def trained_parts(arguments: argparse.Namespace) -> Any:
 def cache_frames(arguments: argparse.Namespace) -> None:
     """Frames of augmented training clips, about 1 MB for 40 s; the processes share the work."""
     model = trained_parts(arguments)
-    folder = arguments.folder / "frames"
+    folder, origin = arguments.folder / "frames", frames_origin(model, arguments.seed)
     mix = Mix(digits=0.2)
     batches = Batches(training_sources(arguments.folder), mix, arguments.seed + 7, 60)
     for shard in range(rank(), arguments.shards, world_size()):
@@ -152,15 +168,19 @@ def cache_frames(arguments: argparse.Namespace) -> None:
         if not path.exists():
             steps = range(shard * BATCHES_A_SHARD, (shard + 1) * BATCHES_A_SHARD)
             made = (ctc.collate(batches(step), change_seed=4 * step + 1) for step in steps)
-            align.encode_shard(model.audio_tower, made, path)
+            align.encode_shard(model.audio_tower, made, path, origin)
+
+
+def frames_origin(model: Any, seed: int) -> str:
+    return f"{fingerprint(model.audio_tower)}/{seed}"
 
 
 def train_alignment(arguments: argparse.Namespace) -> None:
     """Projector and decoder together on cached frames, with pretraining rows in between."""
     seed, folder = arguments.seed, arguments.folder
     model = trained_parts(arguments)
-    heard = align.read_frames(folder / "frames")
-    align.scale_projector(model, [h.frames_TE for h in heard[:64]])
+    heard = align.read_frames(folder / "frames", frames_origin(model, seed))
+    scale_projector(model, align.pad_frames([h.frames_TE for h in heard[:64]]))
     model.language_model.requires_grad_(not arguments.freeze_decoder)
     text = lm.DecoderTask(model.language_model, model.tokenizer, sources.training_text)
     task = align.AlignTask(model, heard, None if arguments.freeze_decoder else text)
@@ -169,15 +189,13 @@ def train_alignment(arguments: argparse.Namespace) -> None:
     loop.resume()
     loop.run(
         lambda step: task.batch(seed, step, arguments.rows, arguments.rows // 4),
-        lambda: {f"wer_{n}": s["wer"] for n, s in score_sets(model, folder, limit=60).items()},
+        lambda: scores.watch(scores.listening(model), folder),
     )
 
 
 def aligned_parts(arguments: argparse.Namespace, stage: str) -> Any:
-    """All three parts as the stage "align" or "joint" left them."""
-    model = (
-        pack.read_preset(arguments.preset) if arguments.from_preset else trained_parts(arguments)
-    )
+    """All three parts as the stage "align", "projector" or "joint" left them."""
+    model = trained_parts(arguments)
     weights = module_weights(arguments.folder / stage / "last.safetensors", "model.")
     tied = {"language_model.lm_head.weight": weights["language_model.model.embed_tokens.weight"]}
     model.load_state_dict({**tied, **weights})
@@ -190,7 +208,10 @@ def train_jointly(arguments: argparse.Namespace) -> None:
     packed = arguments.from_preset
     model = pack.read_preset(arguments.preset) if packed else aligned_parts(arguments, "align")
     text = lm.DecoderTask(model.language_model, model.tokenizer, sources.training_text)
-    task = joint.JointTask(model, text)
+    listener = ctc.new_ctc_model(seed)
+    stage = "head" if packed else "encoder"
+    listener.head.load_state_dict(module_weights(folder / stage / "last.safetensors", "head."))
+    task = joint.JointTask(model, text, listener)
     # More digits than the encoder had: with its mix the held-out speaker's digits got worse in
     # 10 minutes (14 → 30 % WER), while the domain got better (21 → 13 %).
     mix = Mix(digits=arguments.digits, books=0.1)
@@ -199,54 +220,20 @@ def train_jointly(arguments: argparse.Namespace) -> None:
     loop.resume()
     loop.run(
         lambda step: task.batch(batches(step), seed, step, arguments.rows // 8),
-        lambda: {f"wer_{n}": s["wer"] for n, s in score_sets(model, folder, limit=60).items()},
+        lambda: scores.watch(scores.listening(model), folder),
     )
 
 
-def score_sets(model: Any, folder: Path, limit: int = 10**9) -> dict[str, dict[str, Any]]:
-    """WER with counts on the three held-out sets."""
-    scores: dict[str, dict[str, Any]] = {}
-    for name in ("domain", *REAL_SETS):
-        said: list[tuple[str, str, str]] = []
-        for items in cut_by_seconds(held_out_items(folder, name, limit), 60):
-            batch = ctc.collate(items)
-            texts = align.transcribe(model, batch.features)
-            voices = [item.clips[0].speaker for item in items]
-            said += zip(voices, batch.texts, texts, strict=True)
-        scores[name] = ctc.word_errors([r for _, r, _ in said], [h for _, _, h in said])
-        scores[name]["rows"] = said
-    return scores
-
-
-def voice_group(speaker: str) -> str:
-    """What a held-out voice is new by."""
-    if synth.HELD_OUT_ACCENT in speaker:
-        return "unheard espeak accent"
-    return speaker if speaker.startswith("flite") else "unheard espeak variants"
-
-
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Score the packed model on every held-out clip; `--output` keeps the figures and all texts."""
-    scores = score_sets(pack.read_preset(arguments.preset), arguments.folder, arguments.limit)
-    texts = {name: score.pop("rows") for name, score in scores.items()}
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for speaker, reference, hypothesis in texts["domain"]:
-        groups[voice_group(speaker)].append((reference, hypothesis))
-    for group, pairs in groups.items():
-        scores[f"domain, {group}"] = ctc.word_errors(*zip(*pairs, strict=True))
-    print(json.dumps(scores, indent=1))
-    if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "result.json").write_text(json.dumps(scores, indent=1) + "\n")
-        for name, rows in texts.items():
-            lines = [json.dumps(dict(zip(TEXT_KEYS, row, strict=True))) for row in rows]
-            (arguments.output / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    """Score the packed model; `--output` keeps the figures and all texts."""
+    model = pack.read_preset(arguments.preset)
+    result = scores.report(model, arguments.folder, arguments.output)
+    print(json.dumps(result, indent=1), scores.table(result), sep="\n\n")
 
 
 def pack_preset(arguments: argparse.Namespace) -> None:
-    """Put the newest model into the package: jointly trained, or only aligned."""
-    trained = [n for n in ("joint", "align") if (arguments.folder / n).exists()]
-    model = aligned_parts(arguments, trained[0])
+    """Put what a stage has trained into the package."""
+    model = aligned_parts(arguments, arguments.trained)
     size = pack.write_preset(model, arguments.preset)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters, {size:,} bytes in {arguments.preset}")
@@ -254,16 +241,16 @@ def pack_preset(arguments: argparse.Namespace) -> None:
 
 def make_samples(arguments: argparse.Namespace) -> None:
     """Eight held-out clips that the packed model writes without an error, one of each kind."""
-    model, folder = pack.read_preset(arguments.preset), arguments.samples
+    listen, folder = scores.listening(pack.read_preset(arguments.preset)), arguments.samples
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, str]] = {}
-    for item in held_out_items(arguments.folder, "domain"):
+    for item in scores.held_out_items(arguments.folder, "domain", "reported")[0]:
         clip = item.clips[0]
         if clip.kind in rows or not 1.5 < clip.duration_s < 5 or len(rows) == 8:
             continue
-        if align.transcribe(model, ctc.collate([item]).features) == [clip.text]:
+        if listen([item]) == [(clip.text, "ok")]:
             name = f"{len(rows) + 1:02d}.flac"
-            soundfile.write(folder / name, item.samples(), synth.SAMPLE_RATE, subtype="PCM_16")
+            soundfile.write(folder / name, item.samples(), SAMPLE_RATE, subtype="PCM_16")
             rows[clip.kind] = {"audio": name, "text": clip.text, "speaker": clip.speaker}
     write_manifest(folder / "manifest.jsonl", rows.values())
     print(f"{len(rows)} samples in {folder}")
@@ -272,6 +259,7 @@ def make_samples(arguments: argparse.Namespace) -> None:
 STAGES = {
     "corpus": make_corpus,
     "encoder": train_encoder,
+    "head": train_head,
     "decoder": train_decoder,
     "frames": cache_frames,
     "align": train_alignment,
@@ -280,7 +268,7 @@ STAGES = {
     "pack": pack_preset,
     "samples": make_samples,
 }
-IN_PARALLEL = {"encoder", "decoder", "frames", "align", "joint"}
+IN_PARALLEL = {"encoder", "head", "decoder", "frames", "align", "joint"}
 
 
 def main() -> None:
@@ -297,12 +285,12 @@ def main() -> None:
     add("--rows", type=int, default=32, help="rows of a decoder or align step, each process")
     add("--shards", type=int, default=40, help="frame shards of 40 minutes each")
     add("--digits", type=float, default=0.3, help="joint: share of human digits")
-    add("--from-preset", action="store_true", help="joint, pack: go on from the packed model")
+    add("--trained", choices=["joint", "align", "projector"], default="joint", help="pack: which")
+    add("--from-preset", action="store_true", help="start from the packed model")
     add("--freeze-decoder", action="store_true", help="align: a fresh projector alone")
     add("--processes", type=int, default=2, help="of the training stages, one thread each")
     add("--preset", type=Path, default=pack.PRESET)
     add("--samples", type=Path, default=pack.PRESET.parents[2] / "samples")
-    add("--limit", type=int, default=10**9, help="evaluate: clips of each set")
     add("--output", type=Path, help="evaluate: folder for figures and texts")
     arguments = parser.parse_args()
     processes = arguments.processes if arguments.stage in IN_PARALLEL else 1

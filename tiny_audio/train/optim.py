@@ -23,6 +23,8 @@ def muon(module: nn.Module, weight_decay: float) -> list[Optimizer]:
     inner = [p for n, p in named if ".layers." in n and p.ndim == 2]
     chosen = {id(p) for p in inner}
     rest = [p for _, p in named if id(p) not in chosen]
+    if not inner:
+        return [_adamw(rest, weight_decay)]
     matrices = SharedMuon(inner, lr=1e-3, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
     return [matrices, _adamw(rest, weight_decay)]
 

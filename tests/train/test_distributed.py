@@ -1,0 +1,86 @@
+"""Two processes (gloo, CPU) compute what one computes."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_loop import Line
+
+from tiny_audio.model.errors import CheckpointError
+from tiny_audio.train.distributed import launch, world_size
+from tiny_audio.train.loop import Loop, LoopConfig
+
+pytestmark = pytest.mark.slow
+SIZES = (7, 3)  # rows of the two processes' batches: the mean is over all rows
+
+
+def rows(number):
+    generator = torch.Generator().manual_seed(number)
+    return torch.randn(SIZES[number % 2], 4, generator=generator)
+
+
+def train(arguments):
+    """`arguments.steps` more steps on own rows in each process, or on all rows in one."""
+    module = Line()
+    config = LoopConfig(
+        learning_rate=1e-2, steps=10, warmup_steps=2, bf16=False, log_every=1,
+        optimizer=arguments.optimizer,
+    )  # fmt: skip
+    loop = Loop(module, module.loss, config, arguments.folder)
+    loop.resume()
+    alone = world_size() == 1
+
+    def batch(row):
+        return torch.cat([rows(2 * row), rows(2 * row + 1)]) if alone else rows(row)
+
+    loop.run(batch, stop_after=arguments.steps)
+    if torch.distributed.is_initialized():
+        path = arguments.folder / f"weights-{torch.distributed.get_rank()}.safetensors"
+    else:
+        path = arguments.folder / "weights-0.safetensors"
+    save_file(dict(module.state_dict()), path)
+
+
+def run(folder, processes, optimizer="adamw", steps=10):
+    folder.mkdir(exist_ok=True)
+    launch(train, SimpleNamespace(folder=folder, optimizer=optimizer, steps=steps), processes)
+    return load_file(folder / "weights-0.safetensors")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_processes_are_one(tmp_path, optimizer):
+    one = run(tmp_path / "one", 1, optimizer)
+    two = run(tmp_path / "two", 2, optimizer)
+    other = load_file(tmp_path / "two" / "weights-1.safetensors")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=1e-4)
+        assert torch.equal(two[name], other[name]), name
+    logs = [
+        [json.loads(line) for line in (tmp_path / n / "log.jsonl").read_text().splitlines()]
+        for n in ("one", "two")
+    ]
+    for alone, together in zip(*logs, strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+        assert together["norm"] == pytest.approx(alone["norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_processes_resume_exactly(tmp_path, optimizer):
+    whole = run(tmp_path / "whole", 2, optimizer)
+    run(tmp_path / "parts", 2, optimizer, steps=4)
+    resumed = run(tmp_path / "parts", 2, optimizer, steps=6)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_another_number_of_processes_is_refused(tmp_path):
+    run(tmp_path, 2, steps=2)
+    with pytest.raises(CheckpointError, match="processes 2, now 1"):
+        run(tmp_path, 1, steps=2)
+    (tmp_path / "last-2-1.safetensors").unlink()
+    with pytest.raises(Exception, match="last-2-1"):
+        run(tmp_path, 2, steps=2)
