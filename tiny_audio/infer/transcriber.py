@@ -24,8 +24,8 @@ from .results import Outcome, Segment, Transcript
 BATCH_WINDOWS = 8
 # Encoders without a limit of their own (HuBERT) still get windows of this length.
 DEFAULT_WINDOW_S = 30.0
-# A window is cut at the quietest 100 ms of its last 40 %.
-QUIET_SAMPLES = SAMPLE_RATE // 10
+# A window is cut at the quietest 300 ms of its last 40 %: a stop is silent too, but shorter.
+QUIET_SAMPLES = SAMPLE_RATE * 3 // 10
 SEARCH_SHARE = 0.4
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
 
@@ -132,7 +132,7 @@ def cut(blocks: Iterable[Tensor], longest: int) -> Iterator[Window]:
 
 
 def quiet_place(samples_N: Tensor, longest: int) -> int:
-    """Where to cut: the middle of the quietest 100 ms in the last part of the window."""
+    """Where to cut: the middle of the quietest 300 ms in the last part of the window."""
     first = int(longest * (1 - SEARCH_SHARE))
     searched = samples_N[first:longest]
     if len(searched) < 2 * QUIET_SAMPLES:

@@ -116,11 +116,13 @@ def trained_part(model: AudioLM, whole: bool) -> dict[str, Tensor]:
     """The projector, LoRA adapters, and base weights that were trained, now or in an earlier stage
     (with `whole` these are in their part's folder).
     """
-    earlier = set(map(base_name, model.config.trained or [])) | changed_since_read(model)
+    base: set[str] = set()
+    if not whole:
+        base = {*map(base_name, model.config.trained or []), *changed_since_read(model)}
+        base |= {base_name(name) for name in model.trainable()}
     chosen = {}
     for name, parameter in model.named_parameters():
-        own = name.startswith("projector.") or "lora_" in name
-        if own or (not whole and (parameter.requires_grad or base_name(name) in earlier)):
+        if name.startswith("projector.") or "lora_" in name or base_name(name) in base:
             chosen[name] = parameter.detach().cpu().contiguous()
     return chosen
 
