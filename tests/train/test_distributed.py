@@ -16,6 +16,7 @@ from tiny_audio.train.distributed import launch, world_size
 from tiny_audio.train.loop import Loop, LoopConfig
 
 pytestmark = pytest.mark.slow
+TOLERANCE = {"adamw": 1e-5, "muon": 2e-4}  # Muon orthogonalises in bfloat16
 SIZES = (7, 3)  # rows of the two processes' batches: the mean is over all rows
 
 
@@ -58,7 +59,7 @@ def test_two_processes_are_one(tmp_path, optimizer):
     two = run(tmp_path / "two", 2, optimizer)
     other = load_file(tmp_path / "two" / "weights-1.safetensors")
     for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(two[name], weight, atol=TOLERANCE[optimizer], rtol=1e-4)
         assert torch.equal(two[name], other[name]), name
     logs = [
         [json.loads(line) for line in (tmp_path / n / "log.jsonl").read_text().splitlines()]
@@ -82,5 +83,5 @@ def test_another_number_of_processes_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="processes 2, now 1"):
         run(tmp_path, 1, steps=2)
     (tmp_path / "last-2-1.safetensors").unlink()
-    with pytest.raises(Exception, match="last-2-1"):
+    with pytest.raises(Exception, match="has lost last-2-1"):
         run(tmp_path, 2, steps=2)

@@ -20,7 +20,8 @@ above it.
     pipeline       the same model through transformers' speech pipeline
 
 Step 8, text, is `tiny_audio.infer`. Importing any of these also makes transformers' Auto classes
-know the model.
+and its speech pipeline know the model.
 """
 
 from . import checkpoint as checkpoint
+from . import pipeline as pipeline

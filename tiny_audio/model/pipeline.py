@@ -1,6 +1,7 @@
 """The model for people who speak transformers: its speech pipeline.
 
-Importing this module registers it; after `import tiny_audio` that happens with transformers' own.
+Importing this module registers it, and any import of `tiny_audio.model` imports it; after
+`import tiny_audio` that happens when transformers first needs it.
 """
 
 from typing import Any

@@ -98,10 +98,10 @@ class Loop:
                 parameter.grad.div_(count)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         finite = bool(torch.isfinite(norm))
-        for optimizer in self.optimizers:
-            if finite:
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers if finite else ():
+            optimizer.step()
+        for parameter in self.parameters:  # also those that another process's optimiser moves
+            parameter.grad = None
         self.step += 1
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if self.skipped_in_a_row == MOST_SKIPPED:
@@ -199,7 +199,7 @@ class Loop:
             state = self.module.state_dict()
             tensors |= {f"module.{name}": state[name] for name in owners(state).values()}
             self._write(self._path(), tensors)
-            for old in set(self.folder.glob("last-*.safetensors")) - self._parts():
+            for old in set(self.folder.glob("last-*.safetensors")) - self._parts(self.step):
                 old.unlink()
 
     def _write(self, target: Path, tensors: dict[str, Tensor]) -> None:
@@ -221,8 +221,8 @@ class Loop:
     def _part(self, step: int, number: int) -> Path:
         return self.folder / f"last-{step}-{number}.safetensors"
 
-    def _parts(self) -> set[Path]:
-        return {self._part(self.step, number) for number in range(1, world_size())}
+    def _parts(self, step: int) -> set[Path]:
+        return {self._part(step, number) for number in range(1, world_size())}
 
     def resume(self) -> bool:
         """Take up the last save of this folder; False when there is none.
@@ -239,6 +239,8 @@ class Loop:
                     f"{self._path()} was saved by another run: {key} {counters.get(key)}, now "
                     f"{value}. Go on as it began, or delete {self.folder} to begin anew."
                 )
+        if lost := sorted(p.name for p in self._parts(counters["step"]) if not p.exists()):
+            raise CheckpointError(f"{self.folder} has lost {', '.join(lost)} of its save.")
         tensors = load_file(self._path())
         state = self.module.state_dict()
         stored = {name: f"module.{owner}" for name, owner in owners(state).items()}
