@@ -11,12 +11,13 @@ import numpy as np
 import soxr
 
 from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.config import StrictConfig
 
 Rng = np.random.Generator
 
 
-@dataclass(frozen=True)
-class Augment:
+@dataclass(frozen=True, kw_only=True)
+class Augment(StrictConfig):
     """Probabilities and ranges: enough for unheard voices, mild enough for short training."""
 
     speed: float = 0.2

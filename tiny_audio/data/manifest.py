@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,42 +18,58 @@ class Manifest:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
+class Unusable(Exception):  # noqa: N818 — it says what a row is
+    """A row that cannot be used; the message is the reason, the same for all rows of its kind."""
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Unusable]]:
+    """The line number, from 1, and what stands there, of every line that is not blank."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, parsed(line)
+
+
+def parsed(line: bytes) -> dict[str, Any] | Unusable:
+    """The JSON object, or why there is none."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return Unusable("not UTF-8")
+    except (ValueError, RecursionError):  # not JSON, a number of 5,000 digits, endless brackets
+        return Unusable("not a JSON object")
+    return row if isinstance(row, dict) else Unusable("not a JSON object")
+
+
+def string_in(row: dict[str, Any], key: str) -> str:
+    """A field that must be there (null is not) and be a string; `Unusable` when it is not."""
+    if row.get(key) is None:
+        raise Unusable(f"no {key}")
+    if not isinstance(row[key], str):
+        raise Unusable(f"{key} is not a string")
+    return row[key]
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest. A line that cannot be used is skipped and counted, never lost silently."""
     rows, skipped = [], Counter[str]()
-    with path.open("rb") as lines:
-        for line in filter(bytes.strip, lines):
-            try:
-                rows.append(_usable(line, path.parent))
-            except ValueError as reason:
-                skipped[str(reason)] += 1
+    for _, row in read_rows(path):
+        try:
+            rows.append(_usable(row, path.parent))
+        except Unusable as reason:
+            skipped[str(reason)] += 1
     return Manifest(rows, skipped)
 
 
-def _usable(line: bytes, folder: Path) -> dict[str, Any]:
-    """The row, `audio` made absolute; a ValueError says why it cannot be used."""
-    row = _parsed(line)
-    for key in ("audio", "text"):
-        if key not in row:
-            raise ValueError(f"no {key}")
-        if not isinstance(row[key], str):
-            raise ValueError(f"{key} is not a string")
-    audio = folder / row["audio"]
+def _usable(row: dict[str, Any] | Unusable, folder: Path) -> dict[str, Any]:
+    """The row, `audio` made absolute; `Unusable` says why it cannot be used."""
+    if isinstance(row, Unusable):
+        raise row
+    audio = folder / string_in(row, "audio")
+    string_in(row, "text")
     if not audio.is_file():
-        raise ValueError("no such file")
+        raise Unusable("no such file")
     return {**row, "audio": str(audio.resolve())}
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode())
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    except json.JSONDecodeError:
-        raise ValueError("not a JSON object") from None
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
-    return row
 
 
 def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:

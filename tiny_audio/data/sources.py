@@ -84,6 +84,7 @@ def reader_texts() -> list[str]:
     return [text for text in counts if not is_held_out(text)]
 
 
+OPEN_KINDS = ("book", "reader")
 BOOK_SHARE, READER_SHARE = 0.36, 0.06
 
 
@@ -100,6 +101,14 @@ def training_text(rng: random.Random) -> tuple[str, str]:
             return text, kind
 
 
+def unread_text(rng: random.Random) -> tuple[str, str]:
+    """A text that no reader of speechocean762 reads: mostly spans of books."""
+    text, kind = training_text(rng)
+    while kind == "reader" or (kind != "book" and rng.random() < 0.7):
+        text, kind = training_text(rng)
+    return text, kind
+
+
 def held_out_sentence(rng: random.Random) -> tuple[str, str]:
     """A domain sentence that no training text equals (short ones of one to three words may)."""
     while True:
@@ -111,6 +120,15 @@ def held_out_sentence(rng: random.Random) -> tuple[str, str]:
 def training_plan(seed: int, index: int) -> tuple[str, str, Voice]:
     rng = random.Random(f"train/{seed}/{index}")
     return *training_text(rng), training_voice(rng)
+
+
+def open_plan(seed: int, index: int) -> tuple[str, str, Voice]:
+    """Open sentences alone: spans of books, and what the speechocean762 training speakers read."""
+    rng = random.Random(f"open/{seed}/{index}")
+    text, kind = training_text(rng)
+    while kind not in OPEN_KINDS:
+        text, kind = training_text(rng)
+    return text, kind, training_voice(rng)
 
 
 def held_out_plan(seed: int, index: int) -> tuple[str, str, Voice]:

@@ -1,0 +1,237 @@
+"""Training samples from wherever they lie: manifests, folders, tar shards, corpora, HF datasets.
+
+Nothing is decoded here: an `Example` knows its text, its duration (from the file's header) and how
+to get its samples. What cannot be used is left out and counted by reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from tiny_audio.data.hf import dataset_rows, is_dataset
+from tiny_audio.data.manifest import Unusable, string_in
+from tiny_audio.data.rows import Row, local_rows
+from tiny_audio.data.sounds import why
+from tiny_audio.data.text import Style, clean
+from tiny_audio.model.config import StrictConfig
+from tiny_audio.model.errors import AudioError, ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig(StrictConfig):
+    """One set of clips: a manifest (.jsonl), a folder, tar shards, a corpus made by this library,
+    or a dataset of the Hub's library (`hf:ID[:CONFIG]`, or a local folder of that library).
+
+    Without `weight` every clip is heard once an epoch; with it, that share of the training clips
+    comes from here. `copies` versions of every clip are kept where frames are cached: one as
+    recorded, the others augmented. `prompt` replaces the model's own instruction: several tasks in
+    one run.
+    """
+
+    path: str
+    weight: float = 0.0
+    prompt: str = ""
+    split: str = "train"
+    audio: str = "audio"
+    text: str = "text"
+    speaker: str = "speaker"
+    streaming: bool = False
+    limit: int = 0
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.path:
+            raise ConfigError("A source needs a path: a manifest, a folder, a tar or hf:ID.")
+        if self.weight < 0 or self.limit < 0:
+            given = f"weight={self.weight:g} and limit={self.limit}"
+            raise ConfigError(f"The source {self.path!r} has {given}; neither can be negative.")
+
+
+class Sound(Protocol):
+    """How to get a clip's samples."""
+
+    def samples(self) -> np.ndarray:
+        """Mono float32 samples at 16 kHz; `AudioError` when they cannot be had."""
+
+    def digest(self) -> str:
+        """Hexadecimal digest of what is stored, the same on every machine."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clip with its target. `where` names it in messages, for example train.jsonl:17."""
+
+    where: str
+    text: str
+    duration_s: float
+    sound: Sound
+    speaker: str = ""
+    source: str = ""
+    prompt: str = ""
+
+
+@dataclass
+class Dropped:
+    """What was left out: reason -> places, each once however often it is met."""
+
+    places: dict[str, list[str]] = field(default_factory=dict)
+    _met: set[tuple[str, str]] = field(default_factory=set, repr=False)
+
+    def add(self, reason: str, where: str) -> None:
+        if (reason, where) not in self._met:
+            self._met.add((reason, where))
+            self.places.setdefault(reason, []).append(where)
+
+    def merge(self, places: dict[str, list[str]]) -> None:
+        """Take over what another process left out."""
+        for reason, met in places.items():
+            for where in met:
+                self.add(reason, where)
+
+    def counts(self) -> Counter[str]:
+        return Counter({reason: len(places) for reason, places in self.places.items()})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which clips may pass, and how their texts are written."""
+
+    min_s: float = 0.1
+    max_s: float = 30.0
+    style: Style = "raw"
+
+
+NUM_READERS, NUM_AT_ONCE = 8, 64  # threads, for disks that answer slowly; rows they share out
+MOST_PLACES = 50
+
+
+def read_source(name: str, config: SourceConfig, limits: Limits, dropped: Dropped) -> list[Example]:
+    """All usable clips of a source, in its order.
+
+    The same audio with the same text and prompt is kept once. Headers tell the durations, so 2,500
+    clips take about a second; damage inside a file shows only when it is decoded: `samples()` then
+    raises an `AudioError`, which `sounds.why` names.
+    """
+    check_streaming(name, config)
+    if config.streaming:
+        raise ConfigError(f"The source {name!r} is a stream: read it with ExampleStream.")
+    examples, seen, rows = list[Example](), _Seen(), _rows(name, config)
+    judge = partial(judged, name=name, config=config, limits=limits)
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        while batch := list(islice(rows, NUM_AT_ONCE)):
+            for row, verdict in zip(batch, pool.map(judge, batch), strict=True):
+                if isinstance(verdict, Unusable):
+                    dropped.add(str(verdict), row.where)
+                elif seen.before(*verdict):
+                    dropped.add("duplicate", row.where)
+                else:
+                    examples.append(verdict[0])
+                    if len(examples) == config.limit:
+                        return examples
+    return examples
+
+
+def check_streaming(name: str, config: SourceConfig) -> None:
+    """Refuse to stream what is not a dataset."""
+    if config.streaming and not is_dataset(config.path):
+        raise ConfigError(
+            f"The source {name!r} has streaming=true, but {config.path!r} is no dataset of the "
+            "Hub's library. What lies on this disk is read clip by clip anyway: set "
+            "streaming=false, or give hf:ID or a folder of parquet files."
+        )
+
+
+def columns_of(config: SourceConfig) -> list[str]:
+    """The columns of a dataset that are read: audio and text, and these if they are there."""
+    return [config.audio, config.text, config.speaker, "prompt"]
+
+
+def _rows(name: str, config: SourceConfig) -> Iterator[Row]:
+    if is_dataset(config.path):
+        return dataset_rows(config.path, config.split, columns_of(config))
+    if config.split != SourceConfig(path=config.path).split:
+        raise ConfigError(
+            f"The source {name!r} has split={config.split!r}, but {config.path!r} has no splits. "
+            "Leave split out, and give the path of that part."
+        )
+    return local_rows(config.path, config.audio, config.text)
+
+
+def judged(
+    row: Row, *, name: str, config: SourceConfig, limits: Limits
+) -> tuple[Example, int] | Unusable:
+    """The example and its size in bytes, or why there is none."""
+    try:
+        if isinstance(row.sound, Unusable):
+            raise row.sound
+        text = clean(string_in(row.fields, config.text), limits.style)
+        if not text:
+            raise Unusable("empty text")
+        speaker, prompt = _speaker(row.fields, config.speaker), _prompt(row.fields, config.prompt)
+        seconds, num_bytes = row.sound.measure(limits.max_s)
+        _check_length(seconds, limits)
+        return Example(row.where, text, seconds, row.sound, speaker, name, prompt), num_bytes
+    except Unusable as reason:
+        return reason
+    except AudioError as error:
+        return Unusable(why(error))
+
+
+def _speaker(fields: dict[str, Any], column: str) -> str:
+    """A name or a number; "" when there is none."""
+    value = fields.get(column)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return "" if value is None else string_in(fields, column).strip()
+
+
+def _prompt(fields: dict[str, Any], otherwise: str) -> str:
+    return otherwise if fields.get("prompt") is None else string_in(fields, "prompt")
+
+
+def _check_length(seconds: float, limits: Limits) -> None:
+    if seconds < limits.min_s:
+        raise Unusable(f"shorter than {limits.min_s:g} s")
+    if seconds > limits.max_s:
+        raise Unusable(f"longer than {limits.max_s:g} s")
+
+
+class _Seen:
+    """Which clips came before. Bytes are hashed where text, length and size are the same."""
+
+    def __init__(self) -> None:
+        self.firsts: dict[tuple[Any, ...], Sound] = {}
+        self.digests: dict[tuple[Any, ...], set[str]] = {}
+
+    def before(self, example: Example, num_bytes: int) -> bool:
+        key = (example.text, example.prompt, example.duration_s, num_bytes)
+        if key not in self.firsts:
+            self.firsts[key] = example.sound
+            return False
+        known = self.digests.setdefault(key, set()) or {self.firsts[key].digest()}
+        digest = example.sound.digest()
+        self.digests[key] = known | {digest}
+        return digest in known
+
+
+def refuse(dropped: Dropped) -> None:
+    """`ConfigError` that names the places, by reason, when anything was left out."""
+    lines = [f"  {where}: {reason}" for reason, all_ in dropped.places.items() for where in all_]
+    if not lines:
+        return
+    shown = lines[:MOST_PLACES]
+    if len(lines) > MOST_PLACES:
+        shown.append(f"  and {len(lines) - MOST_PLACES} more")
+    raise ConfigError(
+        "\n".join([f"{len(lines)} rows cannot be used, and strict=true allows none:", *shown])
+        + "\nMend or remove these rows, or set strict=false to leave them out."
+    )

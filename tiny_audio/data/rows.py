@@ -1,0 +1,193 @@
+"""Rows of clips as they lie on disk: manifests, folders, tar shards, corpora. Nothing is judged.
+
+A row knows where it stands, its fields as they were found, and its sound or why there is none.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from tiny_audio.data.cache import Clip
+from tiny_audio.data.manifest import Unusable, parsed, read_rows, string_in
+from tiny_audio.data.sounds import CorpusSound, FileSound, Stored, StretchSound, TarSound
+from tiny_audio.model.errors import ConfigError
+
+SUFFIXES = tuple(
+    ".wav .flac .mp3 .ogg .opus .oga .m4a .mp4 .aac .webm .aiff .aif .au .caf .sph .w64".split()
+)
+EXPECTED = (
+    "Expected a manifest (.jsonl), tar shards that are not compressed, a corpus made by this "
+    "library, a folder with manifest.jsonl or with a .txt beside every audio file, or hf:ID."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. `sound` is an `Unusable` when the row has no audio, or is no row at all."""
+
+    where: str
+    sound: Stored | Unusable
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def local_rows(given: str, audio: str, text: str) -> Iterator[Row]:
+    """The rows of what a path names: a manifest, tar shards, a corpus or a folder of pairs."""
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return _rows_in(path, audio, text)
+    if path.is_file() and path.suffix == ".jsonl":
+        return manifest_rows(path, audio)
+    shards = [path] if path.is_file() else [Path(name) for name in sorted(glob(str(path)))]
+    if shards and all(shard.suffix == ".tar" for shard in shards):
+        return tar_rows(shards, text)
+    raise ConfigError(f"{given!r} {'is no source' if shards else 'does not exist'}. {EXPECTED}")
+
+
+def _rows_in(folder: Path, audio: str, text: str) -> Iterator[Row]:
+    if any(folder.glob("shard-*.jsonl")):
+        return corpus_rows(folder)
+    if (folder / "manifest.jsonl").is_file():
+        return manifest_rows(folder / "manifest.jsonl", audio)
+    if shards := sorted(folder.glob("*.tar")):
+        return tar_rows(shards, text)
+    if any(is_audio(path.name) for path in folder.rglob("*")):
+        return folder_rows(folder, text)
+    named = sorted(str(path) for path in folder.glob("*.jsonl"))
+    hint = f" Did you mean {named[0]}?" if named else ""
+    raise ConfigError(f"The folder {str(folder)!r} holds no source. {EXPECTED}{hint}")
+
+
+def manifest_rows(path: Path, audio: str) -> Iterator[Row]:
+    """JSON Lines; the column `audio` names a file, relative to the manifest."""
+    for number, row in read_rows(path):
+        where = f"{path}:{number}"
+        if isinstance(row, Unusable):
+            yield Row(where, row)
+        else:
+            yield Row(where, _file_of(row, audio, path.parent), row)
+
+
+def _file_of(row: dict[str, Any], audio: str, folder: Path) -> Stored | Unusable:
+    try:
+        path = str(folder / string_in(row, audio))
+    except Unusable as reason:
+        return reason
+    if row.get("start") is None and row.get("end") is None:
+        return FileSound(path)
+    start, end = row.get("start"), row.get("end")
+    numbers = all(isinstance(at, int | float) and at == at for at in (start, end))
+    if not numbers or not 0 <= start < end < float("inf"):  # type: ignore[operator]
+        return Unusable("start and end are no stretch of seconds")
+    return StretchSound(path, start, end)  # type: ignore[arg-type]
+
+
+def folder_rows(folder: Path, text: str) -> Iterator[Row]:
+    """Audio files, at any depth, each with a same-named .txt beside it."""
+    files = sorted(path for path in folder.rglob("*") if is_audio(path.name))
+    spoken = {path.with_suffix(".txt") for path in files}
+    for path in files:
+        said = path.with_suffix(".txt")
+        found = read_text(said.read_bytes(), text) if said.is_file() else {}
+        yield _row(str(path), FileSound(str(path)), found)
+    for path in sorted(set(folder.rglob("*.txt")) - spoken):
+        yield Row(str(path), Unusable("no audio"))
+
+
+def _row(where: str, sound: Stored, fields: dict[str, Any] | Unusable) -> Row:
+    """The row; fields that cannot be read make all of it unusable."""
+    return Row(where, fields) if isinstance(fields, Unusable) else Row(where, sound, fields)
+
+
+def is_audio(name: str) -> bool:
+    """Whether a name ends like an audio file's; what is inside is seen when it is opened."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def read_text(data: bytes, column: str) -> dict[str, Any] | Unusable:
+    """What a .txt holds, as the field that it stands for."""
+    try:
+        return {column: data.decode("utf-8-sig")}
+    except UnicodeDecodeError:
+        return Unusable("not UTF-8")
+
+
+def tar_rows(paths: Sequence[Path], text: str) -> Iterator[Row]:
+    """WebDataset shards: KEY.flac with KEY.txt, KEY.json or both; all but the audio is read now."""
+    for path in paths:
+        try:
+            with tarfile.open(path, "r:") as archive:
+                yield from _members(archive, path, text)
+        except tarfile.ReadError as error:
+            raise ConfigError(
+                f"{path} is not a tar that can be read by position ({error}). Expected one that is "
+                f"not compressed: gunzip it first; if it is cut off, fetch it again."
+            ) from error
+
+
+def _members(archive: tarfile.TarFile, path: Path, text: str) -> Iterator[Row]:
+    """Members of the same name but for its ending are one row, wherever in the tar they stand."""
+    groups: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for member in archive:
+        if not member.isdir():
+            key, _, ending = member.name.rpartition(".")
+            groups.setdefault(key, {})["." + ending.lower()] = member
+    _check_end(archive, path)
+    for key, members in groups.items():
+        where = f"{path}:{key}"
+        audio = next((member for ending, member in members.items() if is_audio(ending)), None)
+        if audio is None:
+            yield Row(where, Unusable("no audio"))
+            continue
+        if any(not member.isreg() or member.issparse() for member in members.values()):
+            yield Row(where, Unusable("not a file"))  # a link, or written with tar --sparse
+            continue
+        sound = TarSound(str(path), audio.name, audio.offset_data, audio.size)
+        yield _row(where, sound, _fields(archive, members, text))
+
+
+def _check_end(archive: tarfile.TarFile, path: Path) -> None:
+    """A damaged header in the middle looks like the end to `tarfile`; the true end is zeros."""
+    with path.open("rb") as file:
+        file.seek(archive.offset)
+        if file.read(512).strip(b"\0"):
+            raise tarfile.ReadError(f"damaged after {archive.offset:,} bytes")
+
+
+def _fields(
+    archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], text: str
+) -> dict[str, Any] | Unusable:
+    fields: dict[str, Any] = {}
+    for ending in (".json", ".txt"):
+        if ending in members:
+            data = archive.extractfile(members[ending]).read()  # type: ignore[union-attr]
+            found = parsed(data) if ending == ".json" else read_text(data, text)
+            if isinstance(found, Unusable):
+                return found
+            fields |= found
+    return fields
+
+
+def corpus_rows(folder: Path) -> Iterator[Row]:
+    """A corpus made by this library (`cache.py`): its columns are text and speaker."""
+    for path in sorted(folder.glob("shard-*.jsonl")):
+        for number, row in read_rows(path):
+            where = f"{path}:{number}"
+            if isinstance(row, Unusable):
+                yield Row(where, row)
+            else:
+                yield Row(where, _clip_of(row, path, where), row)
+
+
+def _clip_of(row: dict[str, Any], path: Path, where: str) -> Stored | Unusable:
+    offset, num_samples = row.get("offset"), row.get("samples")
+    if not isinstance(offset, int) or not isinstance(num_samples, int) or offset < 0:
+        return Unusable("no samples")
+    stored = path.with_suffix(".i16")
+    kind, speaker = str(row.get("kind", "")), str(row.get("speaker", ""))
+    clip = Clip(stored, offset, num_samples, str(row.get("text")), kind, speaker)
+    return CorpusSound(where, clip)

@@ -1,0 +1,286 @@
+"""Kinds of `Sound`: a file, a stretch of one, a member of a tar, bytes, a row of a dataset, a clip
+of a corpus. Each is measured by its header and decoded only when its samples are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tiny_audio.data.cache import Clip
+from tiny_audio.data.manifest import Unusable
+from tiny_audio.model.audio import (
+    MAX_CHANNELS,
+    MAX_RATE,
+    MIN_RATE,
+    SAMPLE_RATE,
+    STREAM_LIMITS,
+    load_audio,
+    stream_audio,
+)
+from tiny_audio.model.decode import Origin, open_file
+from tiny_audio.model.errors import AudioError, CheckpointError
+
+
+class Stored(ABC):
+    """Encoded audio somewhere. `opened()` lends it as what the decoder reads: path, bytes, file."""
+
+    name: str  # in messages
+
+    @abstractmethod
+    def opened(self) -> AbstractContextManager[Any]:
+        """The source; `AudioError` when it is gone."""
+
+    def measure(self, enough_s: float) -> tuple[float, int]:
+        """Seconds and stored bytes; `AudioError` for what is seen to be no audio.
+
+        A header that does not tell the length costs decoding, up to `enough_s` and not much more.
+        """
+        with self.opened() as source:
+            seconds = _header_s(self.name, source)
+            if seconds is None:
+                seconds = _counted_s(_labelled(self.name, source), enough_s)
+            return seconds, _num_bytes(source)
+
+    def samples(self) -> np.ndarray:
+        """Mono float32 samples at 16 kHz."""
+        with self.opened() as source:
+            return load_audio(_labelled(self.name, source)).samples.numpy()
+
+    def digest(self) -> str:
+        """SHA-256 of the stored bytes."""
+        with self.opened() as source, ExitStack() as stack:
+            if isinstance(source, str):
+                source = stack.enter_context(_open(source))
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class FileSound(Stored):
+    """A file."""
+
+    name: str
+
+    @contextmanager
+    def opened(self) -> Iterator[str]:
+        yield self.name
+
+
+@dataclass(frozen=True)
+class StretchSound(FileSound):
+    """A stretch of a file, in seconds. It is decoded from the file's start: meant for minutes."""
+
+    start_s: float
+    end_s: float
+
+    def measure(self, enough_s: float) -> tuple[float, int]:
+        whole_s, num_bytes = super().measure(self.end_s)
+        if self.end_s > whole_s + 0.1:
+            raise self._beyond(whole_s)
+        return self.end_s - self.start_s, num_bytes
+
+    def samples(self) -> np.ndarray:
+        start, end = (round(at * SAMPLE_RATE) for at in (self.start_s, self.end_s))
+        kept, at = [np.empty(0, np.float32)], 0
+        for block in stream_audio(self.name, block_s=5.0):
+            kept.append(block.numpy()[max(0, start - at) : max(0, end - at)])
+            at += len(block)
+            if at >= end:
+                break
+        if at + 0.1 * SAMPLE_RATE < end:
+            raise self._beyond(at / SAMPLE_RATE)
+        return np.concatenate(kept)
+
+    def digest(self) -> str:
+        stretch = f"{super().digest()} {self.start_s} {self.end_s}"
+        return hashlib.sha256(stretch.encode()).hexdigest()
+
+    def _beyond(self, whole_s: float) -> AudioError:
+        return AudioError(
+            f"{self.name}: ends before the stretch {self.start_s:g}-{self.end_s:g} s (it has "
+            f"{whole_s:.2f} s). start and end are seconds within the file."
+        )
+
+
+@dataclass(frozen=True)
+class TarSound(Stored):
+    """A member of a tar, read where it lies."""
+
+    path: str
+    member: str
+    offset: int
+    size: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"{self.path}:{self.member}"
+
+    @contextmanager
+    def opened(self) -> Iterator[Region]:
+        with _open(self.path) as file:
+            yield Region(file, self.offset, self.size)
+
+
+@dataclass(frozen=True)
+class BytesSound(Stored):
+    """The bytes of a file, in memory."""
+
+    name: str
+    data: bytes
+
+    @contextmanager
+    def opened(self) -> Iterator[bytes]:
+        yield self.data
+
+
+@dataclass(frozen=True)
+class HubSound(Stored):
+    """The audio of one row of a `datasets.Dataset` that does not decode: its bytes or its path."""
+
+    name: str
+    dataset: Any
+    index: int
+    column: str
+
+    @contextmanager
+    def opened(self) -> Iterator[bytes | str]:
+        yield audio_in(self.dataset[self.index][self.column])
+
+
+@dataclass(frozen=True)
+class CorpusSound(Stored):
+    """A clip of a corpus made by this library: 16-bit samples at 16 kHz, nothing to decode."""
+
+    name: str
+    clip: Clip
+
+    @contextmanager
+    def opened(self) -> Iterator[Region]:
+        with _open(str(self.clip.path)) as file:
+            yield Region(file, self.clip.offset * 2, self.clip.num_samples * 2)
+
+    def measure(self, enough_s: float) -> tuple[float, int]:
+        with self.opened() as source:
+            if source.start + source.size > os.fstat(source.file.fileno()).st_size:
+                raise AudioError(f"{self.name}: cut off. Make the corpus again.")
+        return self.clip.duration_s, source.size
+
+    def samples(self) -> np.ndarray:
+        try:
+            return self.clip.samples()
+        except (CheckpointError, OSError) as error:
+            raise AudioError(f"{self.name}: cut off. Make the corpus again.") from error
+
+
+def audio_in(value: Any) -> bytes | str:
+    """The bytes or the path that a dataset's row holds, as {bytes, path} or alone."""
+    if isinstance(value, dict):
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    if not isinstance(value, bytes | str):
+        raise Unusable("no audio")
+    return value
+
+
+class Region(io.RawIOBase):
+    """`size` bytes of an open file from `start` on, as a file of their own."""
+
+    def __init__(self, file: io.FileIO, start: int, size: int) -> None:
+        self.file, self.start, self.size, self.at = file, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = max(0, offset + (0, self.at, self.size)[whence])
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        self.file.seek(self.start + self.at)
+        num_left = max(0, self.size - self.at)
+        num_read = self.file.readinto(memoryview(buffer)[:num_left])
+        self.at += num_read
+        return num_read
+
+
+def _open(path: str) -> io.FileIO:
+    try:
+        return io.FileIO(path)
+    except OSError as error:
+        raise AudioError(f"{path}: no such file ({error}). Was it moved?") from error
+
+
+def _labelled(name: str, source: Any) -> Any:
+    """What `load_audio` takes, so that its messages name the source."""
+    return source if isinstance(source, str) else {"bytes": source, "path": name}
+
+
+def _num_bytes(source: str | bytes | Region) -> int:
+    if isinstance(source, str):
+        return os.stat(source).st_size
+    return source.size if isinstance(source, Region) else len(source)
+
+
+def _header_s(name: str, source: Any) -> float | None:
+    """Seconds that the header announces; None when it does not, or cannot be right."""
+    with ExitStack() as stack:
+        decoded = open_file(Origin(name, STREAM_LIMITS), source, stack)
+        sound = MIN_RATE <= decoded.rate <= MAX_RATE and 1 <= decoded.channels <= MAX_CHANNELS
+        return decoded.promised / decoded.rate if sound and decoded.promised else None
+
+
+def _counted_s(source: Any, enough_s: float) -> float:
+    """Seconds found by decoding, which also says what is wrong with an impossible header."""
+    num_samples = 0
+    for block in stream_audio(source, block_s=5.0):
+        num_samples += len(block)
+        if num_samples > enough_s * SAMPLE_RATE:
+            break
+    return num_samples / SAMPLE_RATE
+
+
+# What an AudioError says after the name of its source -> the reason it is counted by.
+_REASONS = {
+    "no such file": "no such file",
+    "a folder, pipe or device": "not a file",
+    "no permission": "no permission",
+    "cannot be opened": "cannot be opened",
+    "0 bytes": "0 bytes",
+    "not audio that can be read": "not audio",
+    "video without sound": "not audio",
+    "URLs are not fetched": "a URL",
+    "sampling rate": "impossible sampling rate",
+    r"\d+ channels": "impossible number of channels",
+    r"\w+ that cannot be read": "damaged",
+    "reading failed": "damaged",
+    "NaN or Inf": "NaN or Inf in the samples",
+    "float samples reach": "samples beyond full scale",
+    "no samples in it": "no samples",
+    "shorter than one sample": "no samples",
+    "ends before the stretch": "ends before its stretch",
+    r"[\d,]+ s long and the limit": "longer than can be loaded",
+    r"more than [\d,]+ bytes": "longer than can be loaded",
+    "(damaged|cut off|several ogg streams)": "damaged",
+    ".*the first .* s are readable": "damaged",
+}
+
+
+def why(error: AudioError) -> str:
+    """A short reason, the same for all errors of its kind, to count them by."""
+    message = str(error)
+    for said, reason in _REASONS.items():
+        if re.search(f": {said}", message):
+            return reason
+    return "cannot be read"

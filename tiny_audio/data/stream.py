@@ -1,0 +1,111 @@
+"""Datasets read as a stream: nothing is stored on this disk, and reading goes on where it stopped.
+
+The state is a value: `take` takes one and returns the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tiny_audio.data.examples import (
+    Dropped,
+    Example,
+    Limits,
+    SourceConfig,
+    check_streaming,
+    columns_of,
+    judged,
+)
+from tiny_audio.data.hf import labels_of, named, open_dataset, streamed
+from tiny_audio.data.manifest import Unusable
+from tiny_audio.data.rows import Row
+from tiny_audio.data.sounds import BytesSound, FileSound, Stored, audio_in
+from tiny_audio.model.errors import ConfigError
+
+State = dict[str, Any]  # plain JSON values
+
+
+class ExampleStream:
+    """The usable clips of a dataset, in its order, with their bytes in memory.
+
+    What was seen is not remembered, so duplicates are not looked for. Read it in the main process:
+    in a worker of a DataLoader the library would give it a part of the data only.
+    """
+
+    def __init__(self, name: str, config: SourceConfig, limits: Limits, dropped: Dropped) -> None:
+        check_streaming(name, config)
+        self.name, self.config, self.limits, self.dropped = name, config, limits, dropped
+        self.dataset = open_dataset(config.path, config.split, columns_of(config), streaming=True)
+        self.labels = labels_of(self.dataset, config.text)
+        self._state: State | None = None  # that was returned last, where `_rows` stands
+        self._rows: Iterator[dict[str, Any]] = iter(())
+        self._num_rows = self._num_kept = 0
+
+    def take(self, count: int, state: State | None = None) -> tuple[list[Example], State | None]:
+        """The next `count` clips after `state` (None: from the start), and the state after them.
+
+        At the end of the data, or at the source's limit, there are fewer clips, perhaps none, and
+        no state. A state that was not the last one returned opens its shard again.
+        """
+        if state is None or state != self._state:
+            self._go_to(state or {"of": self._source()})
+        examples = list[Example]()
+        while len(examples) < count:
+            if (example := self._next()) is None:
+                self._state = None
+                return examples, None
+            examples.append(example)
+        self._state = {
+            "of": self._source(),
+            "rows": self._num_rows,
+            "kept": self._num_kept,
+            "dataset": self.dataset.state_dict(),
+        }
+        return examples, self._state
+
+    def _source(self) -> str:
+        return f"{self.config.path}:{self.config.split}"
+
+    def _go_to(self, state: State) -> None:
+        if state["of"] != self._source():
+            raise ConfigError(
+                f"The state is of {state['of']!r}, but the source {self.name!r} is "
+                f"{self._source()!r}. Start anew, or give the run its own source again."
+            )
+        self.dataset.load_state_dict(state.get("dataset", {}))
+        self._rows = streamed(self.config.path, self.dataset)
+        self._num_rows, self._num_kept = state.get("rows", 0), state.get("kept", 0)
+
+    def _next(self) -> Example | None:
+        """The next usable clip; rows that are not are counted on the way."""
+        if self._num_kept == self.config.limit > 0:
+            return None
+        for fields in self._rows:
+            row = self._row(fields)
+            self._num_rows += 1
+            verdict = judged(row, name=self.name, config=self.config, limits=self.limits)
+            if not isinstance(verdict, Unusable):
+                self._num_kept += 1
+                return verdict[0]
+            self.dropped.add(str(verdict), row.where)
+        return None
+
+    def _row(self, fields: dict[str, Any]) -> Row:
+        where = f"{self._source()}[{self._num_rows}]"
+        try:
+            sound: Stored | Unusable = _sound(where, fields.get(self.config.audio))
+        except Unusable as reason:
+            sound = reason
+        return Row(where, sound, named(fields, self.config.text, self.labels))
+
+
+def _sound(where: str, value: Any) -> Stored:
+    """The bytes of a row; those that lie elsewhere (hf://, zip://) are fetched now."""
+    found = audio_in(value)
+    if isinstance(found, str) and "://" in found:
+        import fsspec  # type: ignore[import-untyped]
+
+        with fsspec.open(found, "rb") as file:
+            found = file.read()
+    return BytesSound(where, found) if isinstance(found, bytes) else FileSound(found)
