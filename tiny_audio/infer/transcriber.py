@@ -16,6 +16,7 @@ from tiny_audio.model.audio import SAMPLE_RATE, load_audio, source_name, stream_
 from tiny_audio.model.generation import Written, token_limit, write
 from tiny_audio.model.modeling import AudioLM, as_features
 from tiny_audio.model.processing import AudioProcessor
+from tiny_audio.model.prompt import Turn
 from tiny_audio.presets import load
 
 from .results import Outcome, Segment, Transcript
@@ -27,6 +28,7 @@ DEFAULT_WINDOW_S = 30.0
 # A window is cut at the quietest 300 ms of its last 40 %: a stop is silent too, but shorter.
 QUIET_SAMPLES = SAMPLE_RATE * 3 // 10
 SEARCH_SHARE = 0.4
+Asked = str | list[list[Turn]] | None  # of all windows, or the turns of each
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
 
 
@@ -87,12 +89,12 @@ class Transcriber:
         longest = self.model.config.encoder.max_samples or int(DEFAULT_WINDOW_S * SAMPLE_RATE)
         return cut(stream_audio(source, sampling_rate, notes=notes, **options), longest)
 
-    def transcribe_windows(self, windows: list[Window], prompt: str | None = None) -> list[Segment]:
+    def transcribe_windows(self, windows: list[Window], prompt: Asked = None) -> list[Segment]:
         """Windows, decoded together, to their texts."""
         return list(map(self._segment, windows, self.write(windows, prompt)))
 
     @torch.inference_mode()
-    def write(self, windows: list[Window], prompt: str | None = None) -> list[Written]:
+    def write(self, windows: list[Window], prompt: Asked = None) -> list[Written]:
         """Samples to tokens, one batch of prompts."""
         model = self.model
         clips = [window.samples_N for window in windows]

@@ -60,6 +60,9 @@ def _revive(value: Any, hint: Any) -> Any:
         if get_origin(option) is tuple and isinstance(value, list):
             inner = get_args(option)[0]
             return tuple(_revive(item, inner) for item in value)
+        if get_origin(option) is dict and isinstance(value, Mapping):
+            inner = get_args(option)[1]
+            return {key: _revive(item, inner) for key, item in value.items()}
     return value
 
 
@@ -77,6 +80,8 @@ def _matches(value: Any, hint: Any) -> bool:
         return all(_matches(item, of) for item, of in zip(value, inner, strict=True))
     if str(origin) == "typing.Literal":
         return value in inner
+    if origin is dict and isinstance(value, dict):
+        return all(_matches(v, inner[1]) and isinstance(k, inner[0]) for k, v in value.items())
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:

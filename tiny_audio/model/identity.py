@@ -52,9 +52,20 @@ def base_name(name: str) -> str:
 
 
 def base_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state of a part as it was before adapters were put on it."""
-    state = module.state_dict().items()
-    return {base_name(k): v for k, v in state if "lora_" not in k}
+    """The state of a part as it was before adapters were put on it.
+
+    Read from the modules themselves: under FSDP2 `state_dict` gives shards, even of weights that
+    are gathered.
+    """
+    state: dict[str, Tensor] = {}
+    for at, one in module.named_modules(remove_duplicate=False):
+        lasting = {
+            n: b for n, b in one._buffers.items() if n not in one._non_persistent_buffers_set
+        }
+        for name, tensor in {**one._parameters, **lasting}.items():
+            if tensor is not None:
+                state[f"{at}.{name}" if at else name] = tensor.detach()
+    return {base_name(k): v for k, v in state.items() if "lora_" not in k}
 
 
 def weights_hash(module: nn.Module, left_out: set[str]) -> str:

@@ -138,9 +138,12 @@ class AudioProcessor(ProcessorMixin):
         ]
 
 
-def pad_prompts(prompts: Sequence[Prompt], pad_id: int, side: Side) -> dict[str, Tensor]:
-    """Prompts → input_ids, attention_mask and labels, each (B, L)."""
+def pad_prompts(
+    prompts: Sequence[Prompt], pad_id: int, side: Side, multiple: int = 1
+) -> dict[str, Tensor]:
+    """Prompts → input_ids, attention_mask and labels, each (B, L), L a multiple of `multiple`."""
     longest = max(len(prompt.ids) for prompt in prompts)
+    longest += -longest % multiple
 
     def padded(values: Sequence[int], fill: int) -> list[int]:
         extra = [fill] * (longest - len(values))

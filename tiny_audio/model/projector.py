@@ -67,6 +67,7 @@ class Projector(nn.Module, ABC):
         self.config = config
         self.encoder_dim = encoder_dim
         self.decoder_dim = decoder_dim
+        self.auxiliary_loss: Tensor | None = None  # of the last call, for training to add
 
     def forward(self, frames_BTE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """frames_BTE, lengths_B → audio_BPD, lengths_B (positions)."""
@@ -158,6 +159,13 @@ class SwigluConfig(StackConfig):
     hidden: int = 8192
 
 
+class FloatRMSNorm(nn.RMSNorm):
+    """RMSNorm in its weight's dtype: under autocast the bfloat16 input would not fit it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
 class SwigluProjector(Projector):
     """Stack k frames → RMSNorm → SwiGLU without biases → linear → RMSNorm.
 
@@ -169,11 +177,11 @@ class SwigluProjector(Projector):
     def __init__(self, config: SwigluConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
         stacked = encoder_dim * config.k
-        self.ln_pre = nn.RMSNorm(stacked, eps=1e-6)
+        self.ln_pre = FloatRMSNorm(stacked, eps=1e-6)
         self.gate_proj = nn.Linear(stacked, config.hidden, bias=False)
         self.up_proj = nn.Linear(stacked, config.hidden, bias=False)
         self.down_proj = nn.Linear(config.hidden, decoder_dim, bias=False)
-        self.ln_post = nn.RMSNorm(decoder_dim, eps=1e-6)
+        self.ln_post = FloatRMSNorm(decoder_dim, eps=1e-6)
 
     @property
     def k(self) -> int:
@@ -327,6 +335,8 @@ class MoeConfig(StackConfig):
     kind: ClassVar[str] = "moe"
     experts: int = 4
     hidden: int = 1024
+    # Weight of the experts' squared coefficient of variation (arXiv 1701.06538); MOSA uses none.
+    balance: float | None = None
 
 
 class MoeProjector(Projector):
@@ -345,9 +355,17 @@ class MoeProjector(Projector):
     def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         x = self.norm(stack_frames(frames_BTE, self.config.k))
         weights = self.router(x).softmax(-1)
+        if self.config.balance and self.training:
+            self.auxiliary_loss = self.config.balance * self.imbalance(weights, lengths_B)
         hidden = F.gelu(self.linear_1(x)).unflatten(-1, (self.config.experts, -1))
         # Summing weighted experts = one matrix over their weighted hidden units laid side by side.
         return self.linear_2((hidden * weights[..., None]).flatten(-2))
+
+    def imbalance(self, weights_BPX: Tensor, lengths_B: Tensor) -> Tensor:
+        """How unequally the experts are used over all valid positions: 0 when equally."""
+        positions_B = -(-lengths_B // self.config.k)
+        used = weights_BPX[valid_mask(positions_B, weights_BPX.shape[1])].float().mean(0)
+        return used.var(correction=0) / used.mean().square()
 
     @property
     def output_layer(self) -> nn.Module:
