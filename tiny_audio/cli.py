@@ -95,6 +95,104 @@ def transcribe(
         raise typer.Exit(1)
 
 
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def train(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="+experiment=NAME [KEY=VALUE]…", help="Or a recipe.yaml."),
+    ],
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="Run all combinations of key=a,b.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(help="Processes of this machine; torchrun brings its own.")
+    ] = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse to train if any clip is unusable.")
+    ] = False,
+) -> None:
+    """Train a recipe, or go on with it where it stopped."""
+    from tiny_audio.model.errors import TinyAudioError
+
+    try:
+        from tiny_audio.train.compose import compose_recipe, compose_sweep
+        from tiny_audio.train.run import train as run
+        from tiny_audio.train.view import Lines
+
+        given = [*arguments, *(["data.strict=true"] if strict else [])]
+        for recipe in compose_sweep(given) if multirun else [compose_recipe(given)]:
+            folder = run(recipe, processes, Lines())
+            say(f"The model is in {folder / 'model'}; ask: tiny-audio doctor {folder}", "", stderr)
+    except (TinyAudioError, FloatingPointError) as error:
+        fail("", error)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def quickstart(
+    output: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/quickstart"),
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 1.25,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run there.")] = False,
+) -> None:
+    """Train your first recogniser: three minutes on two cores, offline."""
+    from tiny_audio.model.errors import TinyAudioError
+
+    try:
+        from tiny_audio.train.quickstart import quickstart as run
+
+        run(output, minutes, fresh)
+    except TinyAudioError as error:
+        fail("", error)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def doctor(run: Annotated[Path, typer.Argument(help="The folder of a training run.")]) -> None:
+    """Say in words whether a model listens, and what looks broken. Exit code 1 if something is."""
+    from tiny_audio.model.errors import TinyAudioError
+    from tiny_audio.scope.doctor import diagnose, render
+
+    try:
+        findings = diagnose(run)
+    except TinyAudioError as error:
+        fail("", error)
+        raise typer.Exit(2) from error
+    Console().print(render(findings))
+    if any(finding.level == "wrong" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def plan(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="EXPERIMENT [KEY=VALUE]…", help="Or a recipe.yaml.")
+    ],
+    memory: Annotated[str, typer.Option(help="Of the device, for example 24GB.")] = "24GB",
+    hours: Annotated[float, typer.Option(help="Hours of audio in an epoch.")] = 100.0,
+    tflops: Annotated[float, typer.Option(help="TFLOP/s that the device really reaches.")] = 50.0,
+) -> None:
+    """Parameters, peak memory, batch budget and time per epoch, before anything is downloaded."""
+    from tiny_audio.model.errors import TinyAudioError
+
+    try:
+        from tiny_audio.scope.plan import parse_memory, render
+        from tiny_audio.scope.plan import plan as make
+        from tiny_audio.train.compose import compose_recipe
+
+        first = arguments[0]
+        named = (
+            first if "=" in first or first.endswith((".yaml", ".yml")) else f"+experiment={first}"
+        )
+        recipe = compose_recipe([named, *arguments[1:]])
+        made = make(recipe, parse_memory(memory), hours=hours, flops_per_s=tflops * 1e12)
+        Console().print(render(made))
+    except TinyAudioError as error:
+        fail("", error)
+        raise typer.Exit(2) from error
+
+
 def emit(name: str, transcript: "Transcript", format: Format, console: Console) -> None:
     """Print one result on stdout; what a reader must know besides goes to stderr."""
     if format is Format.json:

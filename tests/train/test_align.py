@@ -8,7 +8,8 @@ from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.train import align, lm
 from tiny_audio.train.ctc import CtcBatch
-from tiny_audio.train.loop import Loop, LoopConfig
+from tiny_audio.train.frames import pad_frames
+from tiny_audio.train.loop import Loop, LoopConfig, each_step
 
 
 def clips():
@@ -65,11 +66,11 @@ def test_batches_are_a_function_of_the_step(model, heard):
 def test_it_learns_and_writes_what_it_learnt(model, heard, tmp_path):
     model.language_model.requires_grad_(True)
     model.eval()
-    scale_projector(model, align.pad_frames([h.frames_TE for h in heard]))
+    scale_projector(model, pad_frames([h.frames_TE for h in heard]))
     task = align.AlignTask(model, heard[:4] * 3)
-    config = LoopConfig(learning_rate=1e-2, steps=160, warmup_steps=10, bf16=False, log_every=100)
-    loop = Loop(task, task.loss, config, tmp_path / "loop")
-    loop.run(lambda step: task.batch(0, step, rows=3, text_rows=0))
+    config = LoopConfig(rates={"": 1e-2}, steps=160, warmup_steps=10, bf16=False, log_every=100)
+    loop = Loop(task, config, tmp_path / "loop", task.loss)
+    loop.run(each_step(lambda step: task.batch(0, step, rows=3, text_rows=0)))
     written = Transcriber(model).transcribe_windows([Window(0, clip) for clip in clips()])
     assert sum(w.text == text for w, text in zip(written, SENTENCES, strict=True)) >= 3
     assert {w.outcome for w in written} == {"ok"}

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from test_loop import Line
 
 from tiny_audio.model.errors import CheckpointError
-from tiny_audio.train.distributed import launch, world_size
-from tiny_audio.train.loop import Loop, LoopConfig
+from tiny_audio.train.checkpoint import last_save, part_of
+from tiny_audio.train.distributed import launch, whole, world_size
+from tiny_audio.train.loop import Loop, LoopConfig, each_step
 
 pytestmark = pytest.mark.slow
 TOLERANCE = {"adamw": 1e-5, "muon": 2e-4}  # Muon orthogonalises in bfloat16
@@ -29,34 +30,39 @@ def train(arguments):
     """`arguments.steps` more steps on own rows in each process, or on all rows in one."""
     module = Line()
     config = LoopConfig(
-        learning_rate=1e-2, steps=10, warmup_steps=2, bf16=False, log_every=1,
-        optimizer=arguments.optimizer,
+        rates={"": 1e-2}, steps=10, warmup_steps=2, bf16=False, log_every=1,
+        optimizer=arguments.optimizer, strategy=arguments.strategy,
     )  # fmt: skip
-    loop = Loop(module, module.loss, config, arguments.folder)
+    loop = Loop(module, config, arguments.folder, module.loss)
     loop.resume()
     alone = world_size() == 1
 
     def batch(row):
         return torch.cat([rows(2 * row), rows(2 * row + 1)]) if alone else rows(row)
 
-    loop.run(batch, stop_after=arguments.steps)
+    loop.run(each_step(batch), stop_after=arguments.steps)
+    state = {name: whole(p.detach()) for name, p in module.named_parameters()}
     if torch.distributed.is_initialized():
         path = arguments.folder / f"weights-{torch.distributed.get_rank()}.safetensors"
     else:
         path = arguments.folder / "weights-0.safetensors"
-    save_file(dict(module.state_dict()), path)
+    save_file(state, path)
 
 
-def run(folder, processes, optimizer="adamw", steps=10):
+def run(folder, processes, optimizer="adamw", steps=10, strategy="ddp"):
     folder.mkdir(exist_ok=True)
-    launch(train, SimpleNamespace(folder=folder, optimizer=optimizer, steps=steps), processes)
+    options = {"optimizer": optimizer, "steps": steps, "strategy": strategy}
+    launch(train, SimpleNamespace(folder=folder, **options), processes)
     return load_file(folder / "weights-0.safetensors")
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_two_processes_are_one(tmp_path, optimizer):
+KINDS = [("adamw", "ddp"), ("muon", "ddp"), ("adamw", "fsdp")]
+
+
+@pytest.mark.parametrize(("optimizer", "strategy"), KINDS)
+def test_two_processes_are_one(tmp_path, optimizer, strategy):
     one = run(tmp_path / "one", 1, optimizer)
-    two = run(tmp_path / "two", 2, optimizer)
+    two = run(tmp_path / "two", 2, optimizer, strategy=strategy)
     other = load_file(tmp_path / "two" / "weights-1.safetensors")
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, atol=TOLERANCE[optimizer], rtol=1e-4)
@@ -70,18 +76,27 @@ def test_two_processes_are_one(tmp_path, optimizer):
         assert together["norm"] == pytest.approx(alone["norm"], rel=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_two_processes_resume_exactly(tmp_path, optimizer):
-    whole = run(tmp_path / "whole", 2, optimizer)
-    run(tmp_path / "parts", 2, optimizer, steps=4)
-    resumed = run(tmp_path / "parts", 2, optimizer, steps=6)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+@pytest.mark.parametrize(("optimizer", "strategy"), KINDS)
+def test_two_processes_resume_exactly(tmp_path, optimizer, strategy):
+    unbroken = run(tmp_path / "whole", 2, optimizer, strategy=strategy)
+    run(tmp_path / "parts", 2, optimizer, steps=4, strategy=strategy)
+    resumed = run(tmp_path / "parts", 2, optimizer, steps=6, strategy=strategy)
+    assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
 
 
-def test_another_number_of_processes_is_refused(tmp_path):
-    run(tmp_path, 2, steps=2)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_one_process_goes_on_where_two_stopped(tmp_path, strategy):
+    unbroken = run(tmp_path / "whole", 1)
+    run(tmp_path / "parts", 2, steps=4, strategy=strategy)
+    resumed = run(tmp_path / "parts", 1, steps=6)
+    for name, weight in unbroken.items():
+        torch.testing.assert_close(resumed[name], weight, atol=1e-5, rtol=1e-4)
+
+
+def test_muon_in_another_number_of_processes_is_refused(tmp_path):
+    run(tmp_path, 2, "muon", steps=2)
     with pytest.raises(CheckpointError, match="processes 2, now 1"):
-        run(tmp_path, 1, steps=2)
-    (tmp_path / "last-2-1.safetensors").unlink()
-    with pytest.raises(Exception, match="has lost last-2-1"):
-        run(tmp_path, 2, steps=2)
+        run(tmp_path, 1, "muon", steps=2)
+    part_of(last_save(tmp_path), 1).unlink()
+    with pytest.raises(Exception, match="has lost step-00000002-1"):
+        run(tmp_path, 2, "muon", steps=2)

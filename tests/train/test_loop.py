@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from tiny_audio.model.errors import CheckpointError
-from tiny_audio.train.loop import Loop, LoopConfig, module_weights, read_counters
+from tiny_audio.train.checkpoint import last_save, module_weights, read_counters, saves
+from tiny_audio.train.loop import Loop, LoopConfig, each_step
 
 
 class Line(nn.Module):
@@ -30,25 +31,25 @@ def batch(step):
 def make(folder, optimizer="adamw", steps=20):
     module = Line()
     config = LoopConfig(
-        learning_rate=5e-2,
+        rates={"": 5e-2},
         steps=steps,
         warmup_steps=5,
         bf16=False,
         optimizer=optimizer,
         log_every=5,
     )
-    return Loop(module, module.loss, config, folder)
+    return Loop(module, config, folder, module.loss)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_resumed_equals_uninterrupted(tmp_path, optimizer):
     whole = make(tmp_path / "whole", optimizer)
-    whole.run(batch)
-    make(tmp_path / "parts", optimizer).run(batch, stop_after=9)
+    whole.run(each_step(batch))
+    make(tmp_path / "parts", optimizer).run(each_step(batch), stop_after=9)
     resumed = make(tmp_path / "parts", optimizer)
     assert resumed.resume()
     assert resumed.step == 9
-    resumed.run(batch)
+    resumed.run(each_step(batch))
     for expected, found in zip(
         whole.module.state_dict().values(), resumed.module.state_dict().values(), strict=True
     ):
@@ -57,7 +58,7 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer):
 
 def test_the_loss_falls_and_is_logged(tmp_path):
     loop = make(tmp_path, steps=100)
-    loop.run(batch)
+    loop.run(each_step(batch))
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 100
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
@@ -67,27 +68,48 @@ def test_the_loss_falls_and_is_logged(tmp_path):
 def test_a_batch_that_is_not_finite_changes_nothing(tmp_path):
     loop = make(tmp_path)
     before = {k: v.clone() for k, v in loop.module.state_dict().items()}
-    assert loop.update(torch.full((2, 4), float("nan")))["skipped"] == 1
+    assert loop.update([torch.full((2, 4), float("nan"))])["skipped"] == 1
     assert all(torch.equal(before[k], v) for k, v in loop.module.state_dict().items())
 
 
 def test_the_loss_is_a_mean_over_all_tokens(tmp_path):
     """Rows given twice leave loss and gradient as they are; parts of unequal size add up."""
     rows = batch(0)
-    once = make(tmp_path / "a").update(rows)
-    twice = make(tmp_path / "b").update(torch.cat([rows, rows]))
+    once = make(tmp_path / "a").update([rows])
+    twice = make(tmp_path / "b").update([torch.cat([rows, rows])])
     assert twice["loss"] == pytest.approx(once["loss"])
     assert twice["norm"] == pytest.approx(once["norm"])
     parts = [
-        make(tmp_path / str(n)).update(part)["loss"] for n, part in enumerate([rows[:1], rows[1:]])
+        make(tmp_path / str(n)).update([part])["loss"]
+        for n, part in enumerate([rows[:1], rows[1:]])
     ]
     assert (parts[0] + 5 * parts[1]) / 6 == pytest.approx(once["loss"])
+
+
+def test_micro_batches_add_up_to_their_batch(tmp_path):
+    rows = batch(0)
+    once = make(tmp_path / "a")
+    parts = make(tmp_path / "b")
+    for _ in range(3):
+        whole = once.update([rows])
+        cut = parts.update([rows[:1], rows[1:3], rows[3:]])
+        assert cut["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+        assert cut["norm"] == pytest.approx(whole["norm"], rel=1e-5)
+    for a, b in zip(once.parameters.values(), parts.parameters.values(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_saves_rotate(tmp_path):
+    loop = make(tmp_path)
+    for _ in range(3):
+        loop.run(each_step(batch), stop_after=2)
+    assert [p.name for p in saves(tmp_path)] == ["step-00000006.safetensors"]
 
 
 def test_training_stops_when_nothing_is_finite_any_more(tmp_path):
     loop = make(tmp_path)
     with pytest.raises(FloatingPointError, match="20 steps in a row"):
-        loop.run(lambda step: torch.full((2, 4), float("nan")))
+        loop.run(each_step(lambda step: torch.full((2, 4), float("nan"))))
     assert loop.step == 20
 
 
@@ -104,12 +126,12 @@ class Tied(Line):
 def test_a_tensor_with_two_names_is_saved_once_and_resumed(tmp_path):
     def loop():
         module = Tied()
-        config = LoopConfig(steps=8, bf16=False, warmup_steps=1, learning_rate=1e-2)
-        return Loop(module, module.loss, config, tmp_path)
+        config = LoopConfig(steps=8, bf16=False, warmup_steps=1, rates={"": 1e-2})
+        return Loop(module, config, tmp_path, module.loss)
 
     first = loop()
-    first.run(batch, stop_after=4)
-    assert "again.weight" not in module_weights(tmp_path / "last.safetensors")
+    first.run(each_step(batch), stop_after=4)
+    assert "again.weight" not in module_weights(last_save(tmp_path))
     second = loop()
     assert second.resume()
     assert second.module.again.weight is second.module.core["layers"]["b"].weight
@@ -117,17 +139,17 @@ def test_a_tensor_with_two_names_is_saved_once_and_resumed(tmp_path):
 
 
 def test_the_save_of_another_run_is_refused(tmp_path):
-    make(tmp_path).run(batch, stop_after=2)
+    make(tmp_path).run(each_step(batch), stop_after=2)
     for module in (Tied(), Tied(size=4)):
         config = LoopConfig(steps=8, bf16=False)
         with pytest.raises(CheckpointError, match="saved by another run: origin"):
-            Loop(module, module.loss, config, tmp_path).resume()
+            Loop(module, config, tmp_path, module.loss).resume()
 
 
 def test_a_save_holds_weights_and_counters(tmp_path):
     loop = make(tmp_path)
-    loop.run(batch, stop_after=3)
-    path = tmp_path / "last.safetensors"
+    loop.run(each_step(batch), stop_after=3)
+    path = last_save(tmp_path)
     assert read_counters(path)["step"] == 3
     assert set(module_weights(path, "core.layers.a.")) == {"weight", "bias"}
 
@@ -135,4 +157,4 @@ def test_a_save_holds_weights_and_counters(tmp_path):
 def test_one_kind_of_budget_is_given(tmp_path):
     module = Line()
     with pytest.raises(ValueError, match="either steps or budget_s"):
-        Loop(module, module.loss, LoopConfig(), tmp_path)
+        Loop(module, LoopConfig(), tmp_path, module.loss)

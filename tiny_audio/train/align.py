@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import safe_open, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import Qwen3ForCausalLM
 
 from tiny_audio.model.checkpoint import AudioLMForConditionalGeneration, assemble
@@ -27,6 +26,7 @@ from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.prompt import audio_token_id, resolved
 from tiny_audio.presets import nano
 from tiny_audio.train.ctc import CtcBatch
+from tiny_audio.train.frames import pad_frames
 from tiny_audio.train.lm import (
     PROMPT,
     DecoderTask,
@@ -36,6 +36,8 @@ from tiny_audio.train.lm import (
     pad_answers,
     row_loss,
 )
+
+SHAPE_STEP = 64  # few shapes for oneDNN
 
 
 def new_model(encoder: AudioEncoder, decoder: Qwen3ForCausalLM, tokenizer: Any, seed: int) -> Any:
@@ -100,13 +102,6 @@ def read_frames(folder: Path, origin: str = "") -> list[Heard]:
     return heard
 
 
-def pad_frames(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """(B, T, E) in float32 and lengths_B."""
-    lengths_B = torch.tensor([len(f) for f in frames])
-    padded = nn.utils.rnn.pad_sequence([f.float() for f in frames], True)
-    return F.pad(padded, (0, 0, 0, -padded.shape[1] % 64)), lengths_B  # few shapes for oneDNN
-
-
 # Training -----------------------------------------------------------------------------------------
 
 
@@ -149,7 +144,7 @@ class AlignTask(nn.Module):
 
     def loss(self, batch: AlignBatch) -> tuple[Tensor, int]:
         """Cross-entropy over the answers' tokens, summed, and their number."""
-        audio_BPD, lengths_B = self.model.projector(*pad_frames(batch.frames))
+        audio_BPD, lengths_B = self.model.projector(*pad_frames(batch.frames, SHAPE_STEP))
         embeds_BLD = self.model.fuse(batch.ids_BL, audio_BPD, lengths_B)
         decoder = self.model.language_model
         total, count = answer_loss(decoder, embeds_BLD, batch.mask_BL, batch.labels_BL)

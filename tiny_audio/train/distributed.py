@@ -1,4 +1,4 @@
-"""Data parallelism over processes of one machine (gloo).
+"""Many processes: who is who, and three ways to share a module (alone, DDP, FSDP2).
 
 On 2 cores two processes of one thread are worth it: with OpenMP's two threads every operation waits
 for the slower core, and a third busy process made a step of 1.2 s take 4 to 13 s.
@@ -6,15 +6,23 @@ for the slower core, and a third busy process made a step of 1.2 s take 4 to 13 
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+Strategy = Literal["ddp", "fsdp"]
+PATIENCE = timedelta(minutes=60)  # the others wait while the first process evaluates
 
 
 def rank() -> int:
@@ -30,21 +38,88 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def sum_gradients(parameters: Sequence[nn.Parameter], *numbers: float) -> list[float]:
-    """Add up all processes' gradients in place, and the numbers, which are returned."""
+def all_sum(numbers: Tensor) -> Tensor:
+    """The sum of all processes' numbers."""
     if world_size() == 1:
-        return list(numbers)
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    grads = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([*(g.flatten() for g in grads), torch.tensor(numbers)])
-    dist.all_reduce(flat)
-    for grad, part in zip(
-        grads, flat.split([g.numel() for g in grads] + [len(numbers)])[:-1], strict=True
-    ):
-        grad.copy_(part.view_as(grad))
-    return flat[-len(numbers) :].tolist()
+        return numbers
+    on_device = numbers.cuda() if dist.get_backend() == "nccl" else numbers
+    dist.all_reduce(on_device)
+    return on_device.cpu()
+
+
+class Spread:
+    """A module as the processes share it; `loss` is called in place of the module."""
+
+    def __init__(self, module: nn.Module, strategy: Strategy, loss: Callable[..., Any] | None):
+        called = module if loss is None else Called(module, loss)
+        self.sharded = world_size() > 1 and strategy == "fsdp"
+        self.module = called
+        if self.sharded:
+            shard(module, called)
+        elif world_size() > 1:
+            self.module = DistributedDataParallel(called)
+        self.loss: Callable[..., Any] = self.module
+
+    def syncing(self, last: bool) -> AbstractContextManager[Any]:
+        """Gradients meet in the last micro-batch of a step."""
+        if isinstance(self.module, DistributedDataParallel) and not last:
+            return self.module.no_sync()
+        if self.sharded:
+            for part in self.module.modules():
+                if isinstance(part, FSDPModule):
+                    part.set_requires_gradient_sync(last, recurse=False)
+        return nullcontext()
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Whole weights in every process, for calls that do not go through `loss`; within, one
+        process may compute while the others wait."""
+        parts = [m for m in self.module.modules() if isinstance(m, FSDPModule)]
+        for part in parts:
+            part.set_reshard_after_forward(False, recurse=False)
+            part.unshard()
+        yield
+        for part in parts:
+            part.set_reshard_after_forward(True, recurse=False)
+            part.reshard()
+
+
+class Called(nn.Module):
+    """A module whose call is a given function."""
+
+    def __init__(self, module: nn.Module, loss: Callable[..., Any]):
+        super().__init__()
+        self.module, self._function = module, loss
+
+    def forward(self, batch: Any) -> Any:
+        return self._function(batch)
+
+
+def spread(module: nn.Module, strategy: Strategy, loss: Callable[..., Any] | None) -> Spread:
+    return Spread(module, strategy, loss)
+
+
+def shard(module: nn.Module, called: nn.Module) -> None:
+    """Every transformer layer is a unit of its own; the rest is one. A layer's frozen and trainable
+    weights are sharded alike.
+    """
+    for layers in [m for m in module.modules() if isinstance(m, nn.ModuleList)]:
+        for layer in layers:
+            fully_shard(layer)
+    fully_shard(called)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which this process may hold a part; every process must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def place(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, laid out like `like`."""
+    tensor = tensor.to(like.device)
+    if isinstance(like, DTensor):
+        return distribute_tensor(tensor, like.device_mesh, like.placements)
+    return tensor
 
 
 @torch.no_grad()
@@ -59,22 +134,39 @@ def share(parameters: Sequence[nn.Parameter], owner: int) -> None:
 
 
 def launch(work: Callable[[Any], None], arguments: Any, processes: int) -> None:
-    """Run `work(arguments)` in this process, or in several that know each other."""
-    if processes == 1:
+    """Run `work(arguments)` in this process, or in several that know each other.
+
+    Under `torchrun` this process is one of those that it started.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _join(None, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        _work(work, arguments)
+    elif processes == 1:
         work(arguments)
-        return
-    with tempfile.NamedTemporaryFile() as file:
-        start = (work, arguments, processes, f"file://{file.name}.store")
-        mp.spawn(_process, start, nprocs=processes)
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            start = (work, arguments, processes, f"file://{file.name}.store")
+            mp.spawn(_process, start, nprocs=processes)
 
 
 def _process(
     number: int, work: Callable[[Any], None], arguments: Any, size: int, store: str
 ) -> None:
     torch.set_num_threads(1)
+    _join(store, number, size)
+    _work(work, arguments)
+
+
+def _join(store: str | None, number: int, size: int) -> None:
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", number)))
     dist.init_process_group(
-        "gloo", init_method=store, rank=number, world_size=size, timeout=timedelta(minutes=15)
+        backend, init_method=store, rank=number, world_size=size, timeout=PATIENCE
     )
+
+
+def _work(work: Callable[[Any], None], arguments: Any) -> None:
     try:
         work(arguments)
     finally:

@@ -36,6 +36,7 @@ VOCABULARY = 1536
 SPECIALS = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", AUDIO_TOKEN]
 PROMPT = PromptConfig()
 FRAMES_PER_POSITION = 4
+SHAPE_STEP = 16  # oneDNN compiles kernels for every new shape; few are better
 NEIGHBOURS = {  # letters that sound alike, for the errors of pseudo-audio
     **dict(zip("bdgvzjpstkfc", "ptkfschzdgvk", strict=True)),
     **dict(zip("aeiouymnrlwqx", "eiauoinmlrvks", strict=True)),
@@ -168,17 +169,8 @@ def answered(text: str, positions: int, tokenizer: Any) -> Prompt:
 
 def pad_answers(prompts: Sequence[Prompt], tokenizer: Any) -> tuple[Tensor, Tensor, Tensor]:
     """ids_BL, mask_BL and labels_BL, padded on the right to one of few lengths."""
-    batch = pad_prompts(prompts, tokenizer.pad_token_id, "right")
-    return (
-        lengthen(batch["input_ids"], tokenizer.pad_token_id),
-        lengthen(batch["attention_mask"], 0),
-        lengthen(batch["labels"], IGNORED),
-    )
-
-
-def lengthen(values_BL: Tensor, fill: int, step: int = 16) -> Tensor:
-    """Pad to a multiple of `step`: oneDNN compiles kernels for every new shape; few are better."""
-    return F.pad(values_BL, (0, -values_BL.shape[1] % step), value=fill)
+    batch = pad_prompts(prompts, tokenizer.pad_token_id, "right", SHAPE_STEP)
+    return batch["input_ids"], batch["attention_mask"], batch["labels"]
 
 
 def letter_id(letter: str, tokenizer: Any) -> int:
@@ -215,7 +207,7 @@ def answer_loss(
     targets_BL = labels_BL[:, 1:]
     supervised = targets_BL != IGNORED
     hidden_SD, targets_S = hidden_BLD[:, :-1][supervised], targets_BL[supervised]
-    hidden_SD = F.pad(hidden_SD, (0, 0, 0, -len(hidden_SD) % 128))  # few shapes, see `lengthen`
+    hidden_SD = F.pad(hidden_SD, (0, 0, 0, -len(hidden_SD) % 128))  # see `SHAPE_STEP`
     logits_SV = decoder.lm_head(hidden_SD)[: len(targets_S)].float()
     return F.cross_entropy(logits_SV, targets_S, reduction="sum"), len(targets_S)
 

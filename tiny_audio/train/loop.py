@@ -1,44 +1,71 @@
-"""The training loop of all of nano's stages: seeded, resumable, by steps or by the clock.
+"""The training loop: seeded, resumable, by steps or by the clock, on one process or many.
 
-Batches are a function of the step, so a run by steps that is stopped and taken up again computes
-the same numbers as one that was not. A budget in seconds schedules on the elapsed share instead.
+A step takes micro-batches and the state of the data after them, so a run that is stopped, however
+rudely, and taken up again computes the same numbers as one that was not. A budget in seconds
+schedules on the elapsed share instead.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tiny_audio.model.errors import CheckpointError
+from tiny_audio.data.mixture import State
+from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.progress import progress
-from tiny_audio.train.distributed import rank, sum_gradients, wait_for_all, world_size
+from tiny_audio.train.checkpoint import (
+    fingerprint,
+    load_weights,
+    part_of,
+    read_counters,
+    read_save,
+    saves,
+    write_save,
+)
+from tiny_audio.train.distributed import (
+    Strategy,
+    all_sum,
+    rank,
+    spread,
+    wait_for_all,
+    whole,
+    world_size,
+)
 from tiny_audio.train.optim import adamw, load_state_tensors, muon, state_tensors
 
-Batch = Any
-Loss = Callable[[Batch], tuple[Tensor, int]]  # sum of losses, count of supervised tokens
 
+class Losses(NamedTuple):
+    """Sums over a micro-batch: of the loss, of supervised tokens, and of those that were right."""
+
+    total: Tensor
+    tokens: int
+    correct: int = 0
+
+
+Batch = Any
+Loss = Callable[[Batch], Losses | tuple[Tensor, int]]
+Batches = Callable[[State], Iterator[tuple[Sequence[Batch], State]]]
+Evaluate = Callable[[], dict[str, Any]]
 
 MOST_SKIPPED = 20
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """One of `steps` and `budget_s` is given."""
+    """One of `steps` and `budget_s` is given. `rates` are learning rates by prefix of a name."""
 
-    learning_rate: float = 1e-3
+    rates: dict[str, float] = field(default_factory=lambda: {"": 1e-3})
     steps: int = 0
     budget_s: float = 0.0
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -47,23 +74,39 @@ class LoopConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     bf16: bool = True
+    device: str = "cpu"
+    strategy: Strategy = "ddp"
     save_every_s: float = 180.0
     evaluate_every_s: float = 600.0
     log_every: int = 50
+    keep: int = 1
 
 
 class Loop:
-    """Trains the parameters of `module` that require gradients."""
+    """Trains the parameters of `module` that require gradients.
 
-    def __init__(self, module: nn.Module, loss: Loss, config: LoopConfig, folder: Path):
+    `loss` is the module's own call unless given; it returns `Losses`, sums over a micro-batch.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        config: LoopConfig,
+        folder: Path,
+        loss: Loss | None = None,
+        write: Callable[[dict[str, Any]], None] | None = None,
+    ):
         if (config.steps > 0) == (config.budget_s > 0):
             raise ValueError("Give either steps or budget_s, not both and not neither.")
-        self.module, self.loss, self.config, self.folder = module, loss, config, folder
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.module, self.config, self.folder = module, config, folder
         self.origin = fingerprint(module)  # what this run began from; a save says it
+        self.spread = spread(module, config.strategy, loss)
+        self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
         make = muon if config.optimizer == "muon" else adamw
-        self.optimizers = make(module, config.weight_decay)
+        self.optimizers = make(module, config.rates, config.weight_decay)
         self.step, self.elapsed_s, self.skipped_in_a_row = 0, 0.0, 0
+        self.state: State = {}
+        self.write = write or self._append
         self._start_clock()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -72,54 +115,59 @@ class Loop:
         config = self.config
         return self.step / config.steps if config.steps else self.elapsed_s / config.budget_s
 
-    def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine down to `final_rate`."""
+    def schedule(self) -> float:
+        """Share of the learning rates: linear warm-up, then a cosine down to `final_rate`."""
         config = self.config
         cosine = 0.5 * (1 + math.cos(math.pi * min(self.progress(), 1.0)))
-        factor = config.final_rate + (1 - config.final_rate) * cosine
         warm = min(1.0, (self.step + 1) / max(config.warmup_steps, 1))
-        return config.learning_rate * factor * warm
+        return (config.final_rate + (1 - config.final_rate) * cosine) * warm
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step; a batch whose gradient is not finite changes nothing.
+    def update(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """One optimiser step over this process's micro-batches; `None` is an empty one.
 
-        After `MOST_SKIPPED` of those in a row training stops: its weights are beyond repair.
+        The gradient is that of the summed loss over the number of supervised tokens of all
+        micro-batches of all processes. A step whose gradient is not finite changes nothing; after
+        `MOST_SKIPPED` of those in a row training stops: its weights are beyond repair.
         """
         for group in (g for o in self.optimizers for g in o.param_groups):
-            group["lr"] = self.learning_rate()
-        with autocast(self.config.bf16):
-            total, own_count = self.loss(batch)
-        total.backward()
-        loss, count, self.elapsed_s = sum_gradients(
-            self.parameters, float(total.detach()), own_count, self._clock() if rank() == 0 else 0.0
-        )
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad.div_(count)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
-        finite = bool(torch.isfinite(norm))
+            group["lr"] = group["rate"] * self.schedule()
+        own = torch.zeros(4, dtype=torch.float64)  # loss, tokens, right ones, the clock
+        for number, batch in enumerate(batches, start=1):
+            with self.spread.syncing(number == len(batches)), self._autocast():
+                losses = Losses(*self.spread.loss(batch))
+                losses.total.backward()
+            own[:3] += torch.tensor([float(losses.total.detach()), losses.tokens, losses.correct])
+        own[3] = self._clock() if rank() == 0 else 0.0
+        loss, count, correct, self.elapsed_s = all_sum(own).tolist()
+        norm = self._scale_and_clip(world_size() / max(count, 1))
+        finite = math.isfinite(norm) and math.isfinite(loss)
         for optimizer in self.optimizers if finite else ():
             optimizer.step()
-        for parameter in self.parameters:  # also those that another process's optimiser moves
+        for parameter in self.parameters.values():  # also those that another's optimiser moves
             parameter.grad = None
         self.step += 1
+        self._count_skipped(finite)
+        values = {"loss": loss / max(count, 1), "token_accuracy": correct / max(count, 1)}
+        return {**values, "norm": norm, "skipped": float(not finite), "tokens": count}
+
+    def _scale_and_clip(self, factor: float) -> float:
+        """Gradients become those of the mean, at most `clip_norm` long; returns their norm."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        for gradient in gradients:
+            gradient.mul_(factor)
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
+        return float(whole(norm))
+
+    def _count_skipped(self, finite: bool) -> None:
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if self.skipped_in_a_row == MOST_SKIPPED:
             raise FloatingPointError(
                 f"The gradients of {MOST_SKIPPED} steps in a row were not finite, up to step "
                 f"{self.step}. Go on from the last save in {self.folder} with a lower rate."
             )
-        return {
-            "loss": loss / count,
-            "norm": float(norm),
-            "skipped": float(not finite),
-        }
 
     def run(
-        self,
-        batches: Callable[[int], Batch],
-        evaluate: Callable[[], dict[str, Any]] | None = None,
-        stop_after: int | None = None,
+        self, batches: Batches, evaluate: Evaluate | None = None, stop_after: int | None = None
     ) -> None:
         """Train to the end of the budget (or `stop_after` more steps), then save and evaluate."""
         self.module.train()
@@ -127,16 +175,18 @@ class Loop:
         saved_s = evaluated_s = self.elapsed_s
         self._start_clock()
         window: list[dict[str, float]] = []
-        bar = progress(counts=False, disable=rank() > 0)
-        with ThreadPoolExecutor(1, initializer=_one_thread) as ahead, bar:
+        steps = batches(self.state)
+        with ThreadPoolExecutor(1, initializer=_one_thread) as ahead, self._bar() as bar:
             shown = bar.add_task(self.folder.name, total=1.0)
-            job = ahead.submit(batches, self._row(self.step))
+            job = ahead.submit(next, steps)
             while self.progress() < 1 and self.step != last:
-                batch = job.result()
-                job = ahead.submit(batches, self._row(self.step + 1))
-                window.append(self.update(batch))
-                said = f"{self.folder.name}: step {self.step}, loss {window[-1]['loss']:.2f}"
-                bar.update(shown, completed=self.progress(), description=said)
+                asked_s = time.monotonic()
+                batch, state = job.result()
+                waited_s = time.monotonic() - asked_s
+                job = ahead.submit(next, steps)
+                window.append({**self.update(batch), "waited_s": waited_s, **measured(batch)})
+                self.state = state
+                bar.update(shown, completed=self.progress(), description=self._said(window[-1]))
                 if self.step % self.config.log_every == 0:
                     self.log(self._summary(window))
                     window = []
@@ -147,143 +197,180 @@ class Loop:
                     wait([job])  # a tokenizer cannot be used by two threads at once
                     self.log(self._evaluate(evaluate))
                     evaluated_s = self.elapsed_s
+            if window:
+                self.log(self._summary(window))
         self.save()
         if evaluate:
             self.log(self._evaluate(evaluate))
 
-    def _row(self, step: int) -> int:
-        """Each process takes its own batch of a step."""
-        return step * world_size() + rank()
+    def _bar(self) -> Any:
+        return progress(counts=False, disable=rank() > 0)
+
+    def _said(self, last: dict[str, float]) -> str:
+        return f"{self.folder.name}: step {self.step}, loss {last['loss']:.2f}"
+
+    def _autocast(self) -> Any:
+        return autocast(self.config.bf16, self.config.device)
 
     def _start_clock(self) -> None:
         self._origin = time.monotonic() - self.elapsed_s
+        self._logged_s = self.elapsed_s
 
     def _clock(self) -> float:
         return time.monotonic() - self._origin
 
-    def _evaluate(self, evaluate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if rank():
-            return {}  # the others wait in the next step's sum
-        self.module.eval()
-        with torch.no_grad(), autocast(self.config.bf16):
-            result = evaluate()
+    def rehearse(self, batch: Batch) -> int:
+        """Forward and backward without a step; returns the peak memory in bytes.
+
+        A parameter that trains but gets no gradient is a `ConfigError`.
+        """
         self.module.train()
+        with self._autocast():
+            losses = Losses(*self.spread.loss(batch))
+            losses.total.backward()
+        if deaf := [name for name, p in self.parameters.items() if p.grad is None]:
+            raise ConfigError(
+                f"{len(deaf)} of {len(self.parameters)} parameters that train get no gradient, "
+                f"for example {deaf[0]}: the model computes around them. Name other LoRA targets, "
+                f"or leave that part frozen."
+            )
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        return peak_memory(self.config.device)
+
+    def _evaluate(self, evaluate: Evaluate) -> dict[str, Any]:
+        """The first process evaluates, the others wait in the next step's sum."""
+        result: dict[str, Any] = {}
+        with self.spread.gathered():
+            if rank() == 0:
+                self.module.eval()
+                with torch.no_grad(), self._autocast():
+                    result = evaluate()
+                self.module.train()
         return result
 
-    def _summary(self, window: list[dict[str, float]]) -> dict[str, float]:
-        count = max(len(window), 1)
-        mean = {k: sum(w[k] for w in window) / count for k in ("loss", "norm")}
-        skipped = sum(w["skipped"] for w in window)
-        return {**mean, "skipped": skipped, "learning_rate": self.learning_rate()}
+    def _summary(self, window: list[dict[str, float]]) -> dict[str, Any]:
+        """Means over a window of steps, and sums of what is counted."""
+        added = {k: sum(w.get(k, 0.0) for w in window) for k in window[-1]}
+        mean = {k: added[k] / len(window) for k in ("loss", "token_accuracy", "norm", "padding")}
+        seconds = max(self.elapsed_s - self._logged_s, 1e-9)
+        self._logged_s = self.elapsed_s
+        return {
+            "kind": "train",
+            **mean,
+            "learning_rate": max(g["lr"] for o in self.optimizers for g in o.param_groups),
+            **{k: added[k] for k in ("skipped", "tokens", "audio_s")},
+            "waiting": min(added["waited_s"] / seconds, 1.0),
+        }
 
     def log(self, values: dict[str, Any]) -> None:
-        """One JSON line to `log.jsonl`, and the same to the terminal."""
-        if rank():
-            return
-        row = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1), **_rounded(values)}
+        """One JSON line, from the first process."""
+        if rank() == 0:
+            row = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1)}
+            self.write({**row, **rounded(values)})
+
+    def _append(self, row: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
 
-    def save(self) -> None:
-        """Weights, optimiser state and counters: safetensors with JSON in the header, no pickle.
+    # Saves ----------------------------------------------------------------------------------------
 
-        The other processes' optimiser states (each holds that of other matrices) are written
-        first; the save counts when `last.safetensors` is there.
+    def save(self) -> None:
+        """What trains, the optimisers' states, counters, the data's state and the random state:
+        safetensors with JSON in the header, no pickle.
+
+        Muon's other processes (each holds the state of other matrices) write first; the save
+        counts when the first process's file is there.
         """
-        tensors = state_tensors(self.optimizers)
-        if rank():
-            self._write(self._part(self.step, rank()), tensors)
+        tensors = {k: whole(v) for k, v in state_tensors(self.optimizers).items()}
+        weights = {f"module.{name}": whole(p.detach()) for name, p in self.parameters.items()}
+        if rank() and self._in_parts():
+            self._write(part_of(self._path(), rank()), tensors)
         wait_for_all()
         if rank() == 0:
-            state = self.module.state_dict()
-            tensors |= {f"module.{name}": state[name] for name in owners(state).values()}
-            self._write(self._path(), tensors)
-            for old in set(self.folder.glob("last-*.safetensors")) - self._parts(self.step):
-                old.unlink()
-
-    def _write(self, target: Path, tensors: dict[str, Tensor]) -> None:
-        counters = {"step": self.step, "elapsed_s": self.elapsed_s}
-        about = {**counters, "origin": self.origin, "processes": world_size()}
-        temporary = target.with_suffix(".tmp")
-        save_file(
-            {k: v.contiguous() for k, v in tensors.items()},
-            temporary,
-            {"counters": json.dumps(about)},
-        )
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+            randomness = {"random.torch": torch.get_rng_state()}
+            self._write(self._path(), tensors | weights | randomness)
+            for old in saves(self.folder)[: -self.config.keep]:
+                for path in [*self.folder.glob(f"{old.stem}-*.safetensors"), old]:
+                    path.unlink()
 
     def _path(self) -> Path:
-        return self.folder / "last.safetensors"
+        return self.folder / f"step-{self.step:08d}.safetensors"
 
-    def _part(self, step: int, number: int) -> Path:
-        return self.folder / f"last-{step}-{number}.safetensors"
+    def _in_parts(self) -> bool:
+        return self.config.optimizer == "muon" and world_size() > 1
 
-    def _parts(self, step: int) -> set[Path]:
-        return {self._part(step, number) for number in range(1, world_size())}
+    def _write(self, target: Path, tensors: dict[str, Tensor]) -> None:
+        about = {"step": self.step, "elapsed_s": self.elapsed_s, "state": self.state}
+        write_save(target, tensors, {**about, **self._belongs_to()})
+
+    def _belongs_to(self) -> dict[str, Any]:
+        """What a save must agree on: where the run began, and how many processes hold Muon."""
+        return {"origin": self.origin, "processes": world_size() if self._in_parts() else 1}
 
     def resume(self) -> bool:
         """Take up the last save of this folder; False when there is none.
 
-        Raises `CheckpointError` for the save of another run, or of another number of processes.
+        Raises `CheckpointError` for the save of another run, or (with Muon) of another number of
+        processes.
         """
-        if not self._path().exists():
+        found = saves(self.folder)
+        if not found:
             return False
-        counters = read_counters(self._path())
-        own = {"origin": self.origin, "processes": world_size()}
-        for key, value in own.items():
+        path = found[-1]
+        counters = read_counters(path)
+        for key, value in self._belongs_to().items():
             if counters.get(key) != value:
                 raise CheckpointError(
-                    f"{self._path()} was saved by another run: {key} {counters.get(key)}, now "
-                    f"{value}. Go on as it began, or delete {self.folder} to begin anew."
+                    f"{path} was saved by another run: {key} {counters.get(key)}, now {value}. "
+                    f"Go on as it began, or delete {self.folder} to begin anew."
                 )
-        if lost := sorted(p.name for p in self._parts(counters["step"]) if not p.exists()):
+        parts = [part_of(path, n) for n in range(1, counters["processes"])]
+        if lost := [p.name for p in parts if not p.exists()]:
             raise CheckpointError(f"{self.folder} has lost {', '.join(lost)} of its save.")
-        tensors = load_file(self._path())
-        state = self.module.state_dict()
-        stored = {name: f"module.{owner}" for name, owner in owners(state).items()}
-        self.module.load_state_dict({name: tensors[key] for name, key in stored.items()})
-        part = load_file(self._part(counters["step"], rank())) if rank() else tensors
-        load_state_tensors(self.optimizers, part)
+        tensors = read_save(path)
+        load_weights(self.parameters, tensors, path)
+        own = read_save(part_of(path, rank())) if rank() and self._in_parts() else tensors
+        load_state_tensors(self.optimizers, own)
+        torch.set_rng_state(tensors["random.torch"])
         self.step, self.elapsed_s = counters["step"], counters["elapsed_s"]
+        self.state = counters["state"]
         return True
 
 
-def autocast(bf16: bool) -> AbstractContextManager[Any]:
-    return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
+def each_step(batch: Callable[[int], Batch]) -> Batches:
+    """Batches that are a function of their number: one a step for every process."""
+
+    def steps(state: State) -> Iterator[tuple[Sequence[Batch], State]]:
+        step = state.get("step", 0)
+        while True:
+            yield [batch(step * world_size() + rank())], {"step": step + 1}
+            step += 1
+
+    return steps
 
 
-def read_counters(path: Path) -> dict[str, Any]:
-    """Step and seconds of a save."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return json.loads(header["__metadata__"]["counters"])
+def measured(batches: Sequence[Batch]) -> dict[str, float]:
+    """What a log says about the clips of a step: seconds of sound, share of padding."""
+    told = [b for b in batches if hasattr(b, "audio_s")]
+    waste = sum(b.padding for b in told) / len(told) if told else 0.0
+    return {"audio_s": sum(b.audio_s for b in told), "padding": waste}
 
 
-def module_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The weights under `prefix` of a save."""
-    start = f"module.{prefix}"
-    return {k[len(start) :]: v for k, v in load_file(path).items() if k.startswith(start)}
+def autocast(bf16: bool, device: str = "cpu") -> Any:
+    """bfloat16 compute over float32 weights, or nothing."""
+    return torch.autocast(device.split(":")[0], torch.bfloat16) if bf16 else nullcontext()
 
 
-def owners(state: dict[str, Tensor]) -> dict[str, str]:
-    """Each name → the first name of the same tensor (tied embeddings have two)."""
-    first: dict[tuple[int, torch.Size], str] = {}
-    return {n: first.setdefault((t.data_ptr(), t.shape), n) for n, t in state.items()}
+def peak_memory(device: str) -> int:
+    """Most bytes ever held: by the GPU, or by this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def fingerprint(module: nn.Module) -> str:
-    """16 hexadecimal digits that change with any name or weight."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
     return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
 

@@ -11,6 +11,7 @@ import argparse
 import functools
 import json
 import random
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ from tiny_audio.data.manifest import write_manifest
 from tiny_audio.data.sentences import is_held_out
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.checkpoint import scale_projector
+from tiny_audio.model.saving import write_part
 from tiny_audio.train import align, ctc, joint, lm, pack, scores
+from tiny_audio.train.checkpoint import fingerprint, last_save, restore
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
-from tiny_audio.train.loop import Loop, LoopConfig, fingerprint, module_weights
+from tiny_audio.train.frames import pad_frames
+from tiny_audio.train.loop import Loop, LoopConfig, each_step
 
 BATCHES_A_SHARD = 40
 REAL_SETS = ("fsdd", "speechocean762")
-OPEN_KINDS = ("book", "reader")
 
 
 def make_corpus(arguments: argparse.Namespace) -> None:
@@ -44,11 +47,15 @@ def make_corpus(arguments: argparse.Namespace) -> None:
     plan = functools.partial(sources.held_out_plan, seed + 1)
     about = {"plan": "held out", "seed": seed + 1, "engines": ["espeak", "flite"]}
     print("domain test:", dict(synth.write_speech(folder / "domain-test", 1000, plan, about)))
-    plan = functools.partial(sources.training_plan, seed)
-    about = {"plan": "training", "seed": seed, "engines": synth.ENGINES}
-    if not arguments.clips:
-        return  # only what is measured on
-    print("speech:", dict(synth.write_speech(folder / "speech", arguments.clips, plan, about)))
+    speak(folder / "speech", "training", sources.training_plan, seed, arguments.clips)
+    speak(folder / "open", "open", sources.open_plan, seed, arguments.open_clips)
+
+
+def speak(folder: Path, name: str, plan: Any, seed: int, clips: int) -> None:
+    about = {"plan": name, "seed": seed, "engines": synth.ENGINES}
+    if clips:
+        made = functools.partial(plan, seed)
+        print(f"{folder.name}:", dict(synth.write_speech(folder, clips, made, about)))
 
 
 def training_sources(folder: Path) -> Sources:
@@ -65,8 +72,8 @@ def training_sources(folder: Path) -> Sources:
         print(f"{len(readers) - len(usable)} reader clips left out: over 10 s or a held-out text")
     speech = open_store(folder / "corpus" / "speech")
     return Sources(
-        [c for c in speech if c.kind not in OPEN_KINDS],
-        [c for c in speech if c.kind in OPEN_KINDS],
+        [c for c in speech if c.kind not in sources.OPEN_KINDS],
+        [c for c in speech if c.kind in sources.OPEN_KINDS],
         list(digits.values()),
         usable,
     )
@@ -78,13 +85,13 @@ def train_encoder(arguments: argparse.Namespace) -> None:
     batches = Batches(
         training_sources(arguments.folder), Mix(), arguments.seed, arguments.batch_seconds
     )
-    loop = Loop(model, model.loss, loop_config(arguments), arguments.folder / "encoder")
+    loop = Loop(model, loop_config(arguments), arguments.folder / "encoder", model.loss)
     loop.resume()
 
     def batch(step: int) -> ctc.CtcBatch:
         return ctc.collate(batches(step), change_seed=step)
 
-    loop.run(batch, lambda: watch_ctc(model, arguments.folder))
+    loop.run(each_step(batch), lambda: watch_ctc(model, arguments.folder))
 
 
 def train_head(arguments: argparse.Namespace) -> None:
@@ -95,17 +102,17 @@ def train_head(arguments: argparse.Namespace) -> None:
     batches = Batches(
         training_sources(arguments.folder), Mix(), arguments.seed + 3, arguments.batch_seconds
     )
-    loop = Loop(model, model.loss, loop_config(arguments), arguments.folder / "head")
+    loop = Loop(model, loop_config(arguments), arguments.folder / "head", model.loss)
     loop.resume()
     loop.run(
-        lambda step: ctc.collate(batches(step), change_seed=step),
+        each_step(lambda step: ctc.collate(batches(step), change_seed=step)),
         lambda: watch_ctc(model, arguments.folder),
     )
 
 
 def loop_config(arguments: argparse.Namespace) -> LoopConfig:
     return LoopConfig(
-        learning_rate=arguments.learning_rate,
+        rates={"": arguments.learning_rate},
         steps=arguments.steps,
         budget_s=arguments.minutes * 60,
         optimizer="muon",
@@ -120,15 +127,21 @@ def watch_ctc(model: ctc.CtcModel, folder: Path) -> dict[str, float]:
 
 
 def train_decoder(arguments: argparse.Namespace) -> None:
-    """Tokenizer, then the causal LM on pseudo-audio and text."""
+    """Tokenizer, then the causal LM on pseudo-audio and text; `decoder/hub` is the result as a
+    part. `--without-readers` leaves out the texts of speechocean762, so that a model trained on
+    those recordings cannot know them by heart.
+    """
     folder = arguments.folder / "decoder"
     tokenizer = make_tokenizer(folder / "tokenizer", arguments.seed)
-    task = lm.DecoderTask(
-        lm.new_decoder(tokenizer, arguments.seed), tokenizer, sources.training_text
-    )
-    loop = Loop(task, task.loss, loop_config(arguments), folder)
+    texts = sources.unread_text if arguments.without_readers else sources.training_text
+    task = lm.DecoderTask(lm.new_decoder(tokenizer, arguments.seed), tokenizer, texts)
+    loop = Loop(task, loop_config(arguments), folder, task.loss)
     loop.resume()
-    loop.run(lambda step: task.rows(arguments.seed, step, arguments.rows))
+    loop.run(each_step(lambda step: task.rows(arguments.seed, step, arguments.rows)))
+    if rank() == 0:
+        shutil.rmtree(folder / "hub", ignore_errors=True)
+        write_part(task.decoder, folder / "hub", None)
+        tokenizer.save_pretrained(folder / "hub")
 
 
 def make_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
@@ -148,12 +161,10 @@ def trained_parts(arguments: argparse.Namespace) -> Any:
         packed = pack.read_preset(arguments.preset)
         return align.new_model(packed.audio_tower, packed.language_model, packed.tokenizer, seed)
     listener = ctc.new_ctc_model(seed)
-    listener.load_state_dict(module_weights(folder / "encoder" / "last.safetensors"))
+    restore(listener, last_save(folder / "encoder"))
     tokenizer = make_tokenizer(folder / "decoder" / "tokenizer", seed)
     decoder = lm.new_decoder(tokenizer, seed)
-    weights = module_weights(folder / "decoder" / "last.safetensors", "decoder.")
-    table = weights["model.embed_tokens.weight"]
-    decoder.load_state_dict({"lm_head.weight": table, **weights})
+    restore(decoder, last_save(folder / "decoder"), "decoder.")
     return align.new_model(listener.encoder, decoder, tokenizer, seed)
 
 
@@ -180,15 +191,15 @@ def train_alignment(arguments: argparse.Namespace) -> None:
     seed, folder = arguments.seed, arguments.folder
     model = trained_parts(arguments)
     heard = align.read_frames(folder / "frames", frames_origin(model, seed))
-    scale_projector(model, align.pad_frames([h.frames_TE for h in heard[:64]]))
+    scale_projector(model, pad_frames([h.frames_TE for h in heard[:64]]))
     model.language_model.requires_grad_(not arguments.freeze_decoder)
     text = lm.DecoderTask(model.language_model, model.tokenizer, sources.training_text)
     task = align.AlignTask(model, heard, None if arguments.freeze_decoder else text)
     name = "projector" if arguments.freeze_decoder else "align"
-    loop = Loop(task, task.loss, loop_config(arguments), folder / name)
+    loop = Loop(task, loop_config(arguments), folder / name, task.loss)
     loop.resume()
     loop.run(
-        lambda step: task.batch(seed, step, arguments.rows, arguments.rows // 4),
+        each_step(lambda step: task.batch(seed, step, arguments.rows, arguments.rows // 4)),
         lambda: scores.watch(scores.listening(model), folder),
     )
 
@@ -196,9 +207,7 @@ def train_alignment(arguments: argparse.Namespace) -> None:
 def aligned_parts(arguments: argparse.Namespace, stage: str) -> Any:
     """All three parts as the stage "align", "projector" or "joint" left them."""
     model = trained_parts(arguments)
-    weights = module_weights(arguments.folder / stage / "last.safetensors", "model.")
-    tied = {"language_model.lm_head.weight": weights["language_model.model.embed_tokens.weight"]}
-    model.load_state_dict({**tied, **weights})
+    restore(model, last_save(arguments.folder / stage), "model.")
     return model
 
 
@@ -210,16 +219,16 @@ def train_jointly(arguments: argparse.Namespace) -> None:
     text = lm.DecoderTask(model.language_model, model.tokenizer, sources.training_text)
     listener = ctc.new_ctc_model(seed)
     stage = "head" if packed else "encoder"
-    listener.head.load_state_dict(module_weights(folder / stage / "last.safetensors", "head."))
+    restore(listener.head, last_save(folder / stage), "head.")
     task = joint.JointTask(model, text, listener)
     # More digits than the encoder had: with its mix the held-out speaker's digits got worse in
     # 10 minutes (14 → 30 % WER), while the domain got better (21 → 13 %).
     mix = Mix(digits=arguments.digits, books=0.1)
     batches = Batches(training_sources(folder), mix, seed + 11, arguments.batch_seconds)
-    loop = Loop(task, task.loss, loop_config(arguments), folder / "joint")
+    loop = Loop(task, loop_config(arguments), folder / "joint", task.loss)
     loop.resume()
     loop.run(
-        lambda step: task.batch(batches(step), seed, step, arguments.rows // 8),
+        each_step(lambda step: task.batch(batches(step), seed, step, arguments.rows // 8)),
         lambda: scores.watch(scores.listening(model), folder),
     )
 
@@ -278,6 +287,7 @@ def main() -> None:
     add("--folder", type=Path, default=Path("runs/nano"))
     add("--seed", type=int, default=0)
     add("--clips", type=int, default=48_000, help="synthetic clips of the corpus")
+    add("--open-clips", type=int, default=0, help="more clips, of open sentences alone")
     add("--minutes", type=float, default=0.0, help="wall-clock budget of a stage")
     add("--steps", type=int, default=0, help="budget in steps instead")
     add("--learning-rate", type=float, default=2e-3)
@@ -288,6 +298,7 @@ def main() -> None:
     add("--trained", choices=["joint", "align", "projector"], default="joint", help="pack: which")
     add("--from-preset", action="store_true", help="start from the packed model")
     add("--freeze-decoder", action="store_true", help="align: a fresh projector alone")
+    add("--without-readers", action="store_true", help="decoder: no texts of speechocean762")
     add("--processes", type=int, default=2, help="of the training stages, one thread each")
     add("--preset", type=Path, default=pack.PRESET)
     add("--samples", type=Path, default=pack.PRESET.parents[2] / "samples")

@@ -9,32 +9,48 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tiny_audio.train.distributed import rank, share, world_size
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.train.distributed import place, rank, share, world_size
+
+Rates = dict[str, float]  # learning rates by prefix of a parameter's name
 
 
-def adamw(module: nn.Module, weight_decay: float) -> list[Optimizer]:
+def adamw(module: nn.Module, rates: Rates, weight_decay: float) -> list[Optimizer]:
     """Matrices decay, norms and biases do not."""
-    return [_adamw([p for p in module.parameters() if p.requires_grad], weight_decay)]
+    return [_adamw(_trainable(module), rates, weight_decay)]
 
 
-def muon(module: nn.Module, weight_decay: float) -> list[Optimizer]:
+def muon(module: nn.Module, rates: Rates, weight_decay: float) -> list[Optimizer]:
     """Muon on `layers.*` matrices, its step scaled to AdamW's size so that one rate fits both."""
-    named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-    inner = [p for n, p in named if ".layers." in n and p.ndim == 2]
-    chosen = {id(p) for p in inner}
-    rest = [p for _, p in named if id(p) not in chosen]
+    named = _trainable(module)
+    inner = {n: p for n, p in named.items() if ".layers." in n and p.ndim == 2}
+    rest = {n: p for n, p in named.items() if n not in inner}
     if not inner:
-        return [_adamw(rest, weight_decay)]
-    matrices = SharedMuon(inner, lr=1e-3, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-    return [matrices, _adamw(rest, weight_decay)]
+        return [_adamw(rest, rates, weight_decay)]
+    matrices = SharedMuon(inner, rates, weight_decay)
+    return [matrices, *([_adamw(rest, rates, weight_decay)] if rest else [])]
+
+
+def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {n: p for n, p in module.named_parameters() if p.requires_grad}
+
+
+def rate_of(name: str, rates: Rates) -> float:
+    """The rate of the longest prefix; a parameter without one is an error, not a default."""
+    prefixes = [prefix for prefix in rates if name.startswith(prefix)]
+    if not prefixes:
+        raise ConfigError(f"{name} trains, but no learning rate is given for it.")
+    return rates[max(prefixes, key=len)]
 
 
 class SharedMuon(torch.optim.Muon):
     """Each process orthogonalises every n-th matrix (all: 0.2 s of a 1 s step); then they share."""
 
-    def __init__(self, matrices: list[nn.Parameter], **settings: Any):
-        self.matrices = matrices
-        super().__init__(matrices[rank() :: world_size()], **settings)
+    def __init__(self, matrices: dict[str, nn.Parameter], rates: Rates, weight_decay: float):
+        self.matrices = list(matrices.values())
+        own = list(matrices.items())[rank() :: world_size()]
+        groups = _groups(dict(own), rates, {"weight_decay": weight_decay})
+        super().__init__(groups, adjust_lr_fn="match_rms_adamw")
 
     def step(self, closure: Any = None) -> Any:
         loss = super().step(closure)
@@ -43,18 +59,28 @@ class SharedMuon(torch.optim.Muon):
         return loss
 
 
-def _adamw(parameters: Sequence[nn.Parameter], decay: float) -> Optimizer:
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=(0.9, 0.98))
+def _adamw(named: dict[str, nn.Parameter], rates: Rates, decay: float) -> Optimizer:
+    matrices = {n: p for n, p in named.items() if p.ndim >= 2}
+    vectors = {n: p for n, p in named.items() if p.ndim < 2}
+    groups = _groups(matrices, rates, {"weight_decay": decay})
+    groups += _groups(vectors, rates, {"weight_decay": 0.0})
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def _groups(
+    named: dict[str, nn.Parameter], rates: Rates, options: dict[str, float]
+) -> list[dict[str, Any]]:
+    """One group a rate; `rate` is what the schedule scales into `lr`."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        groups.setdefault(rate_of(name, rates), []).append(parameter)
+    return [{"params": p, "lr": r, "rate": r, **options} for r, p in groups.items()]
 
 
 def state_tensors(optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
     """All states under `optimizer.{number}.{parameter}.{name}`."""
     return {
-        f"optimizer.{number}.{index}.{name}": value.contiguous()
+        f"optimizer.{number}.{index}.{name}": value
         for number, optimizer in enumerate(optimizers)
         for index, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
@@ -69,5 +95,9 @@ def load_state_tensors(optimizers: Sequence[Optimizer], tensors: dict[str, Tenso
             _, number, index, name = key.split(".")
             states[int(number)].setdefault(int(index), {})[name] = value
     for optimizer, state in zip(optimizers, states, strict=True):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for at, held in state.items():
+            like = parameters[at]  # AdamW's count of steps has no shape, the rest has the weight's
+            held |= {k: place(v, like) for k, v in held.items() if v.shape == like.shape}
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,253 @@
+"""Micro-batches: what is supervised, what is asked, what is heard, and what is left out."""
+
+import numpy as np
+import pytest
+import torch
+import toys
+from hearing import TEXTS, broken, example, toy_model, visit, visits
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiny_audio.data.augment import Augment
+from tiny_audio.data.mixture import Visit
+from tiny_audio.model.encoder import features
+from tiny_audio.model.processing import AudioProcessor
+from tiny_audio.model.prompt import AUDIO_TOKEN, IGNORED, Turn, audio_token_id, render, stop_ids
+from tiny_audio.train.batch import Collator, Frames, cached_key, copy_of, played, thinned
+from tiny_audio.train.frames import FrameCache
+
+FAMILIES = list(toys.DECODERS)
+SAID = [*TEXTS, "", "say <|im_end|> and <think>", "Ünïcode 你好 — \N{PILE OF POO}"]
+
+
+def rows_of(batch):
+    """ids and labels of every row, without its padding."""
+    for ids, mask, labels in zip(batch.ids_BL, batch.mask_BL, batch.labels_BL, strict=True):
+        length = int(mask.sum())
+        assert mask[:length].all()  # training pads on the right
+        assert (labels[length:] == IGNORED).all()
+        yield ids[:length].tolist(), labels[:length].tolist()
+
+
+# Labels and prompts ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_labels_are_the_answer_and_its_stop_token_and_nothing_else(family):
+    """Trap T20: whatever is not masked is decoded and compared with the text."""
+    model = toy_model(decoder=family)
+    tokenizer, stop = model.tokenizer, stop_ids(model.tokenizer, model.config.prompt)[0]
+    said = [visit(n, text=text) for n, text in enumerate(SAID)]
+    batch = Collator(model, few_shapes=True)(said)
+    assert batch.ids_BL.shape[1] % 16 == 0
+    for (ids, labels), text in zip(rows_of(batch), SAID, strict=True):
+        first = next(at for at, label in enumerate(labels) if label != IGNORED)
+        assert labels[first:] == ids[first:]
+        *answer, last = labels[first:]
+        assert tokenizer.decode(answer, clean_up_tokenization_spaces=False) == text
+        assert last == stop
+        assert not set(answer) & {stop, *tokenizer.get_added_vocab().values()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("encoder", ["whisper", "hubert_large"])
+def test_the_prompt_trained_on_is_the_prompt_of_inference(family, encoder):
+    """Ids and features: the same as those of the processor that serves the model (traps T10, T39).
+
+    Prompts are given by clip: none, plain, and around the clip.
+    """
+    model = toy_model(encoder, family)
+    asked = ["", "What is said?", "Hear <audio> and write it down."]
+    batch = Collator(model)([visit(n, prompt=prompt) for n, prompt in enumerate(asked)])
+    clips = [torch.from_numpy(example(n).sound.samples()) for n in range(3)]
+    processor = AudioProcessor(model.tokenizer, model.config)
+    texts = [prompt or model.config.prompt.instruction for prompt in asked]
+    served = processor(audio=clips, text=texts, sampling_rate=16_000)
+    rows = zip(rows_of(batch), served["input_ids"], served["attention_mask"], strict=True)
+    for number, ((ids, labels), prompt, mask) in enumerate(rows):
+        question = ids[: labels.index(next(label for label in labels if label != IGNORED))]
+        assert question == prompt[mask.bool()].tolist()
+        assert question.count(audio_token_id(model.tokenizer)) == model.config.positions_for(
+            len(clips[number])
+        )
+    name = "input_features" if model.config.encoder.is_whisper else "input_values"
+    assert torch.equal(batch.heard.values, served[name])
+    assert torch.equal(batch.heard.lengths_B, served[f"{name}_mask"].sum(-1))
+
+
+def test_several_tasks_share_a_batch():
+    model = toy_model()
+    asked = ["Name the speaker: <audio>", "", "How many words?"]
+    batch = Collator(model)([visit(n, prompt=prompt) for n, prompt in enumerate(asked)])
+    written = [model.tokenizer.decode(ids) for ids, _ in rows_of(batch)]
+    assert [prompt.split("<audio>")[0] in text for prompt, text in zip(asked, written, strict=True)]
+    assert "Name the speaker: <|audio|>" in written[0]
+    assert "Transcribe: <|audio|>" in written[1]
+    assert "How many words? <|audio|>" in written[2]
+    assert not any("Transcribe" in written[n] for n in (0, 2))
+
+
+def test_a_lesson_holds_the_transcript_in_place_of_the_sound():
+    model = toy_model()
+    plain, teaching = Collator(model), Collator(model, teach=True)
+    taught = [visit(0), visit(1, prompt="Say <audio> again."), visit(2, text="")]
+    assert plain(taught).teacher is None
+    lesson = teaching(taught).teacher
+    tokenizer, config = model.tokenizer, model.config.prompt
+    questions = ["Transcribe: one two three", "Say turn on the light again.", "Transcribe: "]
+    for row, (question, heard) in enumerate(zip(questions, taught, strict=True)):
+        turns = [Turn("user", question), Turn("assistant", heard.example.text)]
+        whole = render(turns, [], tokenizer, config)
+        length = int(lesson["mask_BL"][row].sum())
+        assert lesson["ids_BL"][row, :length].tolist() == whole.ids
+        assert lesson["labels_BL"][row, :length].tolist() == whole.labels
+    assert not (lesson["ids_BL"] == audio_token_id(tokenizer)).any()
+    supervised = (lesson["labels_BL"] != IGNORED).sum(1)
+    assert torch.equal(supervised, (plain(taught).labels_BL != IGNORED).sum(1))
+
+
+def test_a_batch_says_what_it_is():
+    batch = Collator(toy_model())(visits(3))
+    assert batch.where == ("clips:0", "clips:1", "clips:2")
+    assert batch.audio_s == pytest.approx(0.5 + 0.75 + 0.6)
+    lengths = batch.mask_BL.sum(1)
+    assert batch.padding == pytest.approx(1 - float(lengths.sum()) / batch.mask_BL.numel())
+
+
+# What is heard --------------------------------------------------------------------------------
+
+FASTER = Augment(speed=1.0, speed_range=(1.2, 1.2), silence=0.0, noise=0.0, band=0.0, room=0.0)
+
+
+def test_visits_hear_one_copy_after_another(tmp_path):
+    """Visit k hears copy k mod n; copy 0 is the clip as recorded, with no augmentation's key."""
+    model, copies = toy_model(), {"clips": 3}
+    cache = FrameCache(tmp_path, model.audio_tower)
+    for turn in range(3):
+        frames = torch.full((10 + turn, 32), float(turn))
+        cache.add([(cached_key(visit(0, turn), FASTER, copies), frames)])
+    cache.flush()
+    hear = Collator(model, FASTER, cache, copies).hear
+    for turn in range(8):
+        assert copy_of(visit(0, turn), FASTER, copies) == turn % 3
+        frames = hear(visit(0, turn))
+        assert frames.shape == (10 + turn % 3, 32)
+        assert (frames == turn % 3).all()
+    assert cached_key(visit(0), None, {}) == cached_key(visit(0), FASTER, copies)
+    assert cached_key(visit(0, 3), FASTER, copies) == cached_key(visit(0), FASTER, copies)
+
+
+def test_without_copies_or_augmentation_every_visit_hears_the_recording(tmp_path):
+    assert [copy_of(visit(0, turn), None, {"clips": 3}) for turn in range(4)] == [0] * 4
+    assert [copy_of(visit(0, turn), FASTER, {"other": 3}) for turn in range(4)] == [0] * 4
+    model = toy_model()
+    cache = FrameCache(tmp_path, model.audio_tower)
+    cache.add([(cached_key(visit(0), None, {}), torch.ones(4, 32))])
+    cache.flush()
+    assert torch.equal(Collator(model, None, cache).hear(visit(0, 7)), torch.ones(4, 32))
+
+
+def test_live_clips_are_augmented_by_the_seed_of_their_visit():
+    one, other = visit(0), visit(0)._replace(seed=5)
+    how = Augment(noise=1.0)
+    assert np.array_equal(played(one, None), one.example.sound.samples())
+    assert np.array_equal(played(one, how), played(one, how))
+    assert not np.array_equal(played(one, how), played(other, how))
+    live = Collator(toy_model(), how)([one])
+    clip = torch.from_numpy(played(one, how))
+    assert torch.equal(live.heard.values, features(toy_model().config.encoder, [clip]).values)
+
+
+def test_a_clip_does_not_outgrow_the_encoders_window():
+    """Slowed down, 28 s would be 35 s, and Whisper hears 30: it is heard as it was recorded."""
+    model = toy_model()
+    how = Augment(speed=1.0, speed_range=(0.8, 0.8), silence=0.0, noise=0.0, band=0.0)
+    long = visit(0, size=28 * 16_000)
+    clip = Collator(model, how).hear(long)
+    assert torch.equal(clip, torch.from_numpy(long.example.sound.samples()))
+    short = visit(0, size=16_000)
+    assert len(Collator(model, how).hear(short)) == pytest.approx(20_000, abs=2)
+    waveform = toy_model("hubert_large")  # no window
+    assert len(Collator(waveform, how).hear(long)) == pytest.approx(35 * 16_000, abs=2)
+
+
+def test_a_clip_longer_than_its_header_said_is_left_out():
+    longer = visit(0, size=31 * 16_000)
+    collate = Collator(toy_model())
+    assert len(collate([longer, visit(1)]).ids_BL) == 1
+    assert collate.dropped.counts() == {"longer than can be loaded": 1}
+
+
+def test_what_augmentation_leaves_too_little_of_is_heard_as_recorded():
+    how = Augment(speed=1.0, speed_range=(1.5, 1.5), silence=0.0)
+    short = visit(0, size=2_000)
+    assert np.array_equal(played(short, how), short.example.sound.samples())
+
+
+@given(
+    st.integers(1, 200),
+    st.floats(0, 1),
+    st.integers(0, 2**31 - 1),
+    st.sampled_from([0.0, 0.05, 1.0]),
+)
+def test_thinned_frames_are_some_of_the_frames_in_order(length, share, seed, other):
+    frames_TE = torch.arange(length * 2.0).view(length, 2)
+    for part in (share, other):
+        kept = thinned(frames_TE, part, seed)
+        assert 1 <= len(kept) <= length
+        assert torch.equal(kept, thinned(frames_TE, part, seed))
+        rows = kept[:, 0] / 2
+        assert (rows.diff() > 0).all()
+        assert torch.equal(frames_TE[rows.long()], kept)
+        if part == 0:
+            assert len(kept) == length
+
+
+def test_about_the_given_share_of_frames_goes():
+    frames_TE = torch.zeros(1000, 1)
+    kept = [len(thinned(frames_TE, 0.2, seed)) for seed in range(50)]
+    assert np.mean(kept) == pytest.approx(800, abs=10)
+    assert len(set(kept)) > 10
+
+
+# What cannot be heard -------------------------------------------------------------------------
+
+
+def test_an_unusable_clip_is_counted_and_left_out():
+    collate = Collator(toy_model())
+    batch = collate([visit(0), broken(), visit(1)])
+    assert batch.where == ("clips:0", "clips:1")
+    whole = Collator(toy_model())([visit(0), visit(1)])
+    assert torch.equal(batch.ids_BL, whole.ids_BL)
+    assert torch.equal(batch.heard.values, whole.heard.values)
+    assert collate.dropped.places == {"not audio": ["clips:99"]}
+
+
+def test_a_batch_of_nothing_usable_is_none_and_counts_every_clip_once():
+    collate = Collator(toy_model())
+    assert collate([]) is None
+    for turn in range(3):
+        assert collate([broken(7)._replace(turn=turn), broken(8)]) is None
+    assert collate.dropped.places == {"not audio": ["clips:7", "clips:8"]}
+
+
+def test_frames_and_samples_give_the_same_prompts(tmp_path):
+    model = toy_model()
+    live = Collator(model)(visits(4))
+    frames, lengths_B = model.audio_tower(live.heard)
+    heard = [f[:n] for f, n in zip(frames, lengths_B.tolist(), strict=True)]
+    cached = Collator(model).collate(heard, visits(4))
+    assert isinstance(cached.heard, Frames)
+    for name in ("ids_BL", "mask_BL", "labels_BL"):
+        assert torch.equal(getattr(live, name), getattr(cached, name))
+    padded = Collator(model, few_shapes=True).collate(heard, visits(4))
+    assert padded.heard.values.shape[1] == 64
+    assert AUDIO_TOKEN in model.tokenizer.decode(live.ids_BL[0])
+
+
+def test_moving_a_batch_keeps_all_of_it():
+    batch = Collator(toy_model(), teach=True)([Visit(example(0), 0, 0)])
+    moved = batch.to("cpu")
+    assert torch.equal(moved.heard.values, batch.heard.values)
+    assert moved.teacher.keys() == batch.teacher.keys() == {"ids_BL", "mask_BL", "labels_BL"}
+    assert (moved.where, moved.audio_s) == (batch.where, batch.audio_s)

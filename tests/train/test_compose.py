@@ -1,0 +1,199 @@
+"""From the command line to recipes: typos are named, sweeps are whole, nothing is left on disk."""
+
+import itertools
+import os
+
+import pytest
+import yaml
+
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.train.compose import compose_recipe, compose_sweep
+from tiny_audio.train.experiments import EXPERIMENTS
+from tiny_audio.train.recipe import DistillConfig, Recipe
+from tiny_audio.train.run import folder_of, remember
+
+QUICK = "+experiment=quickstart"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """An empty working directory, which composing leaves as it is."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield
+    assert os.getcwd() == str(folder)
+    assert not [p for p in folder.iterdir() if p.name not in ("runs", "mine")]  # of the tests below
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([QUICK, "sead=1"], "The recipe .*has no 'sead'. Did you mean 'seed'"),
+        ([QUICK, "+sead=1"], "Recipe has no 'sead'. Did you mean 'seed'"),
+        ([QUICK, "data.bach_s=60"], "data .*has no 'bach_s'. Did you mean 'batch_s'"),
+        ([QUICK, "stages.projecter.minutes=3"], "stages .*Did you mean 'projector'"),
+        (
+            [QUICK, "stages.projector.learning_rates.projector=1e-3"],
+            "stages.projector .*Did you mean 'learning_rate'",
+        ),
+        ([QUICK, "+data.sources.mine.paht=x"], "SourceConfig has no 'paht'. Did you mean 'path'"),
+        ([QUICK, "~data.sources.clibs"], "data.sources .*Did you mean 'clips'"),
+        ([QUICK, "data.sources.mine.path=x"], "data.sources .*has no 'mine'. Valid: clips"),
+        ([QUICK, "seed.value=1"], "seed.value: seed has no parts"),
+        (["+experiment=quickstrat"], "Did you mean 'quickstart'"),
+        (["seed=1"], r"Name one experiment: .*\+experiment=NAME.*quickstart"),
+        ([QUICK, "+experiment=mufun"], "Name one experiment"),
+        (["runs/none/recipe.yaml"], "There is no recipe runs/none/recipe.yaml"),
+        ([QUICK, "seed"], "Error parsing override 'seed'"),
+        ([QUICK, "seed=1,2"], "(?s)seed=1,2.*To sweep over it, add --multirun"),
+    ],
+)
+def test_a_typo_names_the_nearest_key(arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        compose_recipe(arguments)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=1.5", r"Recipe.seed is 1.5 \(float\), expected int"),
+        ("seed=true", r"Recipe.seed is True \(bool\), expected int"),
+        ("data=5", "Recipe.data is 5"),
+        ("data.batch_s=long", "DataConfig.batch_s is 'long'"),
+        ("data.batch_s=0", "data.batch_s=0 must be greater than 0"),
+        ("precision=fp16", "Recipe.precision is 'fp16'.*one of 'bf16', 'fp32'"),
+        ("stages.projector.cache=1", "Stage.cache is 1"),
+        ("stages.projector.minutes=0", "one of steps, minutes and epochs"),
+        ("stages.projector.learning_rate.projector=abc", "Stage.learning_rate"),
+        ("data.sources.clips.path=''", "A source needs a path"),
+        ("~stages.projector", "no stages"),
+        ("stages=null", "Recipe.stages is None"),
+        ("data.augment=5", "DataConfig.augment is 5"),
+    ],
+)
+def test_a_wrong_type_or_value_is_refused(override, said):
+    with pytest.raises(ConfigError, match=said):
+        compose_recipe([QUICK, override])
+
+
+def test_overrides_change_what_they_name_and_nothing_else():
+    changes = ["seed=7", "stages.projector.minutes=3", "data.validation_clips=5", "name=mine"]
+    found, plain = compose_recipe([QUICK, *changes]).to_dict(), compose_recipe([QUICK]).to_dict()
+    plain |= {"seed": 7, "name": "mine"}
+    plain["stages"]["projector"]["minutes"] = 3
+    plain["data"]["validation_clips"] = 5
+    assert found == plain
+
+
+def test_new_entries_are_added_with_a_plus():
+    made = compose_recipe(
+        [
+            QUICK,
+            "+data.sources.mine.path=some/clips",
+            "+data.sources.mine.weight=0.25",
+            "+stages.projector.learning_rate.decoder=1e-4",
+            "+stages.projector.distill.weight=0.5",
+            "data.augment={noise: 0.5}",
+        ]
+    )
+    assert list(made.data.sources) == ["clips", "mine"]
+    assert made.data.sources["mine"].path == "some/clips"
+    assert made.data.sources["mine"].weight == 0.25
+    assert made.stages["projector"].learning_rate == {"projector": 2e-3, "decoder": 1e-4}
+    assert made.stages["projector"].distill == DistillConfig(weight=0.5)
+    assert made.data.augment.noise == 0.5
+    mine = compose_recipe([QUICK, "+data.sources.mine.path=x", "~data.sources.clips"])
+    assert list(mine.data.sources) == ["mine"]
+
+
+def test_paths_and_texts_stay_as_they_are_written():
+    paths = ["a b/c.jsonl", "hf:some/set:clean", "x=y.yaml", "5", "~/clips", "läuft/你好"]
+    for path in paths:
+        made = compose_recipe([QUICK, f"+data.sources.mine.path='{path}'"])
+        assert made.data.sources["mine"].path == path
+    assert compose_recipe([QUICK, "output=runs/quick.yaml"]).output == "runs/quick.yaml"
+
+
+# Sweeps ---------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_every_combination_in_a_folder_of_its_own():
+    seeds, minutes = (1, 2, 3), (0.5, 2)
+    given = [QUICK, "seed=1,2,3", "name=it", "stages.projector.minutes=0.5,2"]
+    made = compose_sweep(given)
+    found = [(r.seed, r.stages["projector"].minutes) for r in made]
+    assert sorted(found) == list(itertools.product(seeds, minutes))
+    assert {r.output for r in made} == {
+        f"runs/it/seed={seed},stages.projector.minutes={m}"
+        for seed, m in itertools.product(seeds, minutes)
+    }
+    for recipe in made:
+        assert recipe.output.endswith(
+            f"seed={recipe.seed},stages.projector.minutes={recipe.stages['projector'].minutes:g}"
+        )
+
+
+def test_a_sweep_over_experiments_and_new_keys():
+    made = compose_sweep(
+        ["+experiment=quickstart,mufun", "+data.sources.mine.path=a/b,c", "output=out"]
+    )
+    assert [r.name for r in made] == ["quickstart", "quickstart", "mufun", "mufun"]
+    assert [r.data.sources["mine"].path for r in made] == ["a/b", "c"] * 2
+    assert len({r.output for r in made}) == 4
+    assert made[0].output == "out/experiment=quickstart,data.sources.mine.path=a_b"
+
+
+def test_a_sweep_without_a_comma_is_one_run():
+    (made,) = compose_sweep([QUICK, "seed=3"])
+    assert (made.seed, made.output) == (3, "runs/quickstart/all")
+
+
+def test_a_sweep_refuses_typos_like_everything_else():
+    with pytest.raises(ConfigError, match="Did you mean 'seed'"):
+        compose_sweep([QUICK, "sead=1,2"])
+    with pytest.raises(ConfigError, match="Error parsing override"):
+        compose_sweep([QUICK, "seed"])
+
+
+# A run's own recipe ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_goes_through_yaml(name):
+    made = compose_recipe([f"+experiment={name}"])
+    assert made == EXPERIMENTS[name]()
+    written = yaml.safe_dump(made.to_dict(), sort_keys=False, allow_unicode=True)
+    assert Recipe.from_dict(yaml.safe_load(written)) == made
+    assert compose_recipe([f"experiment={name}"]) == made
+
+
+def test_a_runs_recipe_is_composed_again():
+    given = [QUICK, "seed=5", "+stages.projector.learning_rate.decoder=1e-5", "data.augment={}"]
+    made = compose_recipe([*given, "name='ünï'", "output=mine/run"])
+    remember(made, folder_of(made))
+    assert compose_recipe(["mine/run/recipe.yaml"]) == made
+    changed = compose_recipe(["mine/run/recipe.yaml", "seed=6"])
+    assert (changed.seed, changed.stages) == (6, made.stages)
+    with pytest.raises(ConfigError, match=r"seed \(5 → 6\)"):
+        remember(changed, folder_of(changed))
+
+
+def test_each_run_of_a_sweep_can_be_repeated_and_swept_again():
+    for made in compose_sweep([QUICK, "seed=1,2"]):
+        remember(made, folder_of(made))
+        path = folder_of(made) / "recipe.yaml"
+        assert compose_recipe([str(path)]) == made
+        again = compose_sweep([str(path), "data.block=64,128"])
+        assert [r.data.block for r in again] == [64, 128]
+        assert {r.seed for r in again} == {made.seed}
+        assert again[0].output == f"runs/quickstart/seed={made.seed}/data.block=64"
+    with pytest.raises(ConfigError, match="Did you mean 'seed'"):
+        compose_recipe([str(path), "sead=2"])
+
+
+def test_composing_leaves_nothing_behind():
+    """Hydra would write outputs/ and change into it (the fixture looks)."""
+    compose_recipe([QUICK])
+    compose_sweep([QUICK, "seed=1,2"])
+    assert not os.listdir()

@@ -1,0 +1,424 @@
+"""The step: losses and gradients against other ways of computing the same."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import toys
+from hearing import STAGES, WAVLM_LORA, toy_model, visit, visits
+from torch import nn
+from torch.nn import functional as F
+
+from tiny_audio.model.encoder import valid_mask
+from tiny_audio.model.projector import MoeConfig
+from tiny_audio.model.prompt import IGNORED
+from tiny_audio.train import stages, task
+from tiny_audio.train.batch import Collator, Frames
+from tiny_audio.train.frames import FrameCache, clip_key
+from tiny_audio.train.loop import Loop, LoopConfig
+from tiny_audio.train.recipe import DistillConfig, Stage
+from tiny_audio.train.task import Listening, chunked_loss, with_rest
+
+FAMILIES = list(toys.DECODERS)
+ENCODERS = ["whisper", "hubert_large", "wavlm"]
+
+
+def gradients(listening, batch):
+    """The losses of a batch, and all gradients by name."""
+    listening.zero_grad()
+    losses = listening(batch)
+    losses.total.backward()
+    named = listening.model.named_parameters()
+    return losses, {n: p.grad.clone() for n, p in named if p.grad is not None}
+
+
+def begin(model, name):
+    stage = STAGES[name]
+    if model.config.encoder.family == "wavlm" and stage.lora:
+        stage = replace(stage, lora={**stage.lora, "encoder": WAVLM_LORA})
+    stages.begin(model, stage)
+
+
+def assert_same(one, other, rtol=1e-5, atol=1e-6):
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=rtol, atol=atol, msg=name)
+
+
+# The loss -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows_a_chunk", [1, 8, 36, 37, 1000])
+def test_chunks_change_nothing(monkeypatch, rows_a_chunk):
+    monkeypatch.setattr(task, "CHUNK_LOGITS", 50 * rows_a_chunk + 13)
+    torch.manual_seed(0)
+    head, hidden_SD = nn.Linear(16, 50), torch.randn(37, 16, requires_grad=True)
+    targets_S = torch.randint(0, 50, (37,))
+    targets_S[:9] = head(hidden_SD)[:9].argmax(-1)
+    total, correct = chunked_loss(head, hidden_SD, targets_S)
+    total.backward()
+    found = hidden_SD.grad.clone(), head.weight.grad.clone(), head.bias.grad.clone()
+    head.zero_grad()
+    hidden_SD.grad = None
+    logits_SV = head(hidden_SD)
+    whole = F.cross_entropy(logits_SV, targets_S, reduction="sum")
+    whole.backward()
+    torch.testing.assert_close(total, whole)
+    for one, other in zip(found, (hidden_SD.grad, head.weight.grad, head.bias.grad), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert int(correct) == int((logits_SV.argmax(-1) == targets_S).sum()) >= 9
+
+
+def test_a_chunk_of_logits_exists_at_a_time(monkeypatch):
+    monkeypatch.setattr(task, "CHUNK_LOGITS", 50 * 128)
+    seen = []
+    head = nn.Linear(16, 50)
+    head.register_forward_hook(lambda _module, _inputs, logits: seen.append(len(logits)))
+    total, _ = chunked_loss(head, torch.randn(300, 16, requires_grad=True), torch.zeros(300).long())
+    assert seen == [128] * 3
+    total.backward()
+    assert seen == [128] * 6  # computed again, not kept
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_is_that_of_the_models_own_forward(encoder, family):
+    """Trap T22: shifted by one, once."""
+    model = toy_model(encoder, family)
+    batch = Collator(model)(visits(4))
+    losses = Listening(model)(batch)
+    values, lengths_B = batch.heard
+    name = "input_features" if model.config.encoder.is_whisper else "input_values"
+    out = model(
+        input_ids=batch.ids_BL,
+        attention_mask=batch.mask_BL,
+        labels=batch.labels_BL,
+        **{name: values, f"{name}_mask": valid_mask(lengths_B, values.shape[-1]).long()},
+    )
+    assert losses.tokens == int((batch.labels_BL != IGNORED).sum())
+    torch.testing.assert_close(losses.total, out.loss * losses.tokens, rtol=1e-5, atol=1e-5)
+    said = out.logits[:, :-1].argmax(-1) == batch.labels_BL[:, 1:]
+    assert losses.correct == int(said.sum())
+
+
+def test_a_projectors_own_loss_is_added_by_the_token():
+    balanced = MoeConfig(k=4, experts=3, hidden=24, balance=0.5)
+    model = toy_model(projector=balanced).train()
+    listening, batch = Listening(model), Collator(model)(visits(3))
+    losses = listening(batch)
+    own = float(model.projector.auxiliary_loss)
+    plain = listening.eval()(batch)
+    assert own > 0
+    assert float(losses.total.detach()) == pytest.approx(
+        float(plain.total.detach()) + own * losses.tokens
+    )
+    again = toy_model(projector=balanced)  # never trained: evaluation is the words' loss alone
+    assert torch.equal(Listening(again)(batch).total, plain.total)
+
+
+@pytest.mark.parametrize("few_shapes", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_is_padded(family, few_shapes):
+    model = toy_model(decoder=family)
+    stages.begin(model, STAGES["projector"])
+    batch = Collator(model, few_shapes=few_shapes)(visits(4))
+    assert batch.mask_BL.sum(1).unique().numel() > 2
+    padded, of_padded = gradients(Listening(model), batch)
+    packed, of_packed = gradients(Listening(model, packing=True), batch)
+    torch.testing.assert_close(packed.total, padded.total, rtol=1e-5, atol=1e-5)
+    assert packed[1:] == padded[1:]
+    assert_same(of_packed, of_padded, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_neighbours_in_a_pack_do_not_hear_one_another(family):
+    """The sum of clips alone, whichever neighbours they have."""
+    model = toy_model(decoder=family)
+    listening, collate = Listening(model, packing=True), Collator(model)
+    alone = [float(listening(collate([v])).total.detach()) for v in visits(4)]
+    together = listening(collate(visits(4))).total
+    assert float(together.detach()) == pytest.approx(sum(alone), rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["projector", "lora", "decoder", "encoder"])
+def test_an_empty_micro_batch_takes_part_with_nothing(stage):
+    model = toy_model("hubert_large")
+    stages.begin(model, STAGES[stage])
+    losses, found = gradients(Listening(model), None)
+    assert float(losses.total.detach()) == 0
+    assert (losses.tokens, losses.correct) == (0, 0)
+    assert found.keys() == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert not any(gradient.any() for gradient in found.values())
+
+
+def test_nothing_usable_is_an_empty_micro_batch(tmp_path):
+    model = toy_model()
+    stages.begin(model, STAGES["projector"])
+    before = [p.detach().clone() for p in model.parameters()]
+    config = LoopConfig(rates={"model.projector.": 1e-3}, steps=9, weight_decay=0.0, bf16=False)
+    values = Loop(Listening(model), config, tmp_path).update([None])
+    assert values == {"loss": 0, "token_accuracy": 0, "norm": 0, "skipped": 0, "tokens": 0}
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+# Gradients ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_gradients_reach_what_trains_and_nothing_else(encoder, stage):
+    model = toy_model(encoder).train()
+    begin(model, stage)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # zeros, before which no gradient reaches lora_A
+            nn.init.normal_(parameter, std=0.02)
+    _, found = gradients(Listening(model), Collator(model)(visits(3)))
+    trains = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert found.keys() == trains
+    assert {n.split(".")[0] for n in trains} == {
+        stages.PREFIXES[part].rstrip(".") for part in STAGES[stage].learning_rate
+    }
+    for name, gradient in found.items():
+        assert gradient.isfinite().all(), name
+        if not name.endswith("k_proj.bias"):  # softmax does not see a shift of all its keys
+            assert gradient.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointed_activations_are_computed_again(family):
+    """Same gradients, and every layer of the decoder runs twice (trap T14)."""
+    model = toy_model(decoder=family).train()
+    batch, calls = Collator(model)(visits(3)), []
+    for layer in model.language_model.base_model.layers:
+        layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    found = []
+    for wanted in (False, True, False):
+        stage = Stage(steps=1, checkpoint_activations=wanted)
+        stages.begin(model, stage)
+        calls.clear()
+        losses, of = gradients(Listening(model), batch)
+        found.append((losses.total.detach(), of))
+        assert len(calls) == (4 if wanted else 2)
+    for total, of in found[1:]:
+        torch.testing.assert_close(total, found[0][0])
+        assert_same(of, found[0][1])
+
+
+def test_checkpointing_reaches_every_stage_and_packing():
+    model = toy_model().train()
+    calls = []
+    layer = model.language_model.base_model.layers[0]
+    layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    batch = Collator(model)(visits(3))
+    for name in ("lora", "decoder"):
+        stages.begin(model, replace(STAGES[name], checkpoint_activations=True))
+        calls.clear()
+        gradients(Listening(model, packing=True), batch)
+        assert len(calls) == 2
+
+
+# Cached frames --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_cached_frames_give_the_live_loss(encoder, tmp_path):
+    """Exactly, from the same frames; in bfloat16 as the cache keeps them, to their rounding."""
+    model = toy_model(encoder)
+    stages.begin(model, STAGES["projector"])
+    listening, live = Listening(model), Collator(model)(visits(4))
+    frames, lengths_B = model.audio_tower(live.heard)
+    heard = [f[:n] for f, n in zip(frames, lengths_B.tolist(), strict=True)]
+    expected, of_live = gradients(listening, live)
+    exact, of_exact = gradients(listening, Collator(model).collate(heard, visits(4)))
+    torch.testing.assert_close(exact.total, expected.total, rtol=1e-6, atol=1e-6)
+    assert_same(of_exact, of_live)
+
+    cache = FrameCache(tmp_path, model.audio_tower)
+    keys = [clip_key(v.example.sound, None, 0) for v in visits(4)]
+    cache.add(zip(keys, heard, strict=True))
+    cache.flush()
+    collate = Collator(model, cache=cache, few_shapes=True)
+    batch = collate(visits(4))
+    assert isinstance(batch.heard, Frames)
+    kept, of_kept = gradients(listening, batch)
+    assert (kept.tokens, kept.correct) == (expected.tokens, kept.correct)
+    torch.testing.assert_close(kept.total, expected.total, rtol=2**-7, atol=0)
+    rounded = Collator(model).collate([f.bfloat16().float() for f in heard], visits(4))
+    again, of_rounded = gradients(listening, rounded)
+    torch.testing.assert_close(kept.total, again.total, rtol=1e-6, atol=1e-6)
+    assert_same(of_kept, of_rounded)
+
+
+@pytest.mark.parametrize("encoder", ["whisper", "hubert_large"])
+def test_few_shapes_change_nothing(encoder):
+    model = toy_model(encoder)
+    listening = Listening(model)
+    one = listening(Collator(model)(visits(4)))
+    other = listening(Collator(model, few_shapes=True)(visits(4)))
+    torch.testing.assert_close(one.total, other.total, rtol=1e-5, atol=1e-5)
+    assert one.tokens == other.tokens
+
+
+# A frozen encoder -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("stage", ["projector", "lora", "decoder"])
+def test_a_frozen_encoder_stays_as_it_is(encoder, stage):
+    """No dropout, no mask, no LayerDrop after `train()` (trap T11)."""
+    model = toy_model(encoder)
+    begin(model, stage)
+    listening = Listening(model)
+    quiet = listening.eval()(Collator(model)(visits(3))).total
+    listening.train()
+    assert not any(module.training for module in model.audio_tower.modules())
+    for _ in range(2):
+        assert torch.equal(listening(Collator(model)(visits(3))).total, quiet)
+
+
+def test_an_encoder_that_trains_has_its_dropout():
+    """What the test above would see if the encoder were not kept from it."""
+    model = toy_model("hubert_large")
+    stages.begin(model, STAGES["encoder"])
+    listening = Listening(model).train()
+    once, again = (listening(Collator(model)(visits(3))).total for _ in range(2))
+    assert model.audio_tower.model.training
+    assert not torch.equal(once, again)
+
+
+# Accumulation ---------------------------------------------------------------------------------
+
+
+def loop_of(folder, stage="projector"):
+    model = toy_model()
+    stages.begin(model, STAGES[stage])
+    rates = stages.rates(STAGES[stage])
+    config = LoopConfig(rates=rates, steps=10, warmup_steps=1, bf16=False)
+    return Loop(Listening(model), config, folder)
+
+
+@pytest.mark.parametrize("stage", ["projector", "decoder"])
+def test_eight_micro_batches_are_one_batch(tmp_path, stage):
+    """Loss, norm and weights after three steps (trap T24): transcripts differ in length."""
+    whole, parts = loop_of(tmp_path / "whole", stage), loop_of(tmp_path / "parts", stage)
+    collate = Collator(whole.module.model)
+    for step in range(3):
+        heard = [visit(8 * step + n) for n in range(8)]
+        one = whole.update([collate(heard)])
+        eight = parts.update([collate([v]) for v in heard])
+        for name in ("loss", "norm"):
+            assert eight[name] == pytest.approx(one[name], rel=1e-5)
+        assert (eight["tokens"], eight["token_accuracy"]) == (one["tokens"], one["token_accuracy"])
+    for name, weight in whole.parameters.items():
+        torch.testing.assert_close(parts.parameters[name], weight, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_an_empty_micro_batch_among_others_changes_nothing(tmp_path):
+    one, other = loop_of(tmp_path / "one"), loop_of(tmp_path / "other")
+    batch = Collator(one.module.model)(visits(3))
+    assert one.update([batch]) == pytest.approx(other.update([None, batch, None]))
+    for name, weight in one.parameters.items():
+        assert torch.equal(other.parameters[name], weight)
+
+
+# Distillation ---------------------------------------------------------------------------------
+
+
+def distilling(**options):
+    model = toy_model()
+    stages.begin(model, STAGES["projector"])
+    return Listening(model, distill=DistillConfig(**options)), Collator(model, teach=True)
+
+
+def test_a_lesson_is_computed_once_a_clip():
+    listening, collate = distilling()
+    calls = []
+    decoder = listening.model.language_model.base_model
+    decoder.register_forward_hook(lambda *_: calls.append(1))
+
+    def num_calls(*numbers):
+        calls.clear()
+        listening(collate([visit(n) for n in numbers]))
+        return len(calls)
+
+    assert num_calls(0, 1) == 2
+    assert num_calls(0, 1) == 1
+    assert num_calls(1, 0) == 1  # in another order, among others: its own
+    assert num_calls(1, 2) == 2
+    assert num_calls(2) == num_calls(0, 1, 2) == 1
+
+
+def test_lessons_come_back_in_the_order_of_the_clips():
+    listening, collate = distilling()
+    head = listening.model.get_output_embeddings()
+    alone = [listening.lesson(head, collate([visit(n)])) for n in range(3)]
+    tokens_SK, values_SK = listening.lesson(head, collate([visit(n) for n in (2, 0, 1)]))
+    assert torch.equal(tokens_SK, torch.cat([alone[n][0] for n in (2, 0, 1)]))
+    assert torch.equal(values_SK, torch.cat([alone[n][1] for n in (2, 0, 1)]))
+
+
+def test_two_tasks_on_one_clip_have_their_own_lessons():
+    """The same place in a manifest, asked for two things: answers of other lengths."""
+    listening, collate = distilling()
+    tasks = [visit(0), visit(0, text="a bell rings", prompt="Describe <audio>.")]
+    assert tasks[0].example.where == tasks[1].example.where
+    for heard in tasks:
+        fresh, _ = distilling()
+        found = listening(collate([heard])).total
+        torch.testing.assert_close(found, fresh(collate([heard])).total)
+
+
+def test_the_divergence_is_that_of_whole_distributions():
+    vocabulary = toy_model().get_output_embeddings().out_features
+    listening, collate = distilling(top_k=vocabulary, temperature=2.0)
+    model, batch = listening.model, collate(visits(3))
+    head = model.get_output_embeddings()
+    hidden_SD, _ = listening.answers(listening.embed(batch), batch.mask_BL, batch.labels_BL)
+    rows = batch.teacher
+    embeds = model.get_input_embeddings()(rows["ids_BL"])
+    taught_SD, _ = listening.answers(embeds, rows["mask_BL"], rows["labels_BL"])
+    whole = F.kl_div(
+        (head(hidden_SD) / 2).log_softmax(-1),
+        (head(taught_SD) / 2).log_softmax(-1),
+        reduction="sum",
+        log_target=True,
+    )
+    found = listening.divergence(head, hidden_SD, batch)
+    assert float(found.detach()) > 0
+    torch.testing.assert_close(found, whole, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [1, 4, 32])
+def test_a_student_that_is_its_teacher_diverges_by_nothing(top_k):
+    listening, collate = distilling(top_k=top_k)
+    batch, rows = collate(visits(3)), collate(visits(3)).teacher
+    model = listening.model
+    head = model.get_output_embeddings()
+    embeds = model.get_input_embeddings()(rows["ids_BL"])
+    taught_SD, _ = listening.answers(embeds, rows["mask_BL"], rows["labels_BL"])
+    assert float(listening.divergence(head, taught_SD, batch).detach()) == pytest.approx(
+        0, abs=1e-5
+    )
+    other = listening.divergence(head, taught_SD + 0.3 * torch.randn_like(taught_SD), batch)
+    assert float(other.detach()) > 1e-4
+
+
+def test_the_rest_makes_a_distribution_whole():
+    log_probs = torch.randn(5, 9).log_softmax(-1)[:, :4]
+    assert torch.allclose(with_rest(log_probs).exp().sum(-1), torch.ones(5))
+
+
+def test_the_weight_of_the_divergence():
+    totals, pulls = {}, {}
+    for weight in (0.0, 1.0, 2.0):
+        listening, collate = distilling(weight=weight)
+        losses, found = gradients(listening, collate(visits(3)))
+        totals[weight], pulls[weight] = losses.total.detach(), found
+    listening, collate = distilling()
+    plain, of_plain = gradients(Listening(listening.model), collate(visits(3)))
+    torch.testing.assert_close(totals[0.0], plain.total.detach())
+    assert_same(pulls[0.0], of_plain)
+    assert totals[1.0] > totals[0.0]
+    torch.testing.assert_close(totals[2.0] - totals[1.0], totals[1.0] - totals[0.0])
+    assert pulls[1.0].keys() == of_plain.keys()  # the teacher gets none
+    assert any(not torch.allclose(pulls[1.0][n], of_plain[n]) for n in of_plain)

@@ -1,0 +1,65 @@
+"""What is wrong with a training run, in words, and what to do next: read from its folder alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.scope import clips, listening, training
+from tiny_audio.scope.log import Finding, Log
+from tiny_audio.train.track import read_metrics
+
+CHECKS = (*listening.CHECKS, *training.CHECKS, *clips.CHECKS)
+STYLES = {"wrong": "bold red", "note": "yellow", "ok": "green"}
+
+
+def diagnose(run: Path) -> list[Finding]:
+    """All findings about a run's folder, the worst first."""
+    log = Log(read_metrics(run), _data(run), _recipe(run))
+    found = [finding for check in CHECKS for finding in check(log)]
+    found += [
+        Finding("note", f"{run} has no {name}, so nothing is said about {what}.")
+        for name, what in (("data.json", "its clips"), ("recipe.yaml", "what was asked for"))
+        if not (run / name).is_file()
+    ]
+    return sorted(found, key=lambda finding: list(STYLES).index(finding.level))
+
+
+def _data(run: Path) -> dict[str, Any]:
+    path = run / "data.json"
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is no JSON ({error}). Delete it and look again.") from error
+    return found
+
+
+def _recipe(run: Path) -> dict[str, Any]:
+    path = run / "recipe.yaml"
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML ({error}). Delete it and look again.") from error
+    return found
+
+
+def render(findings: list[Finding]) -> RenderableType:
+    """Findings as a table: how bad, what was seen and what to do."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 1, 0))
+    for finding in findings:
+        said = Text(finding.text)
+        if finding.step:
+            said.append(f"\n→ {finding.step}", style="italic")
+        table.add_row(Text(finding.level, style=STYLES[finding.level]), said)
+    return table

@@ -1,0 +1,66 @@
+"""What a run has written, and what a finding about it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was seen, and the next step (empty where there is nothing to be done)."""
+
+    level: Literal["ok", "note", "wrong"]
+    text: str
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class Log:
+    """`rows` of metrics.jsonl, data.json and recipe.yaml; the latter two may be empty."""
+
+    rows: Sequence[Row]
+    data: dict[str, Any]
+    recipe: dict[str, Any]
+
+    def of(self, kind: str) -> list[Row]:
+        return [row for row in self.rows if row["kind"] == kind]
+
+    @property
+    def stages(self) -> list[str]:
+        """In their order; the last is the one that matters most."""
+        return list(dict.fromkeys(row["stage"] for row in self.rows))
+
+    def training(self, stage: str) -> list[Row]:
+        return [row for row in self.of("train") if row["stage"] == stage]
+
+    @property
+    def latest(self) -> list[Row]:
+        """The training rows of the last stage."""
+        return self.training(self.stages[-1]) if self.rows else []
+
+    @property
+    def num_steps(self) -> int:
+        return sum(rows[-1]["step"] for stage in self.stages if (rows := self.training(stage)))
+
+    @property
+    def evaluation(self) -> Row | None:
+        """The last one."""
+        found = self.of("evaluation")
+        return found[-1] if found else None
+
+    def asked(self, stage: str) -> dict[str, Any]:
+        """What the recipe says of a stage."""
+        found: dict[str, Any] = self.recipe.get("stages", {}).get(stage, {})
+        return found
+
+
+Findings = Iterator[Finding]
+Check = Callable[[Log], Findings]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

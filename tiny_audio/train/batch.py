@@ -1,0 +1,193 @@
+"""A micro-batch: clips heard (or their cached frames) with prompts, labels and padding.
+
+One collator for all of training; prompts come from the same renderer as everywhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiny_audio.data.augment import Augment, augment
+from tiny_audio.data.examples import Dropped
+from tiny_audio.data.mixture import Visit, padding
+from tiny_audio.data.sounds import why
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.encoder import Features, features
+from tiny_audio.model.errors import AudioError
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.processing import pad_prompts
+from tiny_audio.model.prompt import AUDIO, Prompt, Turn, render, transcription_turns
+from tiny_audio.train.frames import FrameCache, clip_key, pad_frames
+
+MIN_SAMPLES = 1600  # 0.1 s: less is left of no clip after augmentation
+
+
+class Frames(NamedTuple):
+    """What an encoder made: frames_BTE and lengths_B."""
+
+    values: Tensor
+    lengths_B: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded rows. `teacher` holds the prompts that read the transcript, for distillation."""
+
+    heard: Features | Frames
+    ids_BL: Tensor
+    mask_BL: Tensor
+    labels_BL: Tensor
+    where: tuple[str, ...]
+    audio_s: float
+    padding: float
+    teacher: dict[str, Tensor] | None = None
+
+    def to(self, device: Any) -> Batch:
+        heard = type(self.heard)(*(t.to(device, non_blocking=True) for t in self.heard))
+        moved = {n: getattr(self, n).to(device) for n in ("ids_BL", "mask_BL", "labels_BL")}
+        teacher = {k: v.to(device) for k, v in (self.teacher or {}).items()} or None
+        return replace(self, heard=heard, teacher=teacher, **moved)
+
+
+Copies = Mapping[str, int]  # source → cached versions of each of its clips
+
+
+def copy_of(visit: Visit, how: Augment | None, copies: Copies) -> int:
+    """Which cached copy a visit hears, one after another: 0 is the clip as recorded."""
+    return visit.turn % copies.get(visit.example.source, 1) if how is not None else 0
+
+
+def cached_key(visit: Visit, how: Augment | None, copies: Copies) -> str:
+    """Under which key a visit finds its frames."""
+    copy = copy_of(visit, how, copies)
+    return clip_key(visit.example.sound, how if copy else None, copy)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Visits → a batch. With `cache`, frames are read from there; a visit hears its next copy.
+
+    Clips whose samples turn out to be unusable are left out and counted in `dropped`.
+    """
+
+    model: AudioLM
+    augment: Augment | None = None
+    cache: FrameCache | None = None
+    copies: Copies = field(default_factory=dict)
+    frame_dropout: float = 0.0
+    teach: bool = False
+    few_shapes: bool = False  # oneDNN compiles kernels for every new shape
+    dropped: Dropped = field(default_factory=Dropped)
+
+    def __call__(self, visits: Sequence[Visit]) -> Batch | None:
+        """None when no clip of these can be used."""
+        heard, kept = [], []
+        for visit in visits:
+            try:
+                heard.append(self.hear(visit))
+                kept.append(visit)
+            except AudioError as error:
+                self.dropped.add(why(error), visit.example.where)
+        return self.collate(heard, kept) if kept else None
+
+    def hear(self, visit: Visit) -> Tensor:
+        """Frames (T, E) from the cache, or samples (N,)."""
+        if self.cache is None:
+            most = self.model.config.encoder.max_samples
+            return torch.from_numpy(played(visit, self.augment, most))
+        key = cached_key(visit, self.augment, self.copies)
+        return thinned(self.cache[key], self.frame_dropout, visit.seed)
+
+    def collate(self, heard: Sequence[Tensor], visits: Sequence[Visit]) -> Batch:
+        """What was heard, samples or frames, and what was said."""
+        batch = self.front_end(heard)
+        lengths = self.frame_lengths(batch)
+        positions = [self.model.config.projector.positions_for(n) for n in lengths]
+        prompts = [self.prompt(v, p) for v, p in zip(visits, positions, strict=True)]
+        return Batch(
+            batch,
+            *self.pad(prompts),
+            where=tuple(v.example.where for v in visits),
+            audio_s=sum(v.example.duration_s for v in visits),
+            padding=padding([len(p.ids) for p in prompts]),
+            teacher=self.lesson(visits) if self.teach else None,
+        )
+
+    def front_end(self, heard: Sequence[Tensor]) -> Features | Frames:
+        if heard[0].ndim == 2:
+            return Frames(*pad_frames(heard, 64 if self.few_shapes else 1))
+        made = features(self.model.config.encoder, heard)
+        extra = -made.values.shape[-1] % (40 if self.few_shapes else 1)
+        return Features(torch.nn.functional.pad(made.values, (0, extra)), made.lengths_B)
+
+    def frame_lengths(self, batch: Features | Frames) -> list[int]:
+        lengths = batch.lengths_B.tolist()
+        if isinstance(batch, Frames):
+            return lengths
+        encoder = self.model.config.encoder
+        return [encoder.pooled(encoder.unpooled_frames(steps)) for steps in lengths]
+
+    def prompt(self, visit: Visit, positions: int) -> Prompt:
+        return render(
+            [*self.asked(visit), Turn("assistant", visit.example.text)],
+            [positions],
+            self.model.tokenizer,
+            self.model.config.prompt,
+        )
+
+    def asked(self, visit: Visit) -> list[Turn]:
+        return transcription_turns(self.model.config.prompt, visit.example.prompt or None)
+
+    def pad(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor]:
+        """ids_BL, mask_BL and labels_BL."""
+        pad = self.model.tokenizer.pad_token_id or 0
+        rows = pad_prompts(prompts, pad, "right", multiple=16 if self.few_shapes else 1)
+        return rows["input_ids"], rows["attention_mask"], rows["labels"]
+
+    def lesson(self, visits: Sequence[Visit]) -> dict[str, Tensor]:
+        """The same answers to prompts that spell out what the clips say."""
+        prompts = []
+        for visit in visits:
+            told = [
+                Turn(t.role, t.text.replace(AUDIO, visit.example.text)) for t in self.asked(visit)
+            ]
+            answer = Turn("assistant", visit.example.text)
+            prompts.append(
+                render([*told, answer], [], self.model.tokenizer, self.model.config.prompt)
+            )
+        return dict(zip(("ids_BL", "mask_BL", "labels_BL"), self.pad(prompts), strict=True))
+
+
+def played(visit: Visit, how: Augment | None, most: int | None = None) -> np.ndarray:
+    """float32 samples of a visit, augmented by its seed, unless that makes too few of them or more
+    than `most`, the encoder's window. `AudioError` for a clip that is longer than its header said.
+    """
+    samples = visit.example.sound.samples()
+    if most is not None and len(samples) > most:
+        long_s, most_s = math.ceil(len(samples) / SAMPLE_RATE), most / SAMPLE_RATE
+        said = f"{long_s:,} s long and the limit of the encoder is {most_s:g} s."
+        raise AudioError(f"{visit.example.where}: {said}")
+    if how is None:
+        return samples
+    changed = augment(samples, np.random.default_rng(visit.seed), how)
+    fits = len(changed) >= MIN_SAMPLES and (most is None or len(changed) <= most)
+    return changed if fits else samples
+
+
+def thinned(frames_TE: Tensor, share: float, seed: int) -> Tensor:
+    """Frames without a random share of them and without up to three at the start: another cut into
+    positions, and another tempo, each time they are heard.
+    """
+    if not share:
+        return frames_TE
+    rng = np.random.default_rng(seed)
+    kept = rng.random(len(frames_TE)) >= share
+    kept[: rng.integers(0, 4)] = False
+    return frames_TE[torch.from_numpy(kept)] if kept.any() else frames_TE

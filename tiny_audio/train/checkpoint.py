@@ -1,0 +1,99 @@
+"""Saves of a training run: what trains, optimisers, counters; whole files, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tiny_audio.model.errors import CheckpointError
+from tiny_audio.train.distributed import place
+
+
+def write_save(target: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """The file is there whole, or not at all, also after a power cut."""
+    temporary = target.with_suffix(".tmp")
+    held = {k: v.cpu().contiguous() for k, v in tensors.items()}
+    save_file(held, temporary, {"counters": json.dumps(about)})
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, target)
+
+
+def saves(folder: Path) -> list[Path]:
+    """The saves of a folder, the newest last."""
+    return sorted(p for p in folder.glob("step-*.safetensors") if p.stem.count("-") == 1)
+
+
+def last_save(folder: Path) -> Path:
+    """The newest save; a `CheckpointError` where there is none."""
+    found = saves(folder)
+    if not found:
+        raise CheckpointError(f"{folder} holds no save; train this stage first.")
+    return found[-1]
+
+
+def part_of(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number}.safetensors")
+
+
+def read_save(path: Path) -> dict[str, Tensor]:
+    """All tensors of a save; one that is not whole is a `CheckpointError`."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is damaged ({error}). Delete it to go on from the save before it."
+        ) from error
+
+
+def read_counters(path: Path) -> dict[str, Any]:
+    """Step, seconds and state of the data of a save."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return json.loads(header["__metadata__"]["counters"])
+
+
+def module_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The weights under `prefix` of a save: those that trained."""
+    start = f"module.{prefix}"
+    return {k[len(start) :]: v for k, v in read_save(path).items() if k.startswith(start)}
+
+
+@torch.no_grad()
+def restore(module: nn.Module, path: Path, prefix: str = "") -> None:
+    """Put what a save holds under `prefix` into the module, which must have all of it."""
+    parameters, weights = dict(module.named_parameters()), module_weights(path, prefix)
+    if odd := sorted(set(weights) - set(parameters)) or (["nothing"] if not weights else []):
+        raise CheckpointError(f"{path} holds {odd[0]} under {prefix!r}, which is not needed here.")
+    for name, tensor in weights.items():
+        parameters[name].copy_(tensor)
+
+
+@torch.no_grad()
+def load_weights(
+    parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor], path: Path
+) -> None:
+    """Exactly the parameters that train, no more and no fewer."""
+    stored = {k.removeprefix("module.") for k in tensors if k.startswith("module.")}
+    if odd := sorted(stored ^ set(parameters)):
+        raise CheckpointError(f"{path} holds other weights than train here, e.g. {odd[0]}.")
+    for name, parameter in parameters.items():
+        parameter.copy_(place(tensors[f"module.{name}"], parameter))
+
+
+def fingerprint(module: nn.Module) -> str:
+    """16 hexadecimal digits that change with any name or weight."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        values = tensor.detach().cpu().contiguous().view(-1)
+        digest.update(values.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

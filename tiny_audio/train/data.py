@@ -1,0 +1,275 @@
+"""From a recipe to the clips of a run: read, split by speaker, mixed, counted, cached."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiny_audio.data.augment import coloured_noise
+from tiny_audio.data.examples import Dropped, Example, Limits, read_source, refuse
+from tiny_audio.data.mixture import (
+    DataConfig,
+    Mixture,
+    Plan,
+    StreamPlan,
+    Visit,
+    cut,
+    split_by_speaker,
+)
+from tiny_audio.data.sounds import why
+from tiny_audio.data.stream import ExampleStream
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.errors import AudioError, ConfigError
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.prompt import Turn, render, transcription_turns
+from tiny_audio.progress import progress
+from tiny_audio.train.batch import cached_key, played
+from tiny_audio.train.distributed import rank, wait_for_all, world_size
+from tiny_audio.train.frames import FrameCache
+from tiny_audio.train.recipe import Recipe, Stage
+
+NONSPEECH = "nonspeech"
+NUM_NONSPEECH = 256
+
+
+@dataclass
+class Gathered:
+    """The clips of a run, and what was left out."""
+
+    train: dict[str, list[Example]]
+    validation: list[Example]
+    weights: dict[str, float]
+    dropped: Dropped = field(default_factory=Dropped)
+    speakers_apart: list[str] = field(default_factory=list)
+    stream: ExampleStream | None = None
+
+    def about(self, plan: Plan | StreamPlan) -> dict[str, Any]:
+        """What data.json says."""
+        told = {e.text for examples in self.train.values() for e in examples}
+        return {
+            "kept": {n: len(e) for n, e in self.train.items()},
+            "hours": {n: sum(x.duration_s for x in e) / 3600 for n, e in self.train.items()},
+            "dropped": dict(self.dropped.counts()),
+            "places": self.dropped.places,
+            "validation_clips": len(self.validation),
+            "validation_speakers": self.speakers_apart,
+            "shared_texts": sum(e.text in told for e in self.validation),
+            "padding": waste(plan),
+        }
+
+
+def gather(recipe: Recipe, model: AudioLM) -> Gathered:
+    """Read all sources. `strict` refuses the run where anything was left out, and decodes all."""
+    config, dropped = recipe.data, Dropped()
+    if not config.sources:
+        raise ConfigError("The recipe names no clips to train on; give data.sources.NAME.path.")
+    limits = Limits(config.min_s, longest_s(model, config), config.text_style)
+    read = functools.partial(read_source, limits=limits, dropped=dropped)
+    train = {n: read(n, s) for n, s in config.sources.items() if not s.streaming}
+    validation = [e for n, source in config.validation.items() for e in read(n, source)]
+    found = Gathered(train, validation, {n: s.weight for n, s in config.sources.items()}, dropped)
+    if any(source.streaming for source in config.sources.values()):
+        found.stream = stream_of(config, limits, dropped)
+        return found
+    if config.validation_speakers and not config.validation:
+        set_apart(found, config.validation_speakers, recipe.seed)
+    if config.strict:
+        decode_all([e for examples in found.train.values() for e in examples], dropped)
+        refuse(dropped)
+    if config.nonspeech:
+        found.train[NONSPEECH] = [nothing(number) for number in range(NUM_NONSPEECH)]
+        found.weights[NONSPEECH] = config.nonspeech
+    return found
+
+
+def stream_of(config: DataConfig, limits: Limits, dropped: Dropped) -> ExampleStream:
+    """The one stream of a run. What needs all clips beforehand is refused, not left out."""
+    (name, source), *others = config.sources.items()
+    asked: dict[str, Any] = {"validation_speakers": config.validation_speakers}
+    asked |= {"strict": config.strict, "nonspeech": config.nonspeech, "another source": others}
+    if unable := [what for what, value in asked.items() if value]:
+        raise ConfigError(f"A stream goes without {' and '.join(unable)}; set streaming=false.")
+    return ExampleStream(name, source, limits, dropped)
+
+
+def longest_s(model: AudioLM, config: DataConfig) -> float:
+    """The encoder's window bounds every clip, unless a prompt may hear several windows."""
+    window = model.config.encoder.max_samples
+    if window is None or model.config.prompt.long_audio == "windows":
+        return config.max_s
+    return min(config.max_s, window / SAMPLE_RATE)
+
+
+def set_apart(found: Gathered, num_speakers: int, seed: int) -> None:
+    everything = [e for examples in found.train.values() for e in examples]
+    _, apart, speakers = split_by_speaker(everything, num_speakers, seed)
+    found.validation += apart
+    found.speakers_apart = speakers
+    for name, examples in found.train.items():
+        found.train[name] = [e for e in examples if e.speaker not in speakers]
+
+
+def decode_all(examples: Sequence[Example], dropped: Dropped) -> None:
+    """Find what no header shows."""
+
+    def check(example: Example) -> None:
+        try:
+            example.sound.samples()
+        except AudioError as error:
+            dropped.add(why(error), example.where)
+
+    with ThreadPoolExecutor() as pool, progress() as bar:
+        list(bar.track(pool.map(check, examples), len(examples), description="decoding all"))
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Noise or silence, of which there is nothing to be said."""
+
+    number: int
+
+    def samples(self) -> np.ndarray:
+        rng = np.random.default_rng([762, self.number])
+        noise = coloured_noise(int(self.duration_s * SAMPLE_RATE), rng)
+        return noise * np.float32(10 ** (rng.uniform(-90, -25) / 20))
+
+    @property
+    def duration_s(self) -> float:
+        return 0.3 + 3.7 * (self.number % 64) / 64
+
+    def digest(self) -> str:
+        return f"nothing {self.number}"
+
+
+def nothing(number: int) -> Example:
+    sound = Nothing(number)
+    return Example(f"{NONSPEECH}:{number}", "", sound.duration_s, sound, source=NONSPEECH)
+
+
+class Cost:
+    """Positions of the decoder that a clip takes: prompt, audio, answer and stop token."""
+
+    def __init__(self, model: AudioLM):
+        self.model = model
+        self._fixed: dict[str, int] = {}
+        self._texts: dict[str, int] = {}
+
+    def __call__(self, example: Example) -> int:
+        config = self.model.config
+        frames = config.encoder.frames_for(max(1, int(example.duration_s * SAMPLE_RATE)))
+        asked, said = self._asked(example.prompt), self._said(example.text)
+        return config.projector.positions_for(frames) + asked + said
+
+    def _asked(self, prompt: str) -> int:
+        if prompt not in self._fixed:
+            turns = [*transcription_turns(self.model.config.prompt, prompt or None), ANSWER]
+            made = render(turns, [0], self.model.tokenizer, self.model.config.prompt)
+            self._fixed[prompt] = len(made.ids)
+        return self._fixed[prompt]
+
+    def _said(self, text: str) -> int:
+        if text not in self._texts:
+            self._texts[text] = len(self.model.tokenizer.encode(text, add_special_tokens=False))
+        return self._texts[text]
+
+
+ANSWER = Turn("assistant", "")
+
+
+def plan_of(found: Gathered, recipe: Recipe, stage: Stage, model: AudioLM) -> Plan | StreamPlan:
+    """The order of the clips in a stage."""
+    if odd := sorted(set(stage.weights) - set(recipe.data.sources)):
+        raise ConfigError.unknown(odd[0], recipe.data.sources, "The table of sources")
+    if found.stream is not None:
+        return StreamPlan(found.stream, recipe.data, Cost(model), recipe.seed)
+    weights = {**found.weights, **stage.weights}
+    mixture = Mixture(found.train, weights, recipe.seed, recipe.data.block)
+    return Plan(mixture, recipe.data, Cost(model))
+
+
+def waste(plan: Plan | StreamPlan) -> float:
+    """Share of padding among the decoder's positions in the first block of clips."""
+    batches = [batch for step in plan.steps_of(0) for batch in step]
+    costs = [[plan.cost(v.example) for v in batch] for batch in batches]
+    padded = sum(len(c) * max(c) for c in costs)
+    return 1 - sum(map(sum, costs)) / padded
+
+
+# Cached frames --------------------------------------------------------------------------------
+
+
+def copies_of(recipe: Recipe) -> dict[str, int]:
+    """Cached versions of a clip by source; without augmentation there is one to keep."""
+    if recipe.data.augment is None:
+        return {}
+    return {name: source.copies for name, source in recipe.data.sources.items()}
+
+
+def fill(cache: FrameCache, found: Gathered, recipe: Recipe, model: AudioLM) -> None:
+    """Encode what the cache lacks, shared by the processes; unusable clips leave the run."""
+    if found.stream is not None:
+        raise ConfigError("The frames of a stream cannot be cached: set the stage's cache=false.")
+    key = functools.partial(cached_key, how=recipe.data.augment, copies=copies_of(recipe))
+    wanted = {
+        key(v): v for listed in found.train.values() for e in listed for v in turns(e, recipe)
+    }
+    lacking = [v for k, v in wanted.items() if k not in cache]
+    own = sorted(lacking, key=lambda v: v.example.duration_s)[rank() :: world_size()]
+    batches = cut(own, recipe.data, lambda e: 1)
+    most = model.config.encoder.max_samples
+    hear = functools.partial(hear_all, recipe=recipe, dropped=found.dropped, most=most)
+    with ThreadPoolExecutor(1) as ahead, progress(disable=rank() > 0) as bar:
+        made = ahead.map(hear, batches)
+        for heard in bar.track(made, len(batches), description="listening once"):
+            frames = encode([clip for _, clip in heard], recipe, model)
+            cache.add(zip([key(visit) for visit, _ in heard], frames, strict=True))
+    cache.flush()
+    wait_for_all()
+    cache.refresh()
+    for name, listed in found.train.items():
+        found.train[name] = [e for e in listed if all(key(v) in cache for v in turns(e, recipe))]
+
+
+def turns(example: Example, recipe: Recipe) -> list[Visit]:
+    """One visit for every version of a clip that is kept."""
+    return [Visit(example, n, n) for n in range(copies_of(recipe).get(example.source, 1))]
+
+
+def hear_all(
+    visits: Sequence[Visit], recipe: Recipe, dropped: Dropped, most: int | None
+) -> list[tuple[Visit, Tensor]]:
+    """Every clip's copies are changed in their own way: the seed is of sound and copy."""
+    heard, copies = [], copies_of(recipe)
+    for visit in visits:
+        how = recipe.data.augment if visit.turn else None  # the first is as recorded
+        seed = int(cached_key(visit, recipe.data.augment, copies)[:8], 16)
+        try:
+            samples = played(visit._replace(seed=seed), how, most)
+            heard.append((visit, torch.from_numpy(samples)))
+        except AudioError as error:
+            dropped.add(why(error), visit.example.where)
+    return heard
+
+
+@torch.no_grad()
+def encode(clips: Sequence[Tensor], recipe: Recipe, model: AudioLM) -> list[Tensor]:
+    """Frames (T, E) of each clip."""
+    if not clips:
+        return []
+    made = model.audio_tower.features([clip.to(model.device) for clip in clips])
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        frames_BTE, lengths_B = model.audio_tower(made)
+    return [f[:n] for f, n in zip(frames_BTE, lengths_B.tolist(), strict=True)]
+
+
+def write_about(path: Path, about: dict[str, Any]) -> None:
+    path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")

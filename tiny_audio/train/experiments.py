@@ -1,0 +1,178 @@
+"""Recipes by name, complete and typed: `tiny-audio train +experiment=NAME`.
+
+Rates, ranks and frame rates are those that published recipes of this kind of model use: a projector
+alone at 1e-3, 1e-4 where LoRA or the encoder trains too, bfloat16, 12.5 positions a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tiny_audio.data.augment import Augment
+from tiny_audio.data.examples import SourceConfig
+from tiny_audio.data.mixture import DataConfig
+from tiny_audio.model.configuration import LoraConfig
+from tiny_audio.train.recipe import ModelConfig, Recipe, Stage
+
+EMBEDDED = Path(__file__).resolve().parents[1] / "data" / "quickstart"
+# 100 hours of read English (CC BY 4.0), until you name your own with data.sources.
+LIBRISPEECH = SourceConfig(
+    path="hf:openslr/librispeech_asr:clean", split="train.100", speaker="speaker_id"
+)
+GPU = DataConfig(
+    sources={"librispeech": LIBRISPEECH},
+    validation_speakers=10,
+    text_style="lower",
+    augment=Augment(),
+    batch_s=160.0,
+    batch_items=128,
+)
+ALIGN = Stage(steps=20_000, warmup_steps=1000)
+ENCODER_LORA = LoraConfig(rank=8, targets=("q_proj", "k_proj"))
+DECODER_LORA = LoraConfig(rank=32, targets=("q_proj", "v_proj"))
+ADAPT = Stage(
+    learning_rate={"projector": 1e-4, "encoder": 1e-4, "decoder": 1e-4},
+    lora={"encoder": ENCODER_LORA, "decoder": DECODER_LORA},
+    steps=10_000,
+)
+
+
+def alignment(preset: str) -> Recipe:
+    """The projector alone between two frozen pretrained parts."""
+    return Recipe(name=preset, model=ModelConfig(preset=preset), data=GPU, stages={"align": ALIGN})
+
+
+def quickstart() -> Recipe:
+    """A fresh projector for nano on the embedded corpus: three minutes on two cores."""
+    clips = SourceConfig(path=str(EMBEDDED / "train"))
+    held_out = SourceConfig(path=str(EMBEDDED / "held-out"))
+    data = DataConfig(
+        sources={"clips": clips},
+        validation={"held_out": held_out},
+        batch_s=120.0,
+        validation_clips=60,
+        block=1024,
+    )
+    stage = Stage(
+        learning_rate={"projector": 2e-3},
+        minutes=1.5,
+        warmup_steps=20,
+        final_rate=0.02,
+        optimizer="muon",
+        cache=True,
+        frame_dropout=0.05,
+        evaluate_every_s=15,
+    )
+    return Recipe(name="quickstart", data=data, stages={"projector": stage})
+
+
+def projector_lora_both() -> Recipe:
+    """Projector, then LoRA on both ends with the projector frozen, then all three together."""
+    lora = Stage(
+        learning_rate={"encoder": 1e-4, "decoder": 1e-4},
+        lora=ADAPT.lora,
+        steps=5_000,
+    )
+    stages = {"align": ALIGN, "lora": lora, "both": ADAPT}
+    model = ModelConfig(preset="whisper_swiglu_smollm3")
+    return Recipe(name="projector_lora_both", model=model, data=GPU, stages=stages)
+
+
+def hubert_lora() -> Recipe:
+    """LoRA r=8 on q, k of HuBERT-xlarge and r=32 on q, v of Qwen3-8B, with the projector."""
+    stages = {"align": ALIGN, "adapt": ADAPT}
+    model = ModelConfig(preset="hubert_swiglu_qwen3")
+    return Recipe(name="hubert_lora", model=model, data=GPU, stages=stages)
+
+
+def mufun_full() -> Recipe:
+    """MuFun: the connector warms up alone, then everything trains."""
+    full = Stage(
+        learning_rate={"projector": 1e-4, "encoder": 1e-5, "decoder": 2e-5},
+        steps=20_000,
+        checkpoint_activations=True,
+    )
+    return Recipe(
+        name="mufun_full",
+        model=ModelConfig(preset="mufun"),
+        data=GPU,
+        stages={"warm_up": ALIGN, "full": full},
+        strategy="fsdp",
+    )
+
+
+def whisper_tiny_nano() -> Recipe:
+    """A real encoder on two cores: Whisper tiny.en and a language model of 3 M parameters, on read
+    English of Mandarin speakers and on synthetic speech. First projector and decoder on cached
+    frames, then with LoRA on the encoder, live. Clips and decoder are made by
+
+        python -m tiny_audio.train.nano corpus --open-clips 20000
+        python -m tiny_audio.train.nano decoder --folder runs/books --without-readers --minutes 11
+    """
+    corpus = "runs/nano/corpus"
+    data = DataConfig(
+        sources={
+            "readers": SourceConfig(path=f"{corpus}/speechocean762-train", weight=0.4, copies=4),
+            "open": SourceConfig(path=f"{corpus}/open"),
+            "speech": SourceConfig(path=f"{corpus}/speech", limit=8_000),
+        },
+        validation={"held_out": SourceConfig(path=f"{corpus}/speechocean762-test")},
+        validation_clips=150,
+        augment=Augment(speed=0.8, speed_range=(0.84, 1.2)),
+        nonspeech=0.01,
+        batch_s=130.0,
+        micro_batches=2,
+        block=4096,
+    )
+    heard = Stage(
+        learning_rate={"projector": 1.5e-3, "decoder": 1.5e-3},
+        minutes=10,
+        warmup_steps=60,
+        final_rate=0.3,
+        optimizer="muon",
+        cache=True,
+        frame_dropout=0.04,
+        evaluate_every_s=200,
+    )
+    lora = LoraConfig(rank=32, targets=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"))
+    together = Stage(
+        learning_rate={"projector": 7e-4, "decoder": 5e-4, "encoder": 1e-3},
+        lora={"encoder": lora},
+        weights={"readers": 0.5},
+        minutes=32,
+        warmup_steps=50,
+        final_rate=0.02,
+        optimizer="muon",
+        evaluate_every_s=400,
+    )
+    return Recipe(
+        name="whisper_tiny_nano",
+        model=ModelConfig(
+            preset="whisper_tiny",
+            encoder="../shared/models/whisper-tiny.en",
+            decoder="runs/books/decoder/hub",
+            projector={"kind": "swiglu", "k": 4, "hidden": 512},
+        ),
+        data=data,
+        stages={"frames": heard, "together": together},
+    )
+
+
+PRESETS = (
+    "whisper_tiny",
+    "hubert_swiglu_qwen3",
+    "whisper_swiglu_smollm3",
+    "whisper_conv_smollm3",
+    "mufun",
+    "mufun_10hz",
+)
+EXPERIMENTS: dict[str, Callable[[], Recipe]] = {
+    "quickstart": quickstart,
+    "projector_lora_both": projector_lora_both,
+    "hubert_lora": hubert_lora,
+    "mufun_full": mufun_full,
+    "whisper_tiny_nano": whisper_tiny_nano,
+    **{preset: partial(alignment, preset) for preset in PRESETS},
+}

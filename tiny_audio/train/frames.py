@@ -1,0 +1,140 @@
+"""Frames on disk: a frozen encoder listens once, and training reads what it heard many times.
+
+A folder holds shards of frames in bfloat16, each a safetensors file that names its clips. It
+belongs to one encoder with one front end (`about.json`); a clip is found by what is stored of its
+sound and by how it was augmented, so a changed file or another augmentation is another clip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tiny_audio.data.augment import Augment
+from tiny_audio.data.examples import Sound
+from tiny_audio.model.config import fingerprint
+from tiny_audio.model.encoder import AudioEncoder
+from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.identity import weights_hash
+
+SHARD_BYTES = 64 * 2**20
+
+
+class Place(NamedTuple):
+    """Where a clip's frames lie."""
+
+    path: Path
+    first: int
+    number: int
+
+
+def encoder_key(encoder: AudioEncoder) -> dict[str, Any]:
+    """What frames depend on besides the sound: the encoder's weights and its configuration."""
+    config = encoder.config.to_dict()
+    del config["source"]  # where the weights lie does not matter, what they are does
+    return {"weights": weights_hash(encoder.model, set()), "config": fingerprint(config)}
+
+
+def clip_key(sound: Sound, how: Augment | None, seed: int) -> str:
+    """Of the stored sound, and of the augmentation with its seed where there is one."""
+    change = "" if how is None else json.dumps([asdict(how), seed])
+    return hashlib.sha256(f"{sound.digest()} {change}".encode()).hexdigest()[:32]
+
+
+class FrameCache:
+    """Clip key → frames (T, E) in bfloat16."""
+
+    def __init__(self, folder: Path, encoder: AudioEncoder):
+        self.folder, self.width = folder, encoder.config.width
+        self._places: dict[str, Place] = {}
+        self._files: dict[Path, Any] = {}
+        self._waiting: list[tuple[str, Tensor]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        self._check(encoder_key(encoder))
+        self.refresh()
+
+    def _check(self, key: dict[str, Any]) -> None:
+        about = self.folder / "about.json"
+        if not about.exists():
+            _write_text(about, json.dumps(key, indent=1))
+        if (found := json.loads(about.read_text())) != key:
+            changed = [name for name in key if found.get(name) != key[name]]
+            raise CheckpointError(
+                f"{self.folder} holds frames of another encoder (its {' and '.join(changed)} "
+                f"differ). Delete the folder, or name another one with frames=FOLDER."
+            )
+
+    def refresh(self) -> None:
+        """Learn about all shards that are there, also those of other processes."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path not in self._files:
+                file = self._open(path)
+                rows, first = json.loads(file.metadata()["clips"]), 0
+                for key, count in rows:
+                    self._places[key] = Place(path, first, count)
+                    first += count
+
+    def _open(self, path: Path) -> Any:
+        try:
+            file = safe_open(path, "pt").__enter__()  # stays open: reads are by memory map
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged ({error}). Delete this file.") from error
+        self._files[path] = file
+        return file
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def num_frames(self, key: str) -> int:
+        return self._places[key].number
+
+    def __getitem__(self, key: str) -> Tensor:
+        path, first, count = self._places[key]
+        return self._files[path].get_slice("frames")[first : first + count]
+
+    def add(self, clips: Iterable[tuple[str, Tensor]]) -> None:
+        """Keep frames (T, E) under their keys; they are read back after `flush`."""
+        self._waiting += [(key, frames.to(torch.bfloat16).cpu()) for key, frames in clips]
+        if sum(frames.nbytes for _, frames in self._waiting) > SHARD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits as one shard: it is there whole, or not at all."""
+        if not self._waiting:
+            return
+        rows = [(key, len(frames)) for key, frames in self._waiting]
+        name = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+        path = self.folder / f"{name}.safetensors"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        frames = torch.cat([frames for _, frames in self._waiting])
+        save_file({"frames": frames}, temporary, {"clips": json.dumps(rows)})
+        os.replace(temporary, path)
+        self._waiting = []
+        self.refresh()
+
+
+def pad_frames(frames: Sequence[Tensor], multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """(B, T, E) in float32, T a multiple of `multiple`, and lengths_B."""
+    lengths_B = torch.tensor([len(f) for f in frames])
+    padded = torch.nn.utils.rnn.pad_sequence([f.float() for f in frames], True)
+    extra = -padded.shape[1] % multiple
+    return torch.nn.functional.pad(padded, (0, 0, 0, extra)), lengths_B
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

@@ -1,0 +1,116 @@
+"""What a training run is, as data: the model, the sounds, and a list of stages.
+
+`tiny-audio train` composes a `Recipe` and hands it to `run.py`. Everything has its default here and
+nowhere else; an unknown key or an impossible value is refused before anything is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tiny_audio.data.mixture import DataConfig
+from tiny_audio.model.config import StrictConfig
+from tiny_audio.model.configuration import LoraConfig
+from tiny_audio.model.errors import ConfigError
+
+Part = Literal["projector", "encoder", "decoder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(StrictConfig):
+    """Where training begins: a preset's pretrained parts under a fresh projector, or a checkpoint.
+
+    `encoder` and `decoder` (Hub ids or folders) exchange a part of the preset; `projector` replaces
+    its projector, for example `{kind: mlp, k: 4, hidden: 256}`.
+    """
+
+    preset: str = "nano"
+    checkpoint: str = ""
+    encoder: str = ""
+    decoder: str = ""
+    projector: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.checkpoint and (self.encoder or self.decoder or self.projector):
+            raise ConfigError(
+                f"The checkpoint {self.checkpoint!r} has its own encoder, projector and decoder; "
+                f"give model.checkpoint alone, or leave it empty to put parts together."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(StrictConfig):
+    """Kullback–Leibler term towards the same decoder reading the transcript (arXiv 2405.19041)."""
+
+    weight: float = 1.0
+    top_k: int = 32
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(StrictConfig):
+    """One stretch of training. A part trains when `learning_rate` names it; with `lora`, the part's
+    adapters train in place of its own weights. One of `steps`, `minutes` and `epochs` is given.
+
+    Defaults follow the published recipes: 1e-3 for a projector alone, 500 steps of warm-up, cosine.
+    Where a decoder or LoRA trains too, 1e-4 is usual.
+    """
+
+    learning_rate: dict[str, float] = field(default_factory=lambda: {"projector": 1e-3})
+    lora: dict[str, LoraConfig] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)  # of sources, in place of the data's
+    steps: int = 0
+    minutes: float = 0.0
+    epochs: float = 0.0
+    warmup_steps: int = 500
+    final_rate: float = 0.1  # of the learning rate, where the cosine ends
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    cache: bool = False  # keep the frozen encoder's frames on disk
+    frame_dropout: float = 0.0
+    packing: bool = False
+    checkpoint_activations: bool = False
+    distill: DistillConfig | None = None
+    evaluate_every_s: float = 600.0
+    save_every_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for part in [*self.learning_rate, *self.lora]:
+            if part not in ("projector", "encoder", "decoder"):
+                raise ConfigError.unknown(part, ("projector", "encoder", "decoder"), "A stage")
+        if sum(budget > 0 for budget in (self.steps, self.minutes, self.epochs)) != 1:
+            raise ConfigError("A stage needs one of steps, minutes and epochs, and not two.")
+        if lost := sorted(set(self.lora) - set(self.learning_rate)):
+            raise ConfigError(f"LoRA on the {lost[0]} needs learning_rate.{lost[0]}.")
+        if "projector" in self.lora:
+            raise ConfigError("The projector is small and trains whole; LoRA is for the others.")
+        if self.cache and "encoder" in self.learning_rate:
+            raise ConfigError("Frames cannot be cached while the encoder trains: set cache=false.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(StrictConfig):
+    """A whole run. `output` holds everything it writes; frames go to `frames`, shared by runs."""
+
+    name: str
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    stages: dict[str, Stage] = field(default_factory=dict)
+    output: str = ""  # empty: runs/NAME
+    frames: str = "runs/frames"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    device: str = ""  # empty: a GPU if there is one, else the CPU
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes
+    track: Literal["", "wandb", "trackio", "tensorboard"] = ""
+    log_every: int = 10
+    keep: int = 2  # rotating saves
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.stages:
+            raise ConfigError(f"The recipe {self.name!r} has no stages; give at least one.")

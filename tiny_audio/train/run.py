@@ -1,0 +1,313 @@
+"""A training run, top to bottom: model, clips, then stage after stage into a folder.
+
+recipe.yaml      what was asked for, complete; `tiny-audio train recipe.yaml` repeats it
+data.json        clips kept, and left out for which reason and where
+metrics.jsonl    a line for every few steps and for every evaluation; curves.png draws it
+STAGE/           step-N.safetensors to go on from, table.json, best/ by WER
+model/           the result, for `tiny-audio transcribe --model`
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from tiny_audio.data.mixture import Plan, State, StreamPlan, worst
+from tiny_audio.model.checkpoint import load as load_checkpoint
+from tiny_audio.model.checkpoint import scale_projector
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.projector import projector_config
+from tiny_audio.model.saving import save
+from tiny_audio.presets import NANO, preset
+from tiny_audio.train import stages
+from tiny_audio.train.batch import Batch, Collator
+from tiny_audio.train.checkpoint import last_save, restore
+from tiny_audio.train.curves import draw_curves
+from tiny_audio.train.data import copies_of, fill, gather, plan_of, write_about
+from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
+from tiny_audio.train.evaluation import Evaluation
+from tiny_audio.train.frames import FrameCache, encoder_key
+from tiny_audio.train.loop import Loop, LoopConfig
+from tiny_audio.train.recipe import Recipe, Stage
+from tiny_audio.train.task import Listening
+from tiny_audio.train.track import read_metrics, tracker
+
+Write = Callable[[dict[str, Any]], None]
+
+
+def train(recipe: Recipe, processes: int = 1, watch: Write | None = None) -> Path:
+    """Run a recipe, or go on with it where it stopped; returns its folder.
+
+    `watch` is called with every row of metrics.jsonl, in the first process.
+    """
+    folder = folder_of(recipe)
+    remember(recipe, folder)
+    launch(_work, (recipe, folder, watch), processes)
+    return folder
+
+
+def folder_of(recipe: Recipe) -> Path:
+    return Path(recipe.output or f"runs/{recipe.name}")
+
+
+def remember(recipe: Recipe, folder: Path) -> None:
+    """Write recipe.yaml; the folder of another recipe is refused, and the difference named."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, values = folder / "recipe.yaml", recipe.to_dict()
+    if path.exists() and (found := yaml.safe_load(path.read_text())) != values:
+        changed = ", ".join(sorted(differences(found, values)))
+        raise ConfigError(
+            f"{folder} holds another run (it differs in {changed}). Repeat that one, or give "
+            f"another folder with output=FOLDER."
+        )
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def differences(one: Any, other: Any, at: str = "") -> Iterator[str]:
+    """Keys whose values differ, with dots."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {*one, *other}:
+            yield from differences(one.get(key), other.get(key), f"{at}.{key}" if at else key)
+    elif one != other:
+        yield f"{at} ({one!r} → {other!r})"
+
+
+def _work(arguments: tuple[Recipe, Path, Write | None]) -> None:
+    Run(*arguments)()
+
+
+class Run:
+    """One recipe in one process of those that share it."""
+
+    def __init__(self, recipe: Recipe, folder: Path, watch: Write | None):
+        self.recipe, self.folder, self.watch = recipe, folder, watch
+        self.device = recipe.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = self.begin()
+        self.found = gather(recipe, self.model)
+        track = recipe.track if rank() == 0 else ""
+        self.track = tracker(track, folder, recipe.to_dict())
+
+    def begin(self) -> AudioLM:
+        torch.manual_seed(self.recipe.seed)  # of the fresh projector
+        return starting_model(self.recipe, self.device)
+
+    def __call__(self) -> None:
+        for name, stage in self.recipe.stages.items():
+            if not (self.folder / name / "done.json").exists():
+                self.run(name, stage)
+            if self.is_sharded():  # a model that lies in pieces is made anew, whole
+                self.model = self.begin()
+                for earlier in list(self.recipe.stages)[: list(self.recipe.stages).index(name)]:
+                    self.take_over(earlier)
+            self.take_over(name)
+        if rank() == 0:
+            save(self.model, self.folder / "model")
+            draw_curves(self.folder)
+
+    def is_sharded(self) -> bool:
+        return self.recipe.strategy == "fsdp" and world_size() > 1
+
+    def take_over(self, name: str) -> None:
+        """The model as a finished stage left it: from the save that the stage ended with."""
+        stages.begin(self.model, self.recipe.stages[name])
+        restore(Listening(self.model), last_save(self.folder / name))
+
+    def run(self, name: str, stage: Stage) -> None:
+        recipe, model, folder = self.recipe, self.model, self.folder / name
+        made = stages.begin(model, stage)
+        cache = self.cache(stage)
+        plan = plan_of(self.found, recipe, stage, model)
+        if rank() == 0:
+            self.write_tables(folder, made, plan)
+        collate = Collator(
+            model,
+            recipe.data.augment,
+            cache,
+            copies_of(recipe),
+            stage.frame_dropout,
+            teach=stage.distill is not None,
+            few_shapes=self.device == "cpu",
+            dropped=self.found.dropped,
+        )
+        if name == next(iter(recipe.stages)) and not recipe.model.checkpoint:
+            self.scale(collate, plan)
+        epochs = max(1, round(stage.epochs * plan.steps_per_epoch()))  # of few clips: not none
+        loop = self.loop(name, stage, stage.steps or epochs)
+        if not loop.resume():
+            self.start(name, stage, made, loop, collate, plan)
+        self.forget_after(name, loop.step)
+        evaluate = self.evaluator(name) if self.found.validation else None
+        loop.run(dealt(plan, collate), evaluate)
+        self.tell_dropped(folder)
+        if rank() == 0:
+            self.finish(name, loop, plan)
+        wait_for_all()
+
+    def tell_dropped(self, folder: Path) -> None:
+        """The first process learns what the others left out."""
+        if rank():
+            path = folder / f"dropped-{rank()}.json"
+            path.write_text(json.dumps(self.found.dropped.places))
+        wait_for_all()
+        for path in sorted(folder.glob("dropped-*.json")) if rank() == 0 else ():
+            self.found.dropped.merge(json.loads(path.read_text()))
+            path.unlink()
+
+    def loop(self, name: str, stage: Stage, steps: int) -> Loop:
+        task = Listening(self.model, packing=stage.packing, distill=stage.distill)
+        config = LoopConfig(
+            rates=stages.rates(stage),
+            steps=0 if stage.minutes else steps,
+            budget_s=stage.minutes * 60,
+            optimizer=stage.optimizer,
+            warmup_steps=stage.warmup_steps,
+            final_rate=stage.final_rate,
+            weight_decay=stage.weight_decay,
+            clip_norm=stage.clip_norm,
+            bf16=self.recipe.precision == "bf16",
+            device=self.device,
+            strategy=self.recipe.strategy,
+            save_every_s=stage.save_every_s,
+            evaluate_every_s=stage.evaluate_every_s,
+            log_every=self.recipe.log_every,
+            keep=self.recipe.keep,
+        )
+        return Loop(task, config, self.folder / name, write=lambda row: self.write(name, row))
+
+    def cache(self, stage: Stage) -> FrameCache | None:
+        """Frames of all clips, encoded now where they are not there yet."""
+        if not stage.cache:
+            return None
+        key = encoder_key(self.model.audio_tower)["weights"][:12]
+        cache = FrameCache(Path(self.recipe.frames) / key, self.model.audio_tower)
+        fill(cache, self.found, self.recipe, self.model)
+        return cache
+
+    def scale(self, collate: Collator, plan: Plan | StreamPlan) -> None:
+        """A fresh projector's output gets the scale of the decoder's embeddings, on real clips."""
+        batch = collate(worst(plan))
+        if batch is not None:
+            with torch.no_grad():
+                heard = batch.to(self.model.device).heard
+                frames = self.model.audio_tower(heard) if collate.cache is None else heard
+                scale_projector(self.model, (frames[0], frames[1]))
+
+    def start(
+        self,
+        name: str,
+        stage: Stage,
+        made: stages.Table,
+        loop: Loop,
+        collate: Collator,
+        plan: Plan | StreamPlan,
+    ) -> None:
+        """The worst legal batch first: what does not fit fails now, not in hour nine."""
+        batch = collate(worst(plan))
+        peak = loop.rehearse(batch)
+        with loop.spread.gathered():
+            scale = loudness(self.model, batch) if batch else None
+        loop.log(
+            {
+                "kind": "start",
+                "trainable": {part: row["trainable"] for part, row in made.items()},
+                "embedding_scale": scale,
+                "worst_batch_s": batch.audio_s if batch else 0.0,
+                "peak_memory": peak,
+            }
+        )
+
+    def evaluator(self, name: str) -> Callable[[], dict[str, Any]]:
+        recipe = self.recipe
+        evaluation = Evaluation(self.model, self.found.validation, recipe.data, recipe.seed)
+
+        def evaluate() -> dict[str, Any]:
+            row = evaluation()
+            best = self.folder / name / "best"
+            known = json.loads(note.read_text()) if (note := best / "wer.json").exists() else None
+            if row["wer"] is not None and (known is None or row["wer"] < known):
+                save(self.model, best)
+                note.write_text(json.dumps(row["wer"]))
+            return row
+
+        return evaluate
+
+    def write(self, stage: str, row: dict[str, Any]) -> None:
+        """A row of metrics.jsonl, to all who want it."""
+        row = {"stage": stage, **row}
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.track(row)
+        if self.watch:
+            self.watch(row)
+
+    def forget_after(self, stage: str, step: int) -> None:
+        """Rows of steps that are computed again are written again."""
+        path = self.folder / "metrics.jsonl"
+        if rank() == 0 and path.exists():
+            rows = read_metrics(self.folder)
+            kept = [r for r in rows if r["stage"] != stage or r["step"] <= step]
+            path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+
+    def write_tables(self, folder: Path, made: stages.Table, plan: Plan | StreamPlan) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "table.json").write_text(json.dumps(made, indent=1) + "\n")
+        write_about(self.folder / "data.json", self.found.about(plan))
+
+    def finish(self, name: str, loop: Loop, plan: Plan | StreamPlan) -> None:
+        """The hand-over to the next stage, recorded."""
+        done = {"step": loop.step, "elapsed_s": loop.elapsed_s, "began_from": loop.origin}
+        (self.folder / name / "done.json").write_text(json.dumps(done) + "\n")
+        write_about(self.folder / "data.json", self.found.about(plan))
+        draw_curves(self.folder)
+
+
+def starting_model(recipe: Recipe, device: str) -> AudioLM:
+    """A checkpoint as it is, or pretrained parts with a fresh projector."""
+    config = recipe.model
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    if config.checkpoint:
+        return load_checkpoint(
+            NANO if config.checkpoint == "nano" else config.checkpoint, dtype=dtype, device=device
+        )
+    own = {"encoder": str(NANO / "encoder"), "decoder": str(NANO / "decoder")}
+    encoder, decoder = (
+        own[part] if source == "nano" else source
+        for part, source in (("encoder", config.encoder), ("decoder", config.decoder))
+    )
+    chosen = preset(config.preset).with_sources(encoder, decoder)
+    if config.projector:
+        chosen = replace(chosen, projector=projector_config(config.projector))
+    return chosen.build(dtype=dtype, device=device)
+
+
+def dealt(
+    plan: Plan | StreamPlan, collate: Collator
+) -> Callable[[State], Iterator[tuple[Sequence[Batch | None], State]]]:
+    """Each process takes every n-th micro-batch of a step, and at least an empty one."""
+
+    def steps(state: State) -> Iterator[tuple[Sequence[Batch | None], State]]:
+        for step, after in plan.steps(state):
+            own = step[rank() :: world_size()]
+            yield [collate(visits) for visits in own] or [None], after
+
+    return steps
+
+
+@torch.no_grad()
+def loudness(model: AudioLM, batch: Batch) -> float:
+    """Root mean square of audio embeddings over that of the decoder's own (trap T27)."""
+    batch = batch.to(model.device)
+    embeds = Listening(model).embed(batch)
+    is_audio = model.is_audio(batch.ids_BL)
+    table: Any = model.get_input_embeddings()
+    return float(
+        embeds[is_audio].float().square().mean().sqrt()
+        / table.weight.float().square().mean().sqrt()
+    )

@@ -1,0 +1,120 @@
+"""Rows of metrics: read back from a run's folder, and shown in a tracker if one is asked for.
+
+All trackers stay on this machine: wandb is offline unless WANDB_MODE says otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tiny_audio.model.errors import ConfigError, MissingExtra
+
+METRICS = "metrics.jsonl"
+PROJECT = "tiny-audio"
+
+Row = dict[str, Any]
+Track = Callable[[Row], None]
+
+
+def read_metrics(run: Path) -> list[Row]:
+    """All rows of a run, in order; a last line that is still being written is left out."""
+    path = run / METRICS
+    if not path.is_file():
+        raise ConfigError(
+            f"There is no {path}. Give the folder that a training run writes (runs/NAME, or the "
+            f"recipe's output)."
+        )
+    lines = path.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"{path}:{number} is no row of JSON ({error}). Delete this line."
+            ) from error
+    return rows
+
+
+def tracker(name: str, run: Path, recipe: dict[str, Any]) -> Track:
+    """What to call with every row. `name` is "", "wandb", "trackio" or "tensorboard"; the library
+    of that name is imported here and nowhere else.
+    """
+    if name not in TRACKERS:
+        raise ConfigError.unknown(name, TRACKERS, "The table of trackers")
+    return TRACKERS[name](run, recipe)
+
+
+def numbers(row: Row) -> dict[str, float]:
+    """A row's numbers as "stage/kind/name"; texts and tables are left to the files."""
+    return {
+        f"{row['stage']}/{row['kind']}/{key}": value
+        for key, value in row.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and key != "step"
+    }
+
+
+def _nothing(run: Path, recipe: dict[str, Any]) -> Track:
+    return lambda row: None
+
+
+def _wandb(run: Path, recipe: dict[str, Any]) -> Track:
+    told = _library("wandb").init(
+        project=PROJECT,
+        name=run.name,
+        dir=str(run),
+        config=recipe,
+        mode=os.environ.get("WANDB_MODE", "offline"),
+    )
+    known: set[str] = set()
+
+    def track(row: Row) -> None:
+        stage = row["stage"]
+        if stage not in known:  # every stage counts its own steps
+            known.add(stage)
+            told.define_metric(f"{stage}/step")
+            told.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+        told.log({f"{stage}/step": row["step"], **numbers(row)})
+
+    return track
+
+
+def _trackio(run: Path, recipe: dict[str, Any]) -> Track:
+    told = _library("trackio").init(
+        project=PROJECT, name=run.name, config=recipe, resume="allow", embed=False
+    )
+    return lambda row: told.log({f"{row['stage']}/step": row["step"], **numbers(row)})
+
+
+def _tensorboard(run: Path, recipe: dict[str, Any]) -> Track:
+    told = _library("torch.utils.tensorboard").SummaryWriter(str(run / "tensorboard"))
+    told.add_text("recipe", f"```json\n{json.dumps(recipe, indent=1)}\n```")
+
+    def track(row: Row) -> None:
+        for key, value in numbers(row).items():
+            told.add_scalar(key, value, row["step"])
+        told.flush()  # a run may be killed at any time
+
+    return track
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingExtra(f"Tracking with {name.split('.')[-1]}", "track") from error
+
+
+TRACKERS: dict[str, Callable[[Path, dict[str, Any]], Track]] = {
+    "": _nothing,
+    "wandb": _wandb,
+    "trackio": _trackio,
+    "tensorboard": _tensorboard,
+}
