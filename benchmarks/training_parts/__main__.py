@@ -9,11 +9,11 @@ import sys
 import torch
 
 from training_parts.growth import growth, listen
-from training_parts.language_model import best_rate, language_model
+from training_parts.language_model import best_rates, language_model
 from training_parts.step import step
 from training_parts.vocabulary import vocabulary
 
-MEASURES = {m.__name__: m for m in (step, vocabulary, best_rate, language_model, listen, growth)}
+MEASURES = {m.__name__: m for m in (step, vocabulary, best_rates, language_model, listen, growth)}
 
 name, threads, arguments = sys.argv[1:]
 logging.getLogger("transformers").setLevel(logging.ERROR)

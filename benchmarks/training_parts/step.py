@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from training_parts.plain import WINDOW_S, PlainCollator, PlainStep, with_long_window
-from training_parts.watch import WARM_UP, Row, Watch, spread
 
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.data.mixture import DataConfig, Visit
@@ -23,8 +23,12 @@ from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.loop import Loop, LoopConfig
 from tiny_audio.train.recipe import Recipe, Stage
 from tiny_audio.train.task import Listening
+from training_parts.plain import WINDOW_S, PlainCollator, PlainStep, with_long_window
+from training_parts.watch import WARM_UP, Row, Watch, spread
 
 STAGE = Stage(steps=1_000_000, cache=True)  # the projector alone, with every stage's defaults
+Collate = Callable[[Sequence[Visit]], Any]  # a batch; None (no clip is usable) does not occur here
+Work = Callable[[Batch], float]
 
 
 def step(variant: str, clips: int, clip_s: float, repetitions: int, device: str) -> Row:
@@ -37,7 +41,7 @@ def step(variant: str, clips: int, clip_s: float, repetitions: int, device: str)
 
 def parts_of(
     variant: str, model: AudioLM, visits: Sequence[Visit], folder: Path
-) -> tuple[Callable[[Sequence[Visit]], Batch], Callable[[Batch], float]]:
+) -> tuple[Collate, Work]:
     """What makes a batch of clips, and what trains on it."""
     if variant == "reference":
         model = with_long_window(model, STAGE)
@@ -69,7 +73,7 @@ def collator(model: AudioLM, cache: FrameCache | None = None) -> Collator:
     return Collator(model, cache=cache, few_shapes=model.device.type == "cpu")
 
 
-def our_step(model: AudioLM, folder: Path) -> Callable[[Batch], float]:
+def our_step(model: AudioLM, folder: Path) -> Work:
     """`Loop.update`."""
     rates, device = stages.rates(STAGE), model.device.type
     config = LoopConfig(rates=rates, steps=STAGE.steps, device=device)
@@ -92,15 +96,13 @@ def recipe(clips: int, batch_s: float = 60.0) -> Recipe:
     return Recipe(name="benchmark", data=data, stages={"projector": STAGE})
 
 
-def timed(
-    collate: Callable[[], Batch], work: Callable[[Batch], float], repetitions: int, watch: Watch
-) -> Row:
+def timed(collate: Callable[[], Batch], work: Work, repetitions: int, watch: Watch) -> Row:
     """The same clips again and again; the weights change."""
     held, losses, collated_s, worked_s = watch.forget(), [], [], []
     for _ in range(WARM_UP + repetitions):
         seconds, batch = watch.seconds(collate)
         collated_s.append(seconds)
-        seconds, loss = watch.seconds(lambda batch=batch: work(batch))
+        seconds, loss = watch.seconds(partial(work, batch))
         worked_s.append(seconds)
         losses.append(loss)
     whole_s = [sum(pair) for pair in zip(collated_s, worked_s, strict=True)]

@@ -11,7 +11,8 @@ REFERENCE = (
     "The reference is nano itself with its encoder's window and positions continued to 30 s: every "
     "clip is padded to 30 s of sound, encoded in every step and projected whole; transformers' "
     "mean loss takes float32 logits of all positions; AdamW. Both sides compute in bfloat16 where "
-    "autocast does, train the projector alone and begin at a list of clips (decoding included)."
+    "autocast does, train the projector alone and begin at a list of clips (decoding included; "
+    "a run makes its batches on a second thread)."
 )
 NAMES = {
     "reference": "reference: 30 s, all logits",
@@ -78,7 +79,7 @@ def vocabulary_table(rows: list[Row]) -> Table:
 
 
 def language_model_table(found: Row) -> Table:
-    best = {dtype: row["best"] / 1e9 for dtype, row in found["best"].items()}
+    best = {dtype: max(by_size.values()) / 1e9 for dtype, by_size in found["rates"].items()}
     title = (
         f"Decoder and loss, forward and backward; square matrices reach {best['bfloat16']:,.0f} "
         f"GFLOP/s in bfloat16 ({best['float32']:,.0f} in float32)"
@@ -110,7 +111,7 @@ def growth_table(found: Row) -> Table:
     caption = (
         f"The cache was filled before, {filling['clips']:,} clips in {filling['seconds']:.1f} s "
         f"({filling['audio_s'] / filling['seconds']:.0f} × real time). Mapped: "
-        "pages of files that are part of the peak, the cache's among them; the system may drop them."
+        "pages of files, the cache's among them, that count as memory and could be dropped."
     )
     heads = [
         "hours",

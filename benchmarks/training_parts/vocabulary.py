@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training_parts.watch import Row, Watch, spread
 
 from tiny_audio.train.loop import autocast
 from tiny_audio.train.task import chunked_loss
+from training_parts.watch import Row, Watch, spread
 
 EVERY = 37  # one of so many rows and columns of the gradient is compared
 

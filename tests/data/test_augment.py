@@ -58,3 +58,12 @@ def test_augmentation_is_a_function_of_its_seed():
     how = a.Augment(speed=1.0, room=1.0, band=1.0, noise=1.0)
     once, again = (a.augment(tone(16_000), rng(), how) for _ in range(2))
     np.testing.assert_array_equal(once, again)
+
+
+def test_the_codec_keeps_loud_and_quiet_alike():
+    """Companding: the noise is 35 to 40 dB below the sound, loud or quiet (G.711)."""
+    for level in (0.9, 0.1, 0.02):
+        sent = level * tone(16_000) / 0.3
+        noise = a.telephone_codec(sent) - sent
+        ratio_db = 10 * np.log10(np.square(sent).mean() / np.square(noise).mean())
+        assert 28 < ratio_db < 42

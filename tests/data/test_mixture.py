@@ -222,11 +222,11 @@ def stream_plan(size=50, block=16, seed=0):
 @pytest.mark.parametrize(("size", "block"), [(50, 16), (48, 16), (5, 16), (16, 16)])
 def test_a_stream_is_heard_whole_and_again(size, block):
     heard = Counter()
-    for step, state in stream_plan(size, block).steps({}):
+    for step, _ in stream_plan(size, block).steps({}):
         assert all(step)
-        heard.update((v.example.where, v.turn) for batch in step for v in batch)
-        if state["turn"] == 3:
+        if step[0][0].turn == 3:
             break
+        heard.update((v.example.where, v.turn) for batch in step for v in batch)
     clips = [f"a:{number}" for number in range(size)]
     assert heard == {(where, turn): 1 for where in clips for turn in range(3)}
 
@@ -333,7 +333,7 @@ def test_padding_is_the_share_that_is_not_used():
 
 
 def test_little_is_padded_on_real_clips(shared):
-    """Over the decoder's positions: prompt, audio, answer and stop token."""
+    """Of the decoder's positions (prompt, audio, answer, stop token), and of the audio."""
     path = str(shared / "data" / "speechocean762" / "train.jsonl")
     model = load("nano", check=False)
     for batch_s in (60.0, 160.0):
@@ -342,7 +342,11 @@ def test_little_is_padded_on_real_clips(shared):
         recipe = Recipe(name="x", data=data, stages={"a": stage})
         found = gather(recipe, model)
         assert len(found.train["readers"]) > 2400
-        assert 0 < waste(plan_of(found, recipe, stage, model)) <= 0.05
+        made = plan_of(found, recipe, stage, model)
+        assert 0 < waste(made) <= 0.05
+        seconds = [[v.example.duration_s for v in b] for step in made.steps_of(0) for b in step]
+        padded_s = sum(len(batch) * max(batch) for batch in seconds)
+        assert 1 - sum(map(sum, seconds)) / padded_s <= 0.1
 
 
 # Speakers -------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_a_projectors_own_loss_is_added_by_the_token():
     model = toy_model(projector=balanced).train()
     listening, batch = Listening(model), Collator(model)(visits(3))
     losses = listening(batch)
-    own = float(model.projector.auxiliary_loss)
+    own = float(model.projector.auxiliary_loss.detach())
     plain = listening.eval()(batch)
     assert own > 0
     assert float(losses.total.detach()) == pytest.approx(
@@ -190,7 +190,7 @@ def test_checkpointed_activations_are_computed_again(family):
     model = toy_model(decoder=family).train()
     batch, calls = Collator(model)(visits(3)), []
     for layer in model.language_model.base_model.layers:
-        layer.register_forward_pre_hook(lambda *_: calls.append(1))
+        layer.self_attn.register_forward_pre_hook(lambda *_: calls.append(1))
     found = []
     for wanted in (False, True, False):
         stage = Stage(steps=1, checkpoint_activations=wanted)
@@ -208,7 +208,7 @@ def test_checkpointing_reaches_every_stage_and_packing():
     model = toy_model().train()
     calls = []
     layer = model.language_model.base_model.layers[0]
-    layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    layer.self_attn.register_forward_pre_hook(lambda *_: calls.append(1))
     batch = Collator(model)(visits(3))
     for name in ("lora", "decoder"):
         stages.begin(model, replace(STAGES[name], checkpoint_activations=True))
@@ -399,7 +399,7 @@ def test_a_student_that_is_its_teacher_diverges_by_nothing(top_k):
     assert float(listening.divergence(head, taught_SD, batch).detach()) == pytest.approx(
         0, abs=1e-5
     )
-    other = listening.divergence(head, taught_SD + 0.3 * torch.randn_like(taught_SD), batch)
+    other = listening.divergence(head, taught_SD + torch.randn_like(taught_SD), batch)
     assert float(other.detach()) > 1e-4
 
 

@@ -24,6 +24,7 @@ class Augment(StrictConfig):
     speed_range: tuple[float, float] = (0.88, 1.14)
     room: float = 0.04
     band: float = 0.12
+    codec: float = 0.0
     noise: float = 0.3
     snr_db: tuple[float, float] = (10.0, 40.0)
     level_db: tuple[float, float] = (-32.0, -14.0)
@@ -67,6 +68,14 @@ def limit_band(samples_N: np.ndarray, rng: Rng) -> np.ndarray:
     return np.fft.irfft(spectrum, size)[: len(samples_N)].astype(np.float32)
 
 
+def telephone_codec(samples_N: np.ndarray) -> np.ndarray:
+    """There and back through G.711's companding (μ-law, 8 bits), whose noise grows with the sound."""
+    mu = 255.0
+    pressed = np.sign(samples_N) * np.log1p(mu * np.abs(np.clip(samples_N, -1, 1))) / np.log1p(mu)
+    stored = np.round(pressed * 127) / 127
+    return (np.sign(stored) * np.expm1(np.abs(stored) * np.log1p(mu)) / mu).astype(np.float32)
+
+
 def add_noise(samples_N: np.ndarray, rng: Rng, snr_db: float) -> np.ndarray:
     """White, pink-like or band noise at the given ratio to the clip's mean power."""
     noise = coloured_noise(len(samples_N), rng)
@@ -103,6 +112,8 @@ def augment(samples_N: np.ndarray, rng: Rng, how: Augment) -> np.ndarray:
         samples_N = add_noise(samples_N, rng, rng.uniform(*how.snr_db))
     if rng.random() < how.band:
         samples_N = limit_band(samples_N, rng)
+    if how.codec and rng.random() < how.codec:  # no draw where there is none: old seeds stay
+        samples_N = telephone_codec(samples_N)
     return set_level(samples_N, rng.uniform(*how.level_db))
 
 

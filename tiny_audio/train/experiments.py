@@ -45,25 +45,27 @@ def alignment(preset: str) -> Recipe:
 
 
 def quickstart() -> Recipe:
-    """A fresh projector for nano on the embedded corpus: three minutes on two cores."""
-    clips = SourceConfig(path=str(EMBEDDED / "train"))
-    held_out = SourceConfig(path=str(EMBEDDED / "held-out"))
+    """A fresh projector for nano on the embedded corpus: three minutes on two cores.
+
+    Tried on the held-out voices, 140 to 450 steps: clips as recorded 11.9 % WER, one or two more
+    copies at other speeds 11.1 %, half the batch at 3e-3 besides 8.8 %.
+    """
     data = DataConfig(
-        sources={"clips": clips},
-        validation={"held_out": held_out},
-        batch_s=120.0,
+        sources={"clips": SourceConfig(path=str(EMBEDDED / "train"), copies=3)},
+        validation={"held_out": SourceConfig(path=str(EMBEDDED / "held-out"))},
         validation_clips=60,
+        augment=Augment(speed=1.0, speed_range=(0.85, 1.18)),
+        batch_s=60.0,
         block=1024,
     )
     stage = Stage(
-        learning_rate={"projector": 2e-3},
-        minutes=1.5,
+        learning_rate={"projector": 3e-3},
+        minutes=1.25,
         warmup_steps=20,
         final_rate=0.02,
-        optimizer="muon",
         cache=True,
-        frame_dropout=0.05,
-        evaluate_every_s=15,
+        frame_dropout=0.1,
+        evaluate_every_s=12,
     )
     return Recipe(name="quickstart", data=data, stages={"projector": stage})
 
