@@ -135,6 +135,13 @@ def test_turns_follow_one_another(size, block, num_blocks):
         assert len({v.example.where for v in turn}) == len(turn)
 
 
+def test_every_epoch_has_an_order_of_its_own():
+    mixed = mixture({"a": 50}, block=50)
+    first, second = ([v.example.where for v in mixed.visits(n)] for n in (0, 1))
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
 def test_a_block_that_divides_the_epoch_hears_everything_once():
     mixed = mixture({"a": 30, "b": 10}, block=20)
     heard = Counter(v.example.where for n in (0, 1) for v in mixed.visits(n))

@@ -313,6 +313,26 @@ def test_eight_micro_batches_are_one_batch(tmp_path, stage):
         torch.testing.assert_close(parts.parameters[name], weight, rtol=1e-5, atol=1e-5, msg=name)
 
 
+def test_a_step_follows_the_mean_over_all_its_tokens(tmp_path):
+    """Its loss and norm are those of the model's own mean, however it is cut."""
+    loop = loop_of(tmp_path)
+    model, collate = loop.module.model, Collator(loop.module.model)
+    batch = collate(visits(4))
+    mean = model(
+        input_ids=batch.ids_BL,
+        input_features=batch.heard.values,
+        input_features_mask=valid_mask(batch.heard.lengths_B, batch.heard.values.shape[-1]).long(),
+        attention_mask=batch.mask_BL,
+        labels=batch.labels_BL,
+    ).loss
+    mean.backward()
+    norm = torch.stack([p.grad.norm() for p in loop.parameters.values()]).norm()
+    model.zero_grad()
+    values = loop.update([collate([v]) for v in visits(4)])
+    assert values["loss"] == pytest.approx(float(mean.detach()), rel=1e-5)
+    assert values["norm"] == pytest.approx(float(norm), rel=1e-5)
+
+
 def test_an_empty_micro_batch_among_others_changes_nothing(tmp_path):
     one, other = loop_of(tmp_path / "one"), loop_of(tmp_path / "other")
     batch = Collator(one.module.model)(visits(3))

@@ -69,7 +69,7 @@ def limit_band(samples_N: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def telephone_codec(samples_N: np.ndarray) -> np.ndarray:
-    """There and back through G.711's companding (μ-law, 8 bits), whose noise grows with the sound."""
+    """There and back through G.711 (μ-law, 8 bits), whose noise grows with the sound."""
     mu = 255.0
     pressed = np.sign(samples_N) * np.log1p(mu * np.abs(np.clip(samples_N, -1, 1))) / np.log1p(mu)
     stored = np.round(pressed * 127) / 127

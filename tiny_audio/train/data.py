@@ -30,7 +30,7 @@ from tiny_audio.data.stream import ExampleStream
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.model.prompt import Turn, render, transcription_turns
+from tiny_audio.model.prompt import Turn, encode_text, render, transcription_turns
 from tiny_audio.progress import progress
 from tiny_audio.train.batch import cached_key, played
 from tiny_audio.train.distributed import rank, wait_for_all, world_size
@@ -178,7 +178,7 @@ class Cost:
 
     def _said(self, text: str) -> int:
         if text not in self._texts:
-            self._texts[text] = len(self.model.tokenizer.encode(text, add_special_tokens=False))
+            self._texts[text] = len(encode_text(text, self.model.tokenizer))
         return self._texts[text]
 
 

@@ -96,7 +96,7 @@ class Evaluation:
         shown = list(zip(texts, (s.text for s in written), strict=True))[::step][:SHOWN]
         ended = sum(s.outcome in ("ok", "no_speech") for s in written)
         return {
-            "wer": word_errors(said, heard)["wer"] if any(said) else None,
+            **(word_errors(said, heard) if any(said) else {"wer": None}),
             "ended": ended / len(written),
             "empty": sum(not h for h, s in zip(heard, said, strict=True) if s) / len(written),
             "samples": [{"text": text, "hypothesis": hypothesis} for text, hypothesis in shown],

@@ -1,0 +1,54 @@
+"""The training commands, in this process: exit codes, messages, and what they print."""
+
+import pytest
+import toy_runs
+from typer.testing import CliRunner
+
+from tiny_audio.cli import app
+
+SAID_WRONG = [
+    (["train", "+experiment=quickstrt"], "Did you mean 'quickstart'?"),
+    (["train", "+experiment=quickstart", "stages.projector.minuts=1"], "'minutes'"),
+    (["train", "+experiment=quickstart", "data.batch_s=long"], "DataConfig.batch_s is 'long'"),
+    (["train", "nowhere/recipe.yaml"], "no recipe nowhere/recipe.yaml"),
+    (["plan", "quickstart", "--memory", "24 apples"], "24 apples"),
+    (["doctor", "nowhere"], "nowhere"),
+]
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize(("arguments", "message"), SAID_WRONG)
+def test_wrong_use_exits_with_2_and_says_why(arguments, message):
+    done = command(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_train_repeats_a_recipe_and_sweeps(tmp_path):
+    folder = tmp_path / "given"
+    given = toy_runs.validated(toy_runs.recipe(folder, steps=2))
+    import yaml
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(given.to_dict()))
+    done = command("train", path)
+    assert done.exit_code == 0, done.output
+    assert (folder / "run" / "model" / "config.json").exists()
+    assert (folder / "run" / "result.json").exists()
+    swept = command("train", "-m", path, "seed=0,1", f"output={tmp_path / 'swept'}")
+    assert swept.exit_code == 0, swept.output
+    assert sorted(p.name for p in (tmp_path / "swept").iterdir()) == ["seed=0", "seed=1"]
+    said = command("doctor", folder / "run")
+    assert said.exit_code in (0, 1)
+    assert said.stdout.strip()
+
+
+def test_plan_needs_no_download(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = command("plan", "hubert_lora", "--memory", "80GB")
+    assert done.exit_code == 0, done.output
+    for number in ("1,966,080", "15,335,424", "138,422,528"):
+        assert number in done.stdout

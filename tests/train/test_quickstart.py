@@ -1,0 +1,56 @@
+"""The embedded corpus is what its card says, and a shortened quickstart leaves a whole run."""
+
+import json
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
+from tiny_audio.model.checkpoint import load
+from tiny_audio.scope.doctor import diagnose
+from tiny_audio.train.experiments import EMBEDDED
+from tiny_audio.train.quickstart import forget, quickstart
+
+
+def clips(part):
+    dropped = Dropped()
+    found = read_source(part, SourceConfig(path=str(EMBEDDED / part)), Limits(), dropped)
+    assert not dropped.places
+    return found
+
+
+def test_the_embedded_corpus_is_what_its_card_says():
+    train, held_out = clips("train"), clips("held-out")
+    voices = [{clip.speaker for clip in part} for part in (train, held_out)]
+    assert (len(train), len(held_out)) == (2400, 300)
+    assert not voices[0] & voices[1]
+    assert [len(v) for v in voices] == [430, 44]
+    told = {clip.text for clip in train}
+    shared = Counter(len(c.text.split()) >= 4 for c in held_out if c.text in told)
+    assert shared == {False: 33}
+    assert round(sum(clip.duration_s for clip in train) / 60) == 82
+    size = sum(path.stat().st_size for path in EMBEDDED.rglob("*") if path.is_file())
+    assert size <= 12_000_000
+
+
+@pytest.mark.slow
+def test_a_short_quickstart_leaves_a_whole_run(tmp_path):
+    result = quickstart(tmp_path / "run", minutes=0.15, fresh=False)
+    assert result["clips"] == 300
+    assert result["voices"] == 44
+    assert result["wer"] < 0.9, "it has begun to listen"
+    assert load(tmp_path / "run" / "model").tokenizer is not None
+    assert Image.open(tmp_path / "run" / "curves.png").size[0] > 500
+    assert not [f for f in diagnose(tmp_path / "run") if "no evaluation" in f.text]
+    again = quickstart(tmp_path / "run", minutes=0.15, fresh=False)
+    assert again["wer"] == pytest.approx(result["wer"], abs=1e-9)
+    about = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert about["dropped"] == {}
+
+
+def test_only_a_run_is_forgotten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(Exception, match="not the folder of a run"):
+        forget(tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
