@@ -20,6 +20,7 @@ from tiny_audio.train.batch import Collator
 from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.task import Listening
 
+pytestmark = pytest.mark.slow
 FOLDER = toys.REPOSITORY / "benchmarks"
 SCRIPT = FOLDER / "training.py"
 
@@ -168,7 +169,6 @@ def numbers(value):
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-@pytest.mark.slow
 def test_a_quick_run_is_complete(tmp_path):
     command = [sys.executable, str(SCRIPT), "--quick", "--threads", "1", "--device", "cpu"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}

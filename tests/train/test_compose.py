@@ -100,7 +100,8 @@ def test_new_entries_are_added_with_a_plus():
     assert list(made.data.sources) == ["clips", "mine"]
     assert made.data.sources["mine"].path == "some/clips"
     assert made.data.sources["mine"].weight == 0.25
-    assert made.stages["projector"].learning_rate == {"projector": 3e-3, "decoder": 1e-4}
+    before = EXPERIMENTS["quickstart"]().stages["projector"].learning_rate
+    assert made.stages["projector"].learning_rate == {**before, "decoder": 1e-4}
     assert made.stages["projector"].distill == DistillConfig(weight=0.5)
     assert made.data.augment.noise == 0.5
     mine = compose_recipe([QUICK, "+data.sources.mine.path=x", "~data.sources.clips"])

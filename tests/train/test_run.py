@@ -25,8 +25,9 @@ from tiny_audio.train.checkpoint import last_save, read_counters
 from tiny_audio.train.recipe import Stage
 from tiny_audio.train.run import train
 
+pytestmark = pytest.mark.slow  # a quick run is among the tests of the command line
 
-@pytest.mark.slow
+
 @pytest.mark.parametrize("name", toys.ALL_PRESETS)
 def test_eight_clips_are_learnt_by_heart(tmp_path, name):
     """Exact transcripts, and every answer ends with a stop token (T38)."""
@@ -74,7 +75,6 @@ def start(given, folder: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("after", [3, 11])
 def test_kill_9_changes_nothing(tmp_path, after):
     """Killed after any save, in the middle of an epoch, taken up again: bit-equal weights."""
@@ -167,7 +167,6 @@ def test_a_second_run_encodes_nothing_again(tmp_path):
     assert before == after
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_train_as_one(tmp_path, strategy):
     """LoRA on both ends beside the projector, over two stages: losses and weights agree."""

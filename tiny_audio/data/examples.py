@@ -54,6 +54,8 @@ class SourceConfig(StrictConfig):
         if self.weight < 0 or self.limit < 0:
             given = f"weight={self.weight:g} and limit={self.limit}"
             raise ConfigError(f"The source {self.path!r} has {given}; neither can be negative.")
+        if self.copies < 1:
+            raise ConfigError(f"The source {self.path!r} has copies={self.copies}; 1 is the least.")
 
 
 class Sound(Protocol):

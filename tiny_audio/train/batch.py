@@ -48,6 +48,11 @@ class Batch:
     audio_s: float
     padding: float
     teacher: dict[str, Tensor] | None = None
+    counts: bool = True
+
+    def idle(self) -> Batch:
+        """The same to compute, but of no weight."""
+        return replace(self, counts=False, audio_s=0.0, padding=0.0)
 
     def to(self, device: Any) -> Batch:
         heard = type(self.heard)(*(t.to(device, non_blocking=True) for t in self.heard))
@@ -155,9 +160,8 @@ class Collator:
         """The same answers to prompts that spell out what the clips say."""
         prompts = []
         for visit in visits:
-            told = [
-                Turn(t.role, t.text.replace(AUDIO, visit.example.text)) for t in self.asked(visit)
-            ]
+            said = visit.example.text.replace(AUDIO, " ")  # text is not a placeholder
+            told = [Turn(t.role, t.text.replace(AUDIO, said)) for t in self.asked(visit)]
             answer = Turn("assistant", visit.example.text)
             prompts.append(
                 render([*told, answer], [], self.model.tokenizer, self.model.config.prompt)

@@ -20,7 +20,7 @@ from tiny_audio.data.text import clean
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.encoder import features
-from tiny_audio.model.errors import AudioError
+from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.train.batch import Collator, played
 from tiny_audio.train.loop import Losses
@@ -41,6 +41,11 @@ class Evaluation:
         random.Random(f"evaluation/{seed}").shuffle(drawn)
         self.batches: list[tuple[list[Visit], list[Tensor]]] = []
         heard = self._heard(drawn[: config.validation_clips])
+        if not heard:
+            raise ConfigError(
+                f"None of the {len(drawn)} validation clips can be used "
+                f"({dict(self.collator.dropped.counts())}); name others with data.validation."
+            )
         heard.sort(key=lambda pair: pair[0].example.duration_s)
         samples = {id(visit): clip for visit, clip in heard}
         for batch in cut([visit for visit, _ in heard], config, lambda e: 1):

@@ -7,6 +7,7 @@ alone at 1e-3, 1e-4 where LoRA or the encoder trains too, bfloat16, 12.5 positio
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tiny_audio.data.augment import Augment
 from tiny_audio.data.examples import SourceConfig
 from tiny_audio.data.mixture import DataConfig
 from tiny_audio.model.configuration import LoraConfig
+from tiny_audio.presets import PRESETS
 from tiny_audio.train.recipe import ModelConfig, Recipe, Stage
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "data" / "quickstart"
@@ -99,7 +101,7 @@ def mufun_full() -> Recipe:
     return Recipe(
         name="mufun_full",
         model=ModelConfig(preset="mufun"),
-        data=GPU,
+        data=replace(GPU, micro_batches=8),
         stages={"warm_up": ALIGN, "full": full},
         strategy="fsdp",
     )
@@ -162,19 +164,11 @@ def whisper_tiny_nano() -> Recipe:
     )
 
 
-PRESETS = (
-    "whisper_tiny",
-    "hubert_swiglu_qwen3",
-    "whisper_swiglu_smollm3",
-    "whisper_conv_smollm3",
-    "mufun",
-    "mufun_10hz",
-)
 EXPERIMENTS: dict[str, Callable[[], Recipe]] = {
     "quickstart": quickstart,
     "projector_lora_both": projector_lora_both,
     "hubert_lora": hubert_lora,
     "mufun_full": mufun_full,
     "whisper_tiny_nano": whisper_tiny_nano,
-    **{preset: partial(alignment, preset) for preset in PRESETS},
+    **{name: partial(alignment, name) for name in PRESETS if name != "nano"},
 }

@@ -131,6 +131,7 @@ class Run:
 
     def run(self, name: str, stage: Stage) -> None:
         recipe, model, folder = self.recipe, self.model, self.folder / name
+        torch.manual_seed(recipe.seed)  # of new adapters, whatever came before
         made = stages.begin(model, stage)
         cache = self.cache(stage)
         plan = plan_of(self.found, recipe, stage, model)
@@ -307,12 +308,17 @@ def checkpoint_or_parts(config: ModelConfig, device: str) -> AudioLM:
 def dealt(
     plan: Plan | StreamPlan, collate: Collator
 ) -> Callable[[State], Iterator[tuple[Sequence[Batch | None], State]]]:
-    """Each process takes every n-th micro-batch of a step, and at least an empty one."""
+    """Each process takes every n-th micro-batch of a step; where one has fewer, it computes another
+    batch that counts for nothing, for with FSDP2 all must take part in every layer.
+    """
 
     def steps(state: State) -> Iterator[tuple[Sequence[Batch | None], State]]:
+        spare: Batch | None = None
         for step, after in plan.steps(state):
-            own = step[rank() :: world_size()]
-            yield [collate(visits) for visits in own] or [None], after
+            own = [collate(visits) for visits in step[rank() :: world_size()]]
+            own += [None] * (-(-len(step) // world_size()) - len(own))
+            spare = next((batch for batch in own if batch), spare) or collate(step[0])
+            yield [batch or (spare and spare.idle()) for batch in own], after
 
     return steps
 

@@ -77,6 +77,8 @@ class Listening(nn.Module):
         extra = self.model.projector.auxiliary_loss
         if extra is not None:  # a mean, weighed like the tokens it stands beside
             total = total + extra * len(targets_S)
+        if not batch.counts:
+            return Losses(total * 0.0, 0)
         return Losses(total, len(targets_S), int(correct))
 
     def embed(self, batch: Batch) -> Tensor:
