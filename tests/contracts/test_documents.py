@@ -29,11 +29,17 @@ def test_python_blocks_of_the_readme_run(code):
     assert done.returncode == 0, done.stderr.decode()
 
 
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the samples, for the commands of all documents: later ones find the frames."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "samples").symlink_to(toys.REPOSITORY / "samples")
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["README.md", "docs/guides/training.md"])
-def test_commands_run_one_after_another(name, tmp_path):
-    """In a folder of their own, beside the samples."""
-    (tmp_path / "samples").symlink_to(toys.REPOSITORY / "samples")
+def test_commands_run_one_after_another(name, workplace):
     text = (toys.REPOSITORY / name).read_text()
     lines = [line for block in blocks(text, "bash") for line in block.splitlines()]
     ours = [line.split("  #")[0] for line in lines if "tiny-audio" in line]
@@ -43,7 +49,9 @@ def test_commands_run_one_after_another(name, tmp_path):
         shell = line.replace("pip install uv && ", "").replace("uv run tiny-audio", here)
         # .ci/run takes its three minutes; here it is one command among many
         shell = shell.replace("tiny_audio quickstart", "tiny_audio quickstart --minutes 0.3")
-        done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, timeout=600)
+        done = subprocess.run(
+            ["bash", "-c", shell], cwd=workplace, capture_output=True, timeout=600
+        )
         assert done.returncode == 0, (line, done.stderr.decode())
         if "transcribe samples/*" in line:
             assert done.stdout.decode().splitlines() == [text for _, text in toys.samples()]

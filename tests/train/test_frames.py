@@ -62,7 +62,8 @@ def test_an_encoder_is_known_by_weights_and_configuration():
     one, other = toy_model().audio_tower, toy_model().audio_tower
     key = encoder_key(one)
     assert encoder_key(other) == key
-    other.config = replace(other.config, source="moved/elsewhere")
+    elsewhere = {**other.config.architecture, "_name_or_path": "moved/elsewhere"}
+    other.config = replace(other.config, source="moved/elsewhere", architecture=elsewhere)
     assert encoder_key(other) == key
     assert encoder_key(other.bfloat16()) == key  # hashed as bfloat16, whatever it was loaded in
     for changed in ({"window": "full"}, {"layers": (0,)}, {"pool": (2, 1)}):

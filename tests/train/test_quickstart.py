@@ -35,7 +35,8 @@ def test_the_embedded_corpus_is_what_its_card_says():
 
 
 @pytest.mark.slow
-def test_a_short_quickstart_leaves_a_whole_run(tmp_path):
+def test_a_short_quickstart_leaves_a_whole_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     result = quickstart(tmp_path / "run", minutes=0.15, fresh=False)
     assert result["clips"] == 300
     assert result["voices"] == 44

@@ -41,7 +41,10 @@ class Place(NamedTuple):
 def encoder_key(encoder: AudioEncoder) -> dict[str, Any]:
     """What frames depend on besides the sound: the encoder's weights and its configuration."""
     config = encoder.config.to_dict()
-    del config["source"]  # where the weights lie does not matter, what they are does
+    # Where the weights lie, and which version wrote their config.json, do not matter.
+    del config["source"]
+    for name in ("_name_or_path", "transformers_version"):
+        config["architecture"].pop(name, None)
     return {"weights": weights_hash(encoder.model, set()), "config": fingerprint(config)}
 
 

@@ -28,9 +28,7 @@ def quickstart(output: Path, minutes: float, fresh: bool, processes: int = 2) ->
         forget(output)
     recipe = recipe_of()
     stage = replace(recipe.stages["projector"], minutes=minutes)
-    recipe = replace(
-        recipe, output=str(output), frames=str(output / "frames"), stages={"projector": stage}
-    )
+    recipe = replace(recipe, output=str(output), stages={"projector": stage})
     say("A fresh projector learns to carry what nano's encoder hears to nano's language model.")
     train(recipe, processes, Rows())
     result = json.loads((output / "result.json").read_text())
