@@ -79,6 +79,7 @@ def test_what_is_asked_is_another_prompt(model, clip):
     assert asked.stdout != plain.stdout
 
 
+@pytest.mark.slow
 def test_cures_that_messages_name_can_be_typed(model, tmp_path):
     left, right = toys.clips(12_000, 12_000)
     stereo, cut = tmp_path / "stereo.wav", tmp_path / "cut.wav"
