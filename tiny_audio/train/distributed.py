@@ -7,6 +7,7 @@ for the slower core, and a third busy process made a step of 1.2 s take 4 to 13 
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -144,6 +145,9 @@ def launch(work: Callable[[Any], None], arguments: Any, processes: int) -> None:
     elif processes == 1:
         work(arguments)
     else:
+        # gloo looks for the machine's own name, which leads nowhere when networking is off.
+        loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
         with tempfile.NamedTemporaryFile() as file:
             start = (work, arguments, processes, f"file://{file.name}.store")
             mp.spawn(_process, start, nprocs=processes)
