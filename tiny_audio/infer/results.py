@@ -9,6 +9,16 @@ Outcome = Literal["ok", "no_speech", "cut_off", "loop"]
 
 
 @dataclass(frozen=True)
+class Word:
+    """One word; times are None where no aligner found it, never invented."""
+
+    text: str
+    start_s: float | None
+    end_s: float | None
+    confidence: float | None  # geometric mean of its tokens' probabilities, 0…1
+
+
+@dataclass(frozen=True)
 class Segment:
     """The text of one window of the audio, `start_s` to `end_s`, and how it ended."""
 
@@ -17,6 +27,7 @@ class Segment:
     text: str
     outcome: Outcome
     mean_logprob: float | None  # natural logarithm per token; None where nothing was written
+    words: tuple[Word, ...] = ()  # empty unless words were asked for
 
     @property
     def confidence(self) -> float | None:

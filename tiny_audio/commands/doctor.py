@@ -1,0 +1,22 @@
+"""`tiny-audio doctor`: what a run's log says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tiny_audio.commands import refusing
+
+
+def doctor(run: Annotated[Path, typer.Argument(help="The folder of a training run.")]) -> None:
+    """Say in words whether a model listens, and what looks broken. Exit code 1 if something is."""
+    with refusing():
+        from tiny_audio.scope.doctor import diagnose, render
+
+        findings = diagnose(run)
+    Console().print(render(findings))
+    if any(finding.level == "wrong" for finding in findings):
+        raise typer.Exit(1)
