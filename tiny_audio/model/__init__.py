@@ -12,6 +12,7 @@ above it.
     decoder        the language model, read from disk
     configuration  all of it together, and the length of a clip in positions
     modeling       6 prompt embeddings: where audio meets text
+    steps          logits of the next token, with a key-value cache
     generation     7 tokens
     processing     any audio and text → one padded batch
     identity       what a checkpoint belongs to: hashes and golden vectors
