@@ -19,8 +19,7 @@ FinishReason = Literal["stop", "length", "loop"]
 # A run of the same 1…8 tokens, this often in a row, is a loop: nobody says "zero" sixteen times.
 LOOP_REPEATS = 16
 LOOP_PERIODS = range(1, 9)
-# Rows that have ended leave the batch once this share or less still writes: to copy the cache costs
-# about as much as a step.
+# Rows that have ended leave the batch once this share or less still writes: it copies the cache.
 SHRINK_SHARE = 0.75
 # (row, its tokens so far) → what to add to the logits of which next tokens. Called once a step for
 # every row that still writes; an empty mapping changes nothing.
