@@ -36,7 +36,8 @@ REFERENCE = (
     "Plain: the clips padded to the longest, encoded at once, transformers' forward and growing "
     "cache for every token. Padded to 30 s: nano's own weights with its encoder's positions "
     "(sinusoids) continued to 1,500 and attending to all of them, as Whisper's do; 30 s of sound, "
-    "375 placeholders and `generate`, held to as many steps as our longest answer."
+    "375 placeholders and `generate`, held to as many steps as our longest answer; it goes on past "
+    "its stop, so its tokens are others."
 )
 FULL = {
     "mixed": {"clips": 32, "repetitions": 3},
