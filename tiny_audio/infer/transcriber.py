@@ -19,6 +19,7 @@ from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import Turn
 from tiny_audio.presets import load
 
+from .hearing import embed_by_length
 from .results import Outcome, Segment, Transcript
 
 # Windows of one file that are decoded together.
@@ -102,7 +103,7 @@ class Transcriber:
         ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
         heard = as_features(*(batch.get(name) for name in FEATURE_KEYS))
         assert heard is not None, "a window without samples"
-        audio = model.embed_audio(heard)
+        audio = embed_by_length(model, heard)
         embeds_BLD = model.fuse(ids, audio.audio_BPD, audio.lengths_B)
         limits = [token_limit(len(clip) / SAMPLE_RATE) for clip in clips]
         return write(model, embeds_BLD, mask, self.processor.stop_ids(), limits)

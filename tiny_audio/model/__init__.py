@@ -12,7 +12,9 @@ above it.
     decoder        the language model, read from disk
     configuration  all of it together, and the length of a clip in positions
     modeling       6 prompt embeddings: where audio meets text
+    steps          logits of the next token, with a key-value cache
     generation     7 tokens
+    quantize       weights of 8 bits, for a CPU
     processing     any audio and text → one padded batch
     identity       what a checkpoint belongs to: hashes and golden vectors
     saving         a checkpoint written

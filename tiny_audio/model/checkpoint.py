@@ -47,6 +47,7 @@ from .modeling import AudioLM
 from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
 from .prompt import PromptConfig, resolved
+from .quantize import Quantize, quantise
 from .saving import INSIDE, save
 
 
@@ -190,13 +191,15 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     check: bool = True,
+    quantize: Quantize | None = None,
     **hub: Any,
 ) -> AudioLM:
     """Read a checkpoint from a folder or a Hub id, whole or not at all.
 
     `dtype` is that of the frozen parts; what was trained is float32. `check=False` skips the hashes
-    and golden vectors (seconds for billions of parameters), never the completeness of keys. `hub`
-    is `revision`, `token` and `local_files_only`, for what has to come from the Hub.
+    and golden vectors (seconds for billions of parameters), never the completeness of keys.
+    `quantize="int8"` makes linear layers small on a CPU (`quantize.py`). `hub` is `revision`,
+    `token` and `local_files_only`, for what has to come from the Hub.
     """
     options = hub_options(hub)
     folder = checkpoint_folder(source, **hub)
@@ -211,7 +214,7 @@ def load(
             f"{source} cannot be read ({error}). A file of it, or of the encoder or decoder it "
             f"names, is damaged or missing; copy or download it again."
         ) from error
-    return model
+    return model if quantize is None else quantise(model, quantize)
 
 
 def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> AudioLM:

@@ -4,7 +4,7 @@ A plain greedy loop with a key-value cache. It gives what `generate` of transfor
 says so), and says besides why every row ended and how sure the decoder was of each token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,12 +12,18 @@ import torch
 from torch import Tensor
 
 from .errors import PromptError
-from .modeling import AudioLM, positions_of
+from .modeling import AudioLM
+from .steps import steps_of
 
 FinishReason = Literal["stop", "length", "loop"]
 # A run of the same 1…8 tokens, this often in a row, is a loop: nobody says "zero" sixteen times.
 LOOP_REPEATS = 16
 LOOP_PERIODS = range(1, 9)
+# Rows that have ended leave the batch once this share or less still writes: it copies the cache.
+SHRINK_SHARE = 0.75
+# (row, its tokens so far) → what to add to the logits of which next tokens. Called once a step for
+# every row that still writes; an empty mapping changes nothing.
+Bias = Callable[[int, Sequence[int]], Mapping[int, float]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ def token_limit(duration_s: float) -> int:
 class _Row:
     """One prompt's answer while it is being written."""
 
+    number: int
     limit: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -65,39 +72,54 @@ def write(
     attention_mask: Tensor,
     stop_ids: Sequence[int],
     limits: Sequence[int],
+    bias: Bias | None = None,
+    plain: bool = False,
 ) -> list[Written]:
     """Greedy decoding of a left-padded batch of prompt embeddings (B, L, D).
 
     `limits` is the most tokens of each row: a row's answer must not depend on its neighbours.
+    `bias` favours some next tokens (hotwords); log-probabilities stay the decoder's own. `plain`
+    steps with transformers' own forward also where `steps.py` knows a faster way.
     """
     if not attention_mask[:, -1].all():
         raise PromptError(
             "A prompt ends in padding, so there is nothing to write from; pad on the left "
             'when generating: processor(..., padding_side="left").'
         )
-    stop = torch.tensor(stop_ids, device=embeds_BLD.device)
-    rows = [_Row(limit) for limit in limits]
-    step, cache = {"inputs_embeds": embeds_BLD}, None
-    while any(row.reason is None for row in rows):
-        positions = positions_of(attention_mask)
-        out = model.language_model(
-            **step,
-            attention_mask=attention_mask,
-            position_ids=positions if cache is None else positions[:, -1:],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = out.past_key_values
-        best_B = out.logits[:, -1].float().log_softmax(-1).max(-1)
-        is_stop_B = torch.isin(best_B.indices, stop)
-        for row, *taken in zip(
-            rows, best_B.indices.tolist(), best_B.values.tolist(), is_stop_B.tolist(), strict=True
-        ):
-            row.take(*taken)
-        step = {"input_ids": best_B.indices[:, None]}
-        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(rows), 1)], 1)
-    return [Written(row.tokens, row.logprobs, row.reason or "length") for row in rows]
+    rows = [_Row(number, limit) for number, limit in enumerate(limits)]
+    steps, stop, batch = steps_of(model.language_model, plain), set(stop_ids), rows
+    logits_BV = steps.begin(embeds_BLD, attention_mask)
+    while True:
+        tokens, logprobs = chosen(logits_BV.float(), batch, bias)
+        for row, token, logprob in zip(batch, tokens, logprobs, strict=True):
+            row.take(token, logprob, token in stop)
+        writing = [place for place, row in enumerate(batch) if row.reason is None]
+        if not writing:
+            return [Written(row.tokens, row.logprobs, row.reason or "length") for row in rows]
+        if len(writing) <= SHRINK_SHARE * len(batch):
+            steps.keep(torch.tensor(writing, device=embeds_BLD.device))
+            batch, tokens = [batch[n] for n in writing], [tokens[n] for n in writing]
+        logits_BV = steps.next(torch.tensor(tokens, device=embeds_BLD.device))
+
+
+def chosen(
+    logits_BV: Tensor, batch: Sequence[_Row], bias: Bias | None
+) -> tuple[list[int], list[float]]:
+    """The best next token of every row and its log-probability."""
+    scores_BV = logits_BV if bias is None else biased(logits_BV, batch, bias)
+    ids_B1 = scores_BV.argmax(-1, keepdim=True)
+    logprobs_B1 = logits_BV.gather(1, ids_B1) - logits_BV.logsumexp(-1, keepdim=True)
+    return ids_B1[:, 0].tolist(), logprobs_B1[:, 0].tolist()
+
+
+def biased(logits_BV: Tensor, batch: Sequence[_Row], bias: Bias) -> Tensor:
+    """Logits with what the caller adds; those of rows that have ended do not matter."""
+    scores_BV = logits_BV.clone()
+    for place, row in enumerate(batch):
+        if row.reason is None and (more := bias(row.number, row.tokens)):
+            ids = torch.tensor(list(more), device=scores_BV.device)
+            scores_BV[place, ids] += scores_BV.new_tensor(list(more.values()))
+    return scores_BV
 
 
 def loops(tokens: list[int]) -> bool:

@@ -24,6 +24,7 @@ from .errors import CheckpointError
 from .identity import base_digests, base_name, base_state, coarsest, golden, identity
 from .modeling import AudioLM
 from .prompt import resolved
+from .quantize import is_quantised
 
 # Sources that begin like this are folders inside the checkpoint.
 INSIDE = "./"
@@ -43,6 +44,8 @@ def save(
     stores weights smaller (bfloat16); hashes and golden vectors are then those of what is stored.
     """
     folder = Path(folder)
+    if is_quantised(model):
+        raise CheckpointError("A quantised model only infers; load without quantize= to save it.")
     # A part that came out of a checkpoint's folder, or by hand, is nowhere else to be read from.
     sources = (model.config.encoder.source, model.config.language_model.source)
     whole = whole or any(not source or source.startswith(INSIDE) for source in sources)
