@@ -4,7 +4,7 @@ A plain greedy loop with a key-value cache. It gives what `generate` of transfor
 says so), and says besides why every row ended and how sure the decoder was of each token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +18,9 @@ FinishReason = Literal["stop", "length", "loop"]
 # A run of the same 1…8 tokens, this often in a row, is a loop: nobody says "zero" sixteen times.
 LOOP_REPEATS = 16
 LOOP_PERIODS = range(1, 9)
+# (row, its tokens so far) → what to add to the logits of which next tokens. Called once a step for
+# every row that still writes; an empty mapping changes nothing.
+Bias = Callable[[int, Sequence[int]], Mapping[int, float]]
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,12 @@ def write(
     attention_mask: Tensor,
     stop_ids: Sequence[int],
     limits: Sequence[int],
+    bias: Bias | None = None,
 ) -> list[Written]:
     """Greedy decoding of a left-padded batch of prompt embeddings (B, L, D).
 
     `limits` is the most tokens of each row: a row's answer must not depend on its neighbours.
+    `bias` favours some next tokens (hotwords); log-probabilities stay the decoder's own.
     """
     if not attention_mask[:, -1].all():
         raise PromptError(
@@ -89,15 +94,29 @@ def write(
             logits_to_keep=1,
         )
         cache = out.past_key_values
-        best_B = out.logits[:, -1].float().log_softmax(-1).max(-1)
-        is_stop_B = torch.isin(best_B.indices, stop)
+        logprobs_BV = out.logits[:, -1].float().log_softmax(-1)
+        ids_B = biased(logprobs_BV, rows, bias).argmax(-1)
+        values_B = logprobs_BV.gather(1, ids_B[:, None])[:, 0]
+        is_stop_B = torch.isin(ids_B, stop)
         for row, *taken in zip(
-            rows, best_B.indices.tolist(), best_B.values.tolist(), is_stop_B.tolist(), strict=True
+            rows, ids_B.tolist(), values_B.tolist(), is_stop_B.tolist(), strict=True
         ):
             row.take(*taken)
-        step = {"input_ids": best_B.indices[:, None]}
+        step = {"input_ids": ids_B[:, None]}
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(rows), 1)], 1)
     return [Written(row.tokens, row.logprobs, row.reason or "length") for row in rows]
+
+
+def biased(logprobs_BV: Tensor, rows: Sequence[_Row], bias: Bias | None) -> Tensor:
+    """The scores that the next tokens are chosen by; those of ended rows do not matter."""
+    if bias is None:
+        return logprobs_BV
+    scores_BV = logprobs_BV.clone()
+    for number, row in enumerate(rows):
+        if row.reason is None and (more := bias(number, row.tokens)):
+            ids = torch.tensor(list(more), device=scores_BV.device)
+            scores_BV[number, ids] += scores_BV.new_tensor(list(more.values()))
+    return scores_BV
 
 
 def loops(tokens: list[int]) -> bool:

@@ -22,6 +22,7 @@ from tiny_audio.data.mixture import Plan, State, StreamPlan, worst
 from tiny_audio.model.checkpoint import load as load_checkpoint
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.identity import encoder_key
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import projector_config
 from tiny_audio.model.saving import save
@@ -33,7 +34,7 @@ from tiny_audio.train.curves import draw_curves
 from tiny_audio.train.data import copies_of, fill, gather, plan_of, write_about
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
-from tiny_audio.train.frames import FrameCache, encoder_key
+from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.loop import Loop, LoopConfig
 from tiny_audio.train.recipe import ModelConfig, Recipe, Stage
 from tiny_audio.train.task import Listening
