@@ -208,8 +208,8 @@ def follow(came_TS: np.ndarray, state: int) -> np.ndarray:
 def confidences(text: str, written: Written, tokenizer: Any) -> list[float | None]:
     """Of every word: the geometric mean of its tokens' probabilities, 0…1.
 
-    A token belongs to the words that it adds characters to. `text` holds the words that the
-    tokens spell, or the first of them; anything else is a `ValueError`.
+    A token belongs to the words that it adds characters to; a space alone belongs to none. `text`
+    holds the words that the tokens spell, or the first of them; else it is a `ValueError`.
     """
     words, logprobs = text.split(), list[list[float]]()
     before, spelled = "", list[str]()

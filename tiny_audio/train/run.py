@@ -36,7 +36,7 @@ from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
 from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.loop import Loop, LoopConfig
-from tiny_audio.train.recipe import ModelConfig, Recipe, Stage
+from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
 from tiny_audio.train.task import Listening
 from tiny_audio.train.track import read_metrics, tracker
 
@@ -58,7 +58,7 @@ def folder_of(recipe: Recipe) -> Path:
     return Path(recipe.output or f"runs/{recipe.name}")
 
 
-def remember(recipe: Recipe, folder: Path) -> None:
+def remember(recipe: Setting, folder: Path) -> None:
     """Write recipe.yaml; the folder of another recipe is refused, and the difference named."""
     folder.mkdir(parents=True, exist_ok=True)
     path, values = folder / "recipe.yaml", recipe.to_dict()
@@ -280,7 +280,7 @@ class Run:
         draw_curves(self.folder)
 
 
-def starting_model(recipe: Recipe, device: str) -> AudioLM:
+def starting_model(recipe: Setting, device: str) -> AudioLM:
     """A checkpoint as it is, or pretrained parts with a fresh projector."""
     model = checkpoint_or_parts(recipe.model, device)
     if device == "cpu":
