@@ -2,7 +2,8 @@
 
 nano listens to silence, noise of three colours and four loudnesses, tones and tunes, and to the
 sounds of a manifest (ESC-10, say); words a minute are invented ones. The held-out clips, as loud as
-they are and 30 dB softer after a loud one, tell how much speech the pauses swallow.
+they are and up to 30 dB softer after a loud one, tell how much speech is taken for none. Both with
+the default `min_logprob` and with all that was written.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jiwer import process_words
 from torch import Tensor
 
 from tiny_audio.infer.results import Transcript
-from tiny_audio.infer.transcriber import Transcriber
+from tiny_audio.infer.transcriber import AS_WRITTEN, PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE, Audio, load_audio
 
 LENGTH = 20 * SAMPLE_RATE
@@ -65,10 +66,12 @@ def recorded(manifest: Path, every: int) -> Iterator[tuple[str, Tensor]]:
         yield row["label"], load_audio(manifest.parent / row["audio"]).samples
 
 
-def invented(transcriber: Transcriber, sounds: list[tuple[str, Tensor]]) -> dict[str, Any]:
+def invented(
+    transcriber: Transcriber, sounds: list[tuple[str, Tensor]], request: Request
+) -> dict[str, Any]:
     minutes, words, ended = defaultdict[str, float](float), defaultdict[str, int](int), 0
     sources = [Audio(samples_N, SAMPLE_RATE) for _, samples_N in sounds]
-    for (name, _), made in zip(sounds, transcriber.transcribe_many(sources), strict=True):
+    for (name, _), made in zip(sounds, transcriber.transcribe_many(sources, request), strict=True):
         assert isinstance(made, Transcript), made
         ended += made.outcome == "no_speech"
         for key in (name, "all"):
@@ -78,7 +81,7 @@ def invented(transcriber: Transcriber, sounds: list[tuple[str, Tensor]]) -> dict
     return {"words_a_minute": rates, "sounds": len(sounds), "no_speech": ended / len(sounds)}
 
 
-def lost(transcriber: Transcriber, num_clips: int) -> dict[str, Any]:
+def lost(transcriber: Transcriber, num_clips: int, min_logprob: float | None) -> dict[str, Any]:
     """Words that were said and not written, by how much softer they are than the clip before."""
     clips, pause_N, rows = held_out(num_clips), torch.zeros(SAMPLE_RATE // 2), {}
     for softer_db in SOFTER_DB:
@@ -88,7 +91,9 @@ def lost(transcriber: Transcriber, num_clips: int) -> dict[str, Any]:
             for clip, by in zip(clips, scales, strict=False)
             for part in (clip.samples_N * by, pause_N)
         ]
-        made = transcriber.transcribe(torch.cat(parts), sampling_rate=SAMPLE_RATE)
+        made = transcriber.transcribe(
+            torch.cat(parts), sampling_rate=SAMPLE_RATE, min_logprob=min_logprob
+        )
         found = process_words(" ".join(clip.text for clip in clips), made.text)
         rows[f"{softer_db} dB"] = {"wer": found.wer, "deleted": found.deletions}
     return rows
@@ -102,10 +107,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the result here, as JSON")
     asked = parser.parse_args()
     transcriber = Transcriber.from_pretrained("nano")
-    result = {"made": invented(transcriber, list(made_sounds()))}
+    made, found, result = list(made_sounds()), list[tuple[str, Tensor]](), {}
     if asked.sounds:
-        result["recorded"] = invented(transcriber, list(recorded(asked.sounds, asked.every)))
-    result["speech"] = lost(transcriber, asked.clips)
+        found = list(recorded(asked.sounds, asked.every))
+    for name, request in (("default", PLAIN), ("as written", AS_WRITTEN)):
+        result[name] = {
+            "made": invented(transcriber, made, request),
+            "recorded": invented(transcriber, found, request) if found else None,
+            "speech": lost(transcriber, asked.clips, request.min_logprob),
+        }
     print(json.dumps(result, indent=1))
     if asked.output:
         asked.output.write_text(json.dumps(result, indent=1) + "\n")
