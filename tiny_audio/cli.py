@@ -8,7 +8,9 @@ import typer
 
 from tiny_audio import __version__
 from tiny_audio.commands.doctor import doctor
+from tiny_audio.commands.stream import stream
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
+from tiny_audio.commands.train_head import train_head
 from tiny_audio.commands.transcribe import transcribe
 
 app = typer.Typer(
@@ -36,15 +38,17 @@ def options(
 
 # In the order of `--help`.
 app.command()(transcribe)
+app.command()(stream)
 app.command()(quickstart)
 app.command(context_settings=KEYS)(train)
+app.command()(train_head)
 app.command()(doctor)
 app.command(context_settings=KEYS)(plan)
 
 
 def main() -> None:
     """The `tiny-audio` command."""
-    for stream in (sys.stdout, sys.stderr):  # a file's name need not be valid UTF-8
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):  # a file's name need not be valid UTF-8
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
     app()

@@ -3,14 +3,12 @@ import pytest
 import torch
 from toys_train import small_ctc_model
 
+from tiny_audio.infer.ctc_head import CHARACTERS, decode_path, encode_characters
 from tiny_audio.model.encoder import Features, features
 from tiny_audio.train.ctc import (
-    CHARACTERS,
     ENCODER_CONFIG,
     CtcBatch,
     colour,
-    decode_path,
-    encode_characters,
     mask_patches,
     stretch_pitch,
 )

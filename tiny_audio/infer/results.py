@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+COVERAGE_S = 1e-3  # ends of segments are samples divided by a rate: their sum may differ by this
+
 # What became of one window. Only "ok" and "no_speech" are whole answers.
 Outcome = Literal["ok", "no_speech", "cut_off", "loop"]
 
@@ -27,12 +29,26 @@ class Segment:
     text: str
     outcome: Outcome
     mean_logprob: float | None  # natural logarithm per token; None where nothing was written
-    words: tuple[Word, ...] = ()  # empty unless words were asked for
+    words: tuple[Word, ...] = ()  # the text's, with their confidence; times only if asked for
 
     @property
     def confidence(self) -> float | None:
         """Geometric mean of the token probabilities, 0…1 (not calibrated)."""
         return None if self.mean_logprob is None else math.exp(self.mean_logprob)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time of one transcript went; of a shared batch it has the share of its audio."""
+
+    decode_s: float = 0.0  # the file to samples, and finding the pauses
+    encode_s: float = 0.0  # samples to audio embeddings
+    write_s: float = 0.0  # prompt and tokens, and the times of words
+
+    @property
+    def total_s(self) -> float:
+        """All of it."""
+        return self.decode_s + self.encode_s + self.write_s
 
 
 @dataclass(frozen=True)
@@ -43,11 +59,37 @@ class Transcript:
     duration_s: float
     segments: tuple[Segment, ...]
     notes: tuple[str, ...] = ()  # what decoding the file lost or changed
+    timings: Timings = Timings()
+
+    def __post_init__(self) -> None:
+        if abs(self.covered_s - self.duration_s) > COVERAGE_S:
+            raise ValueError(
+                f"{self.source}: segments cover {self.covered_s:.3f} s of {self.duration_s:.3f} s"
+            )
+
+    @property
+    def covered_s(self) -> float:
+        """Seconds that lie in a segment, each counted once."""
+        covered, end = 0.0, 0.0
+        for segment in sorted(self.segments, key=lambda segment: segment.start_s):
+            covered += max(0.0, segment.end_s - max(end, segment.start_s))
+            end = max(end, segment.end_s)
+        return covered
 
     @property
     def text(self) -> str:
         """The texts of all segments; empty for "no_speech" and where nothing but blanks came."""
         return " ".join(segment.text for segment in self.segments if segment.text)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of all segments."""
+        return tuple(word for segment in self.segments for word in segment.words)
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of work per second of audio; below 1 is faster than it was spoken."""
+        return self.timings.total_s / self.duration_s if self.duration_s else 0.0
 
     @property
     def outcome(self) -> Outcome:
@@ -68,8 +110,14 @@ class Transcript:
         return {
             "text": self.text,
             "duration_s": round(self.duration_s, 3),
+            "covered_s": round(self.covered_s, 3),
             "outcome": self.outcome,
             "complete": self.complete,
             "notes": list(self.notes),
+            "timings": {
+                **{name: round(value, 4) for name, value in asdict(self.timings).items()},
+                "total_s": round(self.timings.total_s, 4),
+                "real_time_factor": round(self.real_time_factor, 4),
+            },
             "segments": [asdict(segment) for segment in self.segments],
         }

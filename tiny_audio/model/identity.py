@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .audio import SAMPLE_RATE
 from .config import fingerprint
-from .encoder import features
+from .encoder import AudioEncoder, features
 from .errors import CheckpointError
 from .modeling import AudioLM
 from .prompt import prompt_identity, render, transcription_turns
@@ -74,10 +74,29 @@ def weights_hash(module: nn.Module, left_out: set[str]) -> str:
     return fingerprint(kept)
 
 
+def encoder_key(encoder: AudioEncoder) -> dict[str, Any]:
+    """What frames depend on besides the sound: the encoder's weights, adapters on them, and its
+    configuration.
+    """
+    config = encoder.config.to_dict()
+    # Where the weights lie, and which version wrote their config.json, do not matter.
+    del config["source"]
+    for name in ("_name_or_path", "transformers_version"):
+        config["architecture"].pop(name, None)
+    key = {"weights": weights_hash(encoder.model, set()), "config": fingerprint(config)}
+    adapters = {n: p for n, p in encoder.model.state_dict().items() if "lora_" in n}
+    return {**key, "adapters": fingerprint(tensor_digests(adapters))} if adapters else key
+
+
 def digests(module: nn.Module) -> dict[str, str]:
     """SHA-256 of every base weight's shape and bfloat16 values, by name."""
+    return tensor_digests(base_state(module))
+
+
+def tensor_digests(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """SHA-256 of every tensor's shape and bfloat16 values, by name."""
     found = {}
-    for name, tensor in sorted(base_state(module).items()):
+    for name, tensor in sorted(tensors.items()):
         values = tensor.detach().to(torch.bfloat16).cpu().contiguous().view(torch.int16)
         digest = hashlib.sha256(f"{tuple(tensor.shape)}".encode())
         digest.update(values.numpy().tobytes())

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiny_audio.data.batching import Item
+from tiny_audio.infer.ctc_head import CHARACTERS, encode_characters, read_paths
 from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, Features, empty_encoder, features
 from tiny_audio.presets import nano
 
-CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # id 0 is CTC's blank
 LENGTH_STEP = 40  # mel steps of 10 ms
 ENCODER_CONFIG = EncoderConfig(architecture=nano.ENCODER)
 
@@ -49,11 +49,7 @@ class CtcModel(nn.Module):
     def transcribe(self, features: Features) -> list[str]:
         """The best path, collapsed."""
         log_probs_BTC, lengths_B = self(features)
-        best_BT = log_probs_BTC.argmax(-1)
-        return [
-            decode_path(row[:length])
-            for row, length in zip(best_BT.tolist(), lengths_B.tolist(), strict=True)
-        ]
+        return read_paths(log_probs_BTC, lengths_B)
 
 
 def spelling_loss(
@@ -79,15 +75,6 @@ def new_ctc_model(seed: int) -> CtcModel:
     stock: Any = encoder.model
     stock.set_attn_implementation("eager")  # 2 cores, bf16: 61 clips/s; sdpa 51, compiled 39
     return CtcModel(encoder)
-
-
-def encode_characters(text: str) -> list[int]:
-    return [CHARACTERS.index(c) + 1 for c in text]
-
-
-def decode_path(path: Sequence[int]) -> str:
-    kept = [c for c, before in zip(path, [0, *path], strict=False) if c != before and c]
-    return " ".join("".join(CHARACTERS[c - 1] for c in kept).split())
 
 
 def collate(items: Sequence[Item], change_seed: int | None = None) -> CtcBatch:

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.examples import Sound
-from tiny_audio.model.config import fingerprint
 from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import CheckpointError
-from tiny_audio.model.identity import weights_hash
+from tiny_audio.model.identity import encoder_key
 
 SHARD_BYTES = 64 * 2**20
 
@@ -36,16 +35,6 @@ class Place(NamedTuple):
     path: Path
     first: int
     number: int
-
-
-def encoder_key(encoder: AudioEncoder) -> dict[str, Any]:
-    """What frames depend on besides the sound: the encoder's weights and its configuration."""
-    config = encoder.config.to_dict()
-    # Where the weights lie, and which version wrote their config.json, do not matter.
-    del config["source"]
-    for name in ("_name_or_path", "transformers_version"):
-        config["architecture"].pop(name, None)
-    return {"weights": weights_hash(encoder.model, set()), "config": fingerprint(config)}
 
 
 def clip_key(sound: Sound, how: Augment | None, seed: int) -> str:

@@ -22,6 +22,7 @@ from tiny_audio.data.mixture import Plan, State, StreamPlan, worst
 from tiny_audio.model.checkpoint import load as load_checkpoint
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.identity import encoder_key
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import projector_config
 from tiny_audio.model.saving import save
@@ -33,9 +34,9 @@ from tiny_audio.train.curves import draw_curves
 from tiny_audio.train.data import copies_of, fill, gather, plan_of, write_about
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
-from tiny_audio.train.frames import FrameCache, encoder_key
+from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.loop import Loop, LoopConfig
-from tiny_audio.train.recipe import ModelConfig, Recipe, Stage
+from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
 from tiny_audio.train.task import Listening
 from tiny_audio.train.track import read_metrics, tracker
 
@@ -57,7 +58,7 @@ def folder_of(recipe: Recipe) -> Path:
     return Path(recipe.output or f"runs/{recipe.name}")
 
 
-def remember(recipe: Recipe, folder: Path) -> None:
+def remember(recipe: Setting, folder: Path) -> None:
     """Write recipe.yaml; the folder of another recipe is refused, and the difference named."""
     folder.mkdir(parents=True, exist_ok=True)
     path, values = folder / "recipe.yaml", recipe.to_dict()
@@ -279,7 +280,7 @@ class Run:
         draw_curves(self.folder)
 
 
-def starting_model(recipe: Recipe, device: str) -> AudioLM:
+def starting_model(recipe: Setting, device: str) -> AudioLM:
     """A checkpoint as it is, or pretrained parts with a fresh projector."""
     model = checkpoint_or_parts(recipe.model, device)
     if device == "cpu":

@@ -1,0 +1,123 @@
+"""Formats: what is written can be read back, whatever was said and however times were rounded."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiny_audio.infer.formats import CUE_CHARS, FORMATS, cues, milliseconds, to_srt, to_vtt, verbose
+from tiny_audio.infer.results import Segment, Transcript, Word
+
+CLOCK = r"(\d\d+):(\d\d):(\d\d)[,.](\d\d\d)"
+TIMES = re.compile(rf"^{CLOCK} --> {CLOCK}$")
+
+
+def segment(start_s, end_s, text="", words=()):
+    outcome = "ok" if text else "no_speech"
+    return Segment(start_s, end_s, text, outcome, -0.1 if text else None, tuple(words))
+
+
+def spoken(words, start_s=0.0, each_s=0.4):
+    timed = [
+        Word(w, start_s + n * each_s, start_s + (n + 1) * each_s, 0.9) for n, w in enumerate(words)
+    ]
+    return segment(start_s, start_s + len(timed) * each_s, " ".join(words), timed)
+
+
+@st.composite
+def transcripts(draw):
+    """Segments back to back, of any text, with and without words and times."""
+    at, segments = 0.0, []
+    for length in draw(st.lists(st.floats(0.0005, 40), min_size=1, max_size=6)):
+        text = " ".join(draw(st.text(max_size=60)).split())
+        step = length / max(1, len(text.split()))
+        words = [
+            Word(w, at + n * step, at + (n + 1) * step, 0.5)
+            if draw(st.booleans())
+            else Word(w, None, None, None)
+            for n, w in enumerate(text.split())
+        ]
+        segments.append(segment(at, at + length, text, words))
+        at += length
+    return Transcript("x", at, tuple(segments))
+
+
+def read(subtitles):
+    """(start_ms, end_ms, text) of every subtitle, by the rules of the formats."""
+    found = []
+    for block in filter(None, subtitles.removeprefix("WEBVTT\n\n").split("\n\n")):
+        lines = block.split("\n")
+        lines = lines[1:] if lines[0].isdecimal() and TIMES.match(lines[1]) else lines
+        h, m, s, ms, *end = map(int, TIMES.match(lines[0]).groups())
+        ends = ((end[0] * 60 + end[1]) * 60 + end[2]) * 1000 + end[3]
+        found.append((((h * 60 + m) * 60 + s) * 1000 + ms, ends, " ".join(lines[1:])))
+    return found
+
+
+@given(transcripts())
+def test_subtitles_are_monotone_never_empty_and_hold_every_word(transcript):
+    for subtitles in (to_srt(transcript), to_vtt(transcript)):
+        found = read(subtitles)
+        assert all(start < end for start, end, _ in found)
+        ends = [end for _, end, _ in found]
+        assert all(start >= end for (start, _, _), end in zip(found[1:], ends, strict=False))
+        assert all(text.strip() for *_, text in found)
+    said = "".join(c for c in transcript.text if c.isprintable()).split()
+    unescaped = " ".join(text for *_, text in read(to_vtt(transcript)))
+    for entity, mark in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
+        unescaped = unescaped.replace(entity, mark)
+    assert "".join(unescaped.split()) == "".join(said)
+
+
+def test_text_cannot_end_or_open_a_cue():
+    transcript = Transcript("x", 1.0, (segment(0.0, 1.0, "a <b> & c --> d\n\n7\n00:00"),))
+    for name in ("srt", "vtt"):
+        assert FORMATS[name](transcript).count("-->") == 1
+    assert "a &lt;b&gt; &amp; c --&gt; d 7 00:00" in to_vtt(transcript)
+
+
+def test_a_long_segment_is_cut_at_word_times_and_at_pauses():
+    words = ["wonderful"] * 30
+    found = cues(Transcript("x", 12.0, (spoken(words),)))
+    assert len(found) > 2
+    assert all(sum(map(len, cue.lines)) <= CUE_CHARS for cue in found)
+    assert found[1].start_ms == found[0].end_ms
+    paused = segment(0, 9, "a b", [Word("a", 0.5, 1.0, 1.0), Word("b", 3.0, 3.5, 1.0)])
+    found = cues(Transcript("x", 9.0, (paused,)))
+    assert [(cue.start_ms, cue.end_ms) for cue in found] == [(500, 1000), (3000, 3500)]
+
+
+def test_silence_is_no_subtitle_and_no_segment_of_openai():
+    transcript = Transcript("x", 3.0, (segment(0, 1), segment(1, 2, "hi"), segment(2, 3)))
+    assert len(cues(transcript)) == 1
+    (only,) = verbose(transcript)["segments"]
+    assert (only["id"], only["start"], only["end"], only["text"]) == (0, 1, 2, "hi")
+
+
+def test_verbose_json_has_words_only_where_they_have_times():
+    plain = Transcript("x", 1.0, (segment(0, 1, "hi", [Word("hi", None, None, 0.5)]),))
+    assert "words" not in verbose(plain)
+    timed = Transcript("x", 0.8, (spoken(["hi", "you"]),))
+    assert verbose(timed)["words"][1] == {"word": "you", "start": 0.4, "end": 0.8}
+    assert json.loads(FORMATS["verbose_json"](timed))["duration"] == 0.8
+
+
+def test_openai_client_reads_verbose_json():
+    openai = pytest.importorskip("openai.types.audio")
+    transcript = Transcript("x", 0.8, (spoken(["hi", "you"]),))
+    read = openai.TranscriptionVerbose.model_validate(verbose(transcript))
+    assert read.words[0].word == "hi"
+
+
+@given(st.lists(st.floats(0, 400_000), max_size=5).map(sorted))
+def test_rounding_keeps_the_order(times):
+    rounded = [milliseconds(t) for t in times]
+    assert rounded == sorted(rounded)
+
+
+def test_a_transcript_that_leaves_seconds_out_cannot_be_made():
+    with pytest.raises(ValueError, match=r"cover 2\.000 s of 3\.000 s"):
+        Transcript("x", 3.0, (segment(0, 1), segment(2, 3)))
+    assert Transcript("x", 3.0, (segment(0, 2), segment(1, 3))).covered_s == 3.0

@@ -1,0 +1,172 @@
+"""A CTC head: reads characters off an encoder's frames, without a language model.
+
+It is the honest baseline of an encoder, and what word times come from (`timestamps.py`). A folder
+holds `config.json`, which says by hash to which encoder the head belongs, and `head.safetensors`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tiny_audio.data.text import clean
+from tiny_audio.model.config import StrictConfig, fingerprint
+from tiny_audio.model.encoder import AudioEncoder, valid_mask
+from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.identity import encoder_key
+
+CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # id 0 is CTC's blank
+CONFIG, WEIGHTS = "config.json", "head.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CtcHeadConfig(StrictConfig):
+    """`encoder` is the identity of the one encoder whose frames (`width` wide) the head reads."""
+
+    width: int
+    encoder: str
+    hidden: int = 128
+    depth: int = 2
+    kernel: int = 5
+    characters: str = CHARACTERS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.characters != CHARACTERS:
+            raise CheckpointError(
+                f"A CTC head of the characters {self.characters!r}; this version reads heads of "
+                f"{CHARACTERS!r}. Train it again: tiny-audio train-head."
+            )
+
+
+class CtcHead(nn.Module):
+    """Frames → log-probabilities of characters: a projection, residual convolutions, a classifier.
+
+    Two convolutions over 5 frames see 90 ms on both sides; what is behind a clip's end, they do
+    not see, so a batch gives what its clips give alone.
+    """
+
+    def __init__(self, config: CtcHeadConfig):
+        super().__init__()
+        self.config = config
+        self.enter = nn.Sequential(
+            nn.LayerNorm(config.width), nn.Linear(config.width, config.hidden)
+        )
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.leave = nn.Linear(config.hidden, len(config.characters) + 1)
+
+    def forward(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        """Log-probabilities (B, T, characters + 1) in float32; id 0 is the blank."""
+        valid_BT1 = valid_mask(lengths_B, frames_BTE.shape[1])[..., None]
+        x_BTH = self.enter(frames_BTE.to(self.leave.weight.dtype))
+        for block in self.blocks:
+            x_BTH = x_BTH + block(x_BTH * valid_BT1)
+        return self.leave(x_BTH).float().log_softmax(-1)
+
+    def transcribe(self, frames_BTE: Tensor, lengths_B: Tensor) -> list[str]:
+        """The best path of every clip, collapsed."""
+        return read_paths(self(frames_BTE, lengths_B), lengths_B)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder in bfloat16; each file is there whole, or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = {k: v.detach().to("cpu", torch.bfloat16) for k, v in self.state_dict().items()}
+        config = json.dumps(self.config.to_dict(), indent=1) + "\n"
+        temporary = folder / f".{os.getpid()}.tmp"
+        save_file(stored, temporary)
+        os.replace(temporary, folder / WEIGHTS)
+        temporary.write_text(config)
+        os.replace(temporary, folder / CONFIG)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, encoder: AudioEncoder) -> CtcHead:
+        """The head in float32 on the encoder's device; another encoder is a `CheckpointError`."""
+        config = read_config(folder)
+        if config.encoder != encoder_id(encoder):
+            raise CheckpointError(
+                f"{folder} is a CTC head for another encoder ({config.encoder[:12]}; this one is "
+                f"{encoder_id(encoder)[:12]}). Train one for it: tiny-audio train-head."
+            )
+        head = cls(config)
+        try:
+            stored = load_file(folder / WEIGHTS)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({error}).") from error
+        shapes = {k: v.shape for k, v in head.state_dict().items()}
+        if {k: v.shape for k, v in stored.items()} != shapes:
+            raise CheckpointError(f"{folder / WEIGHTS} holds other weights than its {CONFIG} says.")
+        head.load_state_dict(stored)
+        return head.to(next(encoder.parameters()).device).eval()
+
+
+class Block(nn.Module):
+    """Normalise, look at the neighbouring frames, rectify."""
+
+    def __init__(self, config: CtcHeadConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden)
+        around = config.kernel // 2
+        self.conv = nn.Conv1d(config.hidden, config.hidden, config.kernel, padding=around)
+
+    def forward(self, x_BTH: Tensor) -> Tensor:
+        return F.gelu(self.conv(self.norm(x_BTH).transpose(1, 2))).transpose(1, 2)
+
+
+def read_config(folder: Path) -> CtcHeadConfig:
+    try:
+        return CtcHeadConfig.from_dict(json.loads((folder / CONFIG).read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{folder} is no CTC head ({error}). Train one: tiny-audio train-head."
+        ) from error
+
+
+def encoder_id(encoder: AudioEncoder) -> str:
+    """Of the encoder's weights and configuration, whatever its frames are pooled to later."""
+    return fingerprint(encoder_key(unpooled(encoder)))
+
+
+def unpooled(encoder: AudioEncoder) -> AudioEncoder:
+    """The same weights, with all frames: 10 a second are too few to spell words."""
+    if encoder.config.pool == (1, 1):
+        return encoder
+    whole = type(encoder)(replace(encoder.config, pool=(1, 1)), encoder.model)
+    whole.frozen = encoder.frozen
+    return whole.train(encoder.training)
+
+
+# Characters -----------------------------------------------------------------------------------
+
+
+def spell(text: str) -> str:
+    """The text in the head's characters: without case, punctuation and accents. "" where a letter
+    or digit is none of these ("12", "мир"): what is not spelled out is not guessed.
+    """
+    split = unicodedata.normalize("NFKD", clean(text, "plain"))
+    letters = "".join(c for c in split if not unicodedata.combining(c))
+    return letters if set(letters) <= set(CHARACTERS) else ""
+
+
+def encode_characters(text: str) -> list[int]:
+    return [CHARACTERS.index(c) + 1 for c in text]
+
+
+def read_paths(log_probs_BTC: Tensor, lengths_B: Tensor) -> list[str]:
+    """The text of every clip's best path."""
+    rows = zip(log_probs_BTC.argmax(-1).tolist(), lengths_B.tolist(), strict=True)
+    return [decode_path(row[:length]) for row, length in rows]
+
+
+def decode_path(path: Sequence[int]) -> str:
+    kept = [c for c, before in zip(path, [0, *path], strict=False) if c != before and c]
+    return " ".join("".join(CHARACTERS[c - 1] for c in kept).split())

@@ -1,0 +1,229 @@
+"""When every word was said: a text is aligned with the frames of its sound by a CTC head.
+
+The language model writes the text and knows no time; the head knows which frame sounds like which
+character. The best path through both gives every word its frames. A word that the head cannot spell
+("12", another script) gets no times: they are never invented.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiny_audio.infer.ctc_head import (
+    CONFIG,
+    CtcHead,
+    encode_characters,
+    encoder_id,
+    read_config,
+    spell,
+    unpooled,
+)
+from tiny_audio.infer.results import Word
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.encoder import HOP_SAMPLES, AudioEncoder, EncoderConfig
+from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.generation import Written
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.presets import NANO
+
+ANYTHING = -1  # a label that fits every frame: what stands for a word that cannot be spelled
+SPACE = encode_characters(" ")[0]
+
+
+def load_aligner(
+    model: AudioLM, folder: Path | None = None, checkpoint: Path | None = None
+) -> Aligner:
+    """The aligner of a model: with the CTC head in `folder`, else in `ctc/` of the checkpoint that
+    the model was loaded from, else in the package for the encoder of nano.
+
+    `CheckpointError` when there is none, or when it belongs to another encoder.
+    """
+    encoder = unpooled(model.audio_tower)
+    if folder is None and checkpoint is not None and (checkpoint / "ctc" / CONFIG).is_file():
+        folder = checkpoint / "ctc"
+    if folder is None and read_config(NANO / "ctc").encoder == encoder_id(encoder):
+        folder = NANO / "ctc"
+    if folder is None:
+        raise CheckpointError(
+            "Word times need a CTC head for this model's encoder, and there is none. Train one "
+            "in minutes: tiny-audio train-head MODEL --data MANIFEST --output FOLDER, "
+            "and name it with --aligner FOLDER, or put it into the checkpoint as ctc/."
+        )
+    return Aligner(model, encoder, CtcHead.from_pretrained(folder, encoder))
+
+
+@dataclass(frozen=True)
+class Aligner:
+    """A model's encoder (all of its frames) with its CTC head."""
+
+    model: AudioLM
+    encoder: AudioEncoder
+    head: CtcHead
+
+    @torch.inference_mode()
+    def words(
+        self, samples_N: Tensor, text: str, offset_s: float = 0.0, written: Written | None = None
+    ) -> tuple[Word, ...]:
+        """The words of a segment with times in the file; with `written`, which must begin with the
+        words of `text`, also with confidences.
+        """
+        sure = confidences(text, written, self.model.tokenizer) if written else None
+        rate = frame_s(self.encoder.config)
+        frames_TE = self.frames(samples_N)
+        return align_words(
+            self.head, frames_TE, text, frame_s=rate, offset_s=offset_s, confidences=sure
+        )
+
+    def frames(self, samples_N: Tensor) -> Tensor:
+        """Frames (T, E); a clip longer than the encoder's window is heard window by window."""
+        longest = self.encoder.config.max_samples or len(samples_N)
+        device = next(self.encoder.parameters()).device
+        heard = [
+            self.encoder(self.encoder.features([window.to(device)]))[0][0]
+            for window in samples_N.split(longest)
+        ]
+        return torch.cat(heard)
+
+
+def frame_s(config: EncoderConfig) -> float:
+    """Seconds from one frame to the next."""
+    stride = 2 * HOP_SAMPLES if config.is_whisper else math.prod(config.hf.conv_stride)
+    size, keep = config.pool
+    return stride * size / keep / SAMPLE_RATE
+
+
+def align_words(
+    head: CtcHead,
+    frames_TE: Tensor,
+    text: str,
+    *,
+    frame_s: float,
+    offset_s: float = 0.0,
+    confidences: Sequence[float | None] | None = None,
+) -> tuple[Word, ...]:
+    """The words of `text` with the times at which the frames hold them, in order, without overlap,
+    and within the frames. `confidences` are those of the words, where they are known.
+    """
+    words = text.split()
+    lengths_B = torch.tensor([len(frames_TE)], device=frames_TE.device)
+    log_probs_TC = head(frames_TE[None], lengths_B)[0].detach().cpu().numpy()
+    spans = word_spans(log_probs_TC, [spell(word) for word in words])
+    times = [span and (span.first * frame_s, span.after * frame_s) for span in spans]
+    return tuple(
+        Word(word, offset_s + at[0], offset_s + at[1], sure) if at else Word(word, None, None, sure)
+        for word, at, sure in zip(words, times, confidences or [None] * len(words), strict=True)
+    )
+
+
+# Alignment ------------------------------------------------------------------------------------
+
+
+class Span(NamedTuple):
+    """Frames from `first` up to `after`."""
+
+    first: int
+    after: int
+
+
+def word_spans(log_probs_TC: np.ndarray, spellings: Sequence[str]) -> list[Span | None]:
+    """Frames of every word, first to last character; None where a word has no spelling, and for all
+    of them where the text has more characters than there are frames.
+    """
+    labels, owners = labels_of(spellings)
+    path = best_path(log_probs_TC, labels)
+    spans: list[Span | None] = [None] * len(spellings)
+    if path is None:
+        return spans
+    owner_of_state = np.full(2 * len(labels) + 1, -1)  # blanks belong to nobody
+    owner_of_state[1::2] = owners
+    owner_T = owner_of_state[path]
+    for number, spelling in enumerate(spellings):
+        if spelling:
+            frames = np.flatnonzero(owner_T == number)
+            spans[number] = Span(int(frames[0]), int(frames[-1]) + 1)
+    return spans
+
+
+def labels_of(spellings: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Characters of the words with a space between them, and the number of the word each belongs
+    to (-1: none).
+    """
+    labels, owners = list[int](), list[int]()
+    for number, spelling in enumerate(spellings):
+        made = encode_characters(spelling) or [ANYTHING]
+        space = [SPACE] if number else []
+        labels += space + made
+        owners += [-1] * len(space) + [number] * len(made)
+    return labels, owners
+
+
+def best_path(log_probs_TC: np.ndarray, labels: Sequence[int]) -> np.ndarray | None:
+    """The most likely CTC path (T,) through all labels: state 2·i + 1 is label i, even ones are the
+    blanks around it. None when there are too few frames for it.
+
+    Viterbi: from one frame to the next a path stays, goes to the next state, or leaves out a blank
+    between two labels that differ.
+    """
+    num_frames, states = len(log_probs_TC), np.zeros(2 * len(labels) + 1, int)
+    states[1::2] = labels
+    likely_TS = log_probs_TC[:, np.maximum(states, 0)]
+    likely_TS[:, states == ANYTHING] = log_probs_TC.max(1, keepdims=True)
+    may_skip = np.zeros(len(states), bool)
+    may_skip[3::2] = states[3::2] != states[1:-2:2]
+    came_TS = np.zeros((num_frames, len(states)), np.int8)  # by how many states it went on
+    score_S = np.full(len(states), -np.inf)
+    score_S[:2] = likely_TS[0, :2]
+    options = np.full((3, len(states)), -np.inf)
+    for t in range(1, num_frames):
+        options[0] = score_S
+        options[1, 1:] = score_S[:-1]
+        options[2, 2:] = np.where(may_skip[2:], score_S[:-2], -np.inf)
+        came_TS[t] = options.argmax(0)
+        score_S = options.max(0) + likely_TS[t]
+    ends = range(max(0, len(states) - 2), len(states))
+    state = max(ends, key=lambda s: score_S[s])
+    return follow(came_TS, state) if np.isfinite(score_S[state]) else None
+
+
+def follow(came_TS: np.ndarray, state: int) -> np.ndarray:
+    """The path that ends in `state`, from its last frame back to its first."""
+    path = np.empty(len(came_TS), int)
+    for t in range(len(came_TS) - 1, -1, -1):
+        path[t] = state
+        state -= came_TS[t, state]
+    return path
+
+
+# Confidence -----------------------------------------------------------------------------------
+
+
+def confidences(text: str, written: Written, tokenizer: Any) -> list[float | None]:
+    """Of every word: the geometric mean of its tokens' probabilities, 0…1.
+
+    A token belongs to the words that it adds characters to; a space alone belongs to none. `text`
+    holds the words that the tokens spell, or the first of them; else it is a `ValueError`.
+    """
+    words, logprobs = text.split(), list[list[float]]()
+    before, spelled = "", list[str]()
+    for count, (token, logprob) in enumerate(zip(written.tokens, written.logprobs, strict=True), 1):
+        if token in tokenizer.all_special_ids:
+            continue
+        told = tokenizer.decode(written.tokens[:count], skip_special_tokens=True)
+        now = told.split()
+        # A byte of a character that is not whole yet changes nothing that can be seen.
+        kept = len(now) - 1 if told == before else sum(map(str.__eq__, now, spelled))
+        logprobs += [[] for _ in now[len(logprobs) :]]
+        for of in logprobs[max(kept, 0) :]:
+            of.append(logprob)
+        before, spelled = told, now
+    if spelled[: len(words)] != words:
+        raise ValueError(f"The tokens spell {' '.join(spelled)!r}, which is not {text!r}.")
+    return [math.exp(sum(of) / len(of)) if of else None for of in logprobs[: len(words)]]
