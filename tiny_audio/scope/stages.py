@@ -1,4 +1,4 @@
-"""What happens inside a projector, whatever its kind: its layers, in the order in which they ran."""
+"""What happens inside a projector, whatever its kind: its layers, in the order they ran in."""
 
 from __future__ import annotations
 

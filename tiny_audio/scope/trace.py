@@ -40,6 +40,7 @@ MEL_BINS = 80  # shown where the encoder itself hears the waveform
 class Described:
     """The model in words. `trained` is None where its checkpoint does not say it (decision 027)."""
 
+    name: str
     encoder: str
     projector: str
     decoder: str
@@ -82,7 +83,7 @@ class Trace:
         return " ".join(one.text for one in self.answers if one.text)
 
     @property
-    def audio_norms_P(self) -> Tensor:
+    def audio_norms(self) -> Tensor:
         """Length of every audio embedding."""
         return self.audio.values_SC.norm(dim=-1)
 
@@ -93,13 +94,15 @@ def trace(
     source: Any,
     *,
     prompt: str | None = None,
+    name: str = "model",
     sampling_rate: int | None = None,
     **options: Any,
 ) -> Trace:
     """Follow any source of audio, of up to five minutes, through `model`.
 
-    `prompt` replaces the model's own instruction; `options` are those of `load_audio`. Long audio is
-    cut as `Transcriber` cuts it. Raises `AudioError`.
+    `prompt` replaces the model's own instruction, `name` is what the page calls the model, and
+    `options` are those of `load_audio`. Long audio is cut as `Transcriber` cuts it. Raises
+    `AudioError`.
     """
     transcriber = Transcriber(model)
     audio = load_audio(source, sampling_rate, **options)
@@ -121,7 +124,7 @@ def trace(
     return Trace(
         source=audio.source,
         samples_N=audio.samples,
-        model=_describe(model),
+        model=_describe(model, name),
         spans=tuple(one.span for one in heard),
         log_mel=joined([one.log_mel for one in heard]),
         frames=joined([one.frames for one in heard]),
@@ -220,10 +223,11 @@ def _compare(model: AudioLM, audio_PD: Tensor) -> tuple[Nearest, Tensor]:
     return Nearest(ids_PK, best.values, tokens), torch.cat(norms)
 
 
-def _describe(model: AudioLM) -> Described:
+def _describe(model: AudioLM, name: str) -> Described:
     config = model.config
     encoder, projector, decoder = model.audio_tower, model.projector, model.language_model
     return Described(
+        name=name,
         encoder=f"{config.encoder.family}, {_count(encoder)}, E = {config.encoder.width}",
         projector=f"{config.projector.kind}, {_count(projector)}",
         decoder=f"{config.text_config.model_type}, {_count(decoder)}, D = {projector.decoder_dim}",

@@ -63,14 +63,14 @@ class Answer:
     attention_KSP: Tensor
 
     @property
-    def share_KS(self) -> Tensor:
+    def audio_share(self) -> Tensor:
         """How much of the attention goes to audio at all."""
         return self.attention_KSP.sum(-1)
 
     @property
-    def attention_on_audio_KSP(self) -> Tensor:
+    def attention_on_audio(self) -> Tensor:
         """The same attention, normalised over the audio positions."""
-        return self.attention_KSP / self.share_KS[..., None].clamp(min=1e-12)
+        return self.attention_KSP / self.audio_share[..., None].clamp(min=1e-12)
 
     @property
     def num_positions(self) -> int:
