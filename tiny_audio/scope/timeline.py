@@ -100,8 +100,7 @@ class Clock:
 
     def frames(self, span: Span, values_TE: Tensor) -> Track:
         """Frames as they leave the encoder."""
-        step, offset = self.frame
-        edges = offset + step * torch.arange(len(values_TE) + 1)
+        edges = self._samples(torch.arange(len(values_TE) + 1), len(values_TE))
         return span.track("frames", "frames_BTE", values_TE, edges, self.window)
 
     def stage(
@@ -114,8 +113,16 @@ class Clock:
         step, offset = self.frame
         edges = self._frame_edges(len(values_SC), num_frames)
         padded_to = offset + step * edges[-1].item()
-        edges = offset + step * edges.clamp(max=num_frames)
+        edges = self._samples(edges.clamp(max=num_frames), num_frames)
         return span.track(name, symbol, values_SC, edges, padded_to)
+
+    def _samples(self, edges: Tensor, num_frames: int) -> Tensor:
+        """Places between frames → samples. The first and the last frame look a little further than
+        a step (40 samples for HuBERT), and there is nobody else to look there."""
+        step, offset = self.frame
+        margin = max(offset, 0)
+        at = offset + step * edges.double()
+        return at - margin * (edges == 0) + margin * (edges == num_frames)
 
     def _frame_edges(self, num_steps: int, num_frames: int) -> Tensor:
         """Between which frames the steps lie, (S + 1,)."""

@@ -17,11 +17,13 @@ function drawRuler() {
 }
 
 function describeModel(one, number) {
-  const state = { true: ["trained", "trained"], false: ["untrained", "untrained projector"], null: ["", "training not recorded"] }[String(one.model.trained)];
+  const pill = { true: element("span", { class: "pill trained" }, "trained"),
+    false: element("span", { class: "pill untrained" }, "untrained projector") }[String(one.model.trained)];
+  const kind = one.model.projector + (pill ? "" : " (its checkpoint does not say how it began)");
   const mark = NUM_TRACES > 1 ? `${MARKS[number]} · ` : "";
-  const facts = [["encoder", one.model.encoder], ["projector", one.model.projector], ["decoder", one.model.decoder]];
+  const facts = [["encoder", one.model.encoder], ["projector", kind], ["decoder", one.model.decoder]];
   return element("article", { class: "model", style: `--who:${whoColor(number)}` },
-    element("h2", {}, `${mark}${one.model.name}`, element("span", { class: `pill ${state[0]}` }, state[1])),
+    element("h2", {}, `${mark}${one.model.name}`, pill),
     element("blockquote", one.text ? {} : { class: "none" }, one.text || "nothing was written"),
     element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
 }
@@ -88,7 +90,9 @@ function logMel() {
     }
   };
   const rowName = (row) => `bin ${row} (${Math.round(melHz(row, num))} Hz)`;
-  legend(made, "viridis", compareHeat(made, tracks, { map: "viridis", height: 160, upward: true, rowName, over, same: DATA.same.log_mel }));
+  const compared = compareHeat(made, tracks, { map: "viridis", height: 160, upward: true, rowName, over, same: DATA.same.log_mel });
+  legend(made, "viridis", compared.range);
+  compareChooser(made, [compared]);
 }
 
 const dimension = (track) => (row) => `dimension ${track.rows[row]}`;
@@ -98,26 +102,30 @@ function frames() {
   const made = panel("frames", "Encoder frames", `frames_BTE ${shapeOf(FIRST.frames)}`,
     `What the encoder heard: the ${FIRST.frames.rows.length} most active of ${FIRST.frames.shape[2]} dimensions, the most active on top.`);
   const tracks = DATA.same.frames ? [FIRST.frames] : DATA.traces.map((one) => one.frames);
-  legend(made, "diverging", compareHeat(made, tracks, { map: "diverging", height: 150, rowName: dimension(FIRST.frames), text: rootMean, same: DATA.same.frames }));
+  const compared = compareHeat(made, tracks, { map: "diverging", height: 150, rowName: dimension(FIRST.frames), text: rootMean, same: DATA.same.frames });
+  legend(made, "diverging", compared.range);
+  compareChooser(made, [compared]);
 }
 
 function stages() {
   const made = panel("stages", "Inside the projector", `${FIRST.stages.length} stages`,
-    "Every layer of the projector in the order in which it ran; each has its own colours, from blue below zero to red above.");
+    "Every layer of the projector in the order in which it ran. Each map has its own colours, from blue below zero to red above: the root mean square says how large its numbers are.");
   const paired = NUM_TRACES > 1 && FIRST.stages.every((track, at) => DATA.traces[1].stages[at]?.name === track.name) && FIRST.stages.length === DATA.traces[1].stages.length;
   const groups = paired ? FIRST.stages.map((_, at) => DATA.traces.map((one) => one.stages[at])) : DATA.traces.flatMap((one) => one.stages.map((track) => [track]));
-  for (const tracks of groups) {
-    const group = element("div");
+  compareChooser(made, groups.map((tracks) => {
+    const group = element("div", { class: "stage" }, element("h3", {}, tracks[0].name));
     made.append(group);
-    group.append(element("h3", { style: "font-size:15px;margin:14px 0 0" }, tracks[0].name));
-    compareHeat(group, tracks, { map: "diverging", height: 64, rowName: dimension(tracks[0]), text: (track) => `${rootMean(track)}, ${track.rows.length} of ${track.shape[2]} dimensions` });
-  }
+    const text = (track) => `${rootMean(track)} · ${track.rows.length} of ${track.shape[2]} dimensions`;
+    return compareHeat(group, tracks, { map: "diverging", ownRange: true, height: 64, rowName: dimension(tracks[0]), text });
+  }));
 }
 
 function audioEmbeddings() {
   const made = panel("audio", "Audio embeddings, and the words they are near", `audio_BPD ${shapeOf(FIRST.audio)}`,
     "What the decoder gets in place of words; below, the tokens whose own embeddings point most in the same direction (cosine, from 0 in violet to 1 in yellow).");
-  legend(made, "diverging", compareHeat(made, DATA.traces.map((one) => one.audio), { map: "diverging", height: 110, rowName: dimension(FIRST.audio), text: rootMean }));
+  const compared = compareHeat(made, DATA.traces.map((one) => one.audio), { map: "diverging", height: 110, rowName: dimension(FIRST.audio), text: rootMean });
+  legend(made, "diverging", compared.range);
+  compareChooser(made, [compared]);
   DATA.traces.forEach((one, number) => {
     made.append(who(number, "nearest tokens"));
     nearestPlot(made, one);
@@ -176,7 +184,7 @@ function summary() {
   ];
   const line = (kind, cells) => element("tr", {}, ...cells.map((cell, at) => element(at ? kind : "th", {}, cell)));
   made.append(element("div", { class: "table" }, element("table", { class: "compare" },
-    element("thead", {}, line("th", ["", ...DATA.traces.map((one, at) => `${MARKS[at]} · ${one.model.name}`)])),
+    element("thead", {}, line("th", ["", ...DATA.traces.map((one, at) => `${MARKS[at]} · ${nameOf(one)}`)])),
     element("tbody", {}, ...rows.map(([name, of]) => line("td", [name, ...DATA.traces.map(of)]))))));
 }
 

@@ -11,6 +11,7 @@ const element = (tag, attributes = {}, ...children) => {
 };
 const whoColor = (number) => (number ? "var(--other)" : "var(--accent)");
 const MARKS = ["A", "B"];
+const nameOf = (one) => one.model.name.split("/").pop() || one.model.name;
 const NUM_TRACES = DATA.traces.length;
 const plots = [];
 const TIP = document.getElementById("tip");
@@ -157,11 +158,13 @@ function legend(made, map, [low, high], unit = "") {
   made.querySelector(".head").append(element("span", { class: "legend" }, short(low), canvas, `${short(high)}${unit}`));
 }
 
+// Whose it is, where there are two, and what is to be said about it.
 function who(number, text, shape) {
-  const name = NUM_TRACES > 1 ? `${MARKS[number]} · ${DATA.traces[number].model.name}` : "";
-  const line = element("p", { class: NUM_TRACES > 1 ? "who" : "who plain", style: `--who:${whoColor(number)}` },
-    [name, text].filter(Boolean).join(" · "), shape ? element("code", {}, shape) : null);
-  return line;
+  const name = NUM_TRACES > 1 ? `${MARKS[number]} · ${nameOf(DATA.traces[number])}` : "";
+  const said = [name, text].filter(Boolean).join(" · ");
+  if (!said && !shape) return "";
+  return element("p", { class: NUM_TRACES > 1 ? "who" : "who plain", style: `--who:${whoColor(number)}` }, said,
+    shape ? element("code", {}, shape) : null);
 }
 
 const shapeOf = (track) => `[${track.shape.join(", ")}]`;
@@ -201,32 +204,35 @@ function difference(a, b) {
 
 // The same track of every model: both, one of them, or what training changed.
 function compareHeat(made, tracks, options) {
-  const range = options.range ?? rangeOf(tracks, options.map);
-  const body = element("div"), groups = [];
-  const add = (mark, build) => {
-    const group = element("div", { hidden: groups.length && mark === "B − A" });
-    body.append(group);
-    groups.push([mark, group]);
-    build(group);
+  const shared = rangeOf(tracks, options.map), groups = [];
+  const group = (mark, line, track, changes) => {
+    const box = element("div", {}, line);
+    box.hidden = mark === "B − A";
+    made.append(box);
+    groups.push([mark, box]);
+    heatPlot(box, `${track.name} ${tracks.length > 1 ? mark : ""}`, track, { ...options, ...changes });
   };
-  tracks.forEach((track, number) => add(MARKS[number], (group) => {
-    group.append(options.same ? who(0, "the same for both models", shapeOf(track)) : who(number, options.text?.(track), shapeOf(track)));
-    heatPlot(group, `${track.name} ${tracks.length > 1 ? MARKS[number] : ""}`, track, { ...options, range });
-  }));
+  tracks.forEach((track, number) => {
+    const text = options.same ? "the same for both models" : options.text?.(track);
+    const line = options.same ? element("p", { class: "who plain" }, text) : who(number, text, shapeOf(track));
+    group(MARKS[number], line, track, { range: options.ownRange ? rangeOf([track], options.map) : shared });
+  });
   const changed = tracks.length > 1 ? difference(...tracks) : null;
   if (changed) {
-    add("B − A", (group) => {
-      const own = rangeOf([changed], "diverging");
-      group.append(element("p", { class: "who plain" }, `B − A, from ${short(own[0])} to ${short(own[1])}`));
-      heatPlot(group, `${tracks[0].name}, difference`, changed, { ...options, map: "diverging", range: own });
-    });
-    groups[2][1].hidden = true;
-    made.append(chooser(["A and B", "A", "B", "B − A"], (wanted) => groups.forEach(([mark, group]) => {
-      group.hidden = wanted === "A and B" ? mark === "B − A" : mark !== wanted;
-    })));
+    const own = rangeOf([changed], "diverging");
+    const line = element("p", { class: "who plain" }, `B − A, colours from ${short(own[0])} to ${short(own[1])}`);
+    group("B − A", line, changed, { map: "diverging", range: own });
   }
-  made.append(body);
-  return range;
+  const select = (wanted) => groups.forEach(([mark, box]) => {
+    box.hidden = wanted === "A and B" ? mark === "B − A" : mark !== wanted;
+  });
+  return { range: shared, select, compares: Boolean(changed) };
+}
+
+// One choice for all that is compared in a panel.
+function compareChooser(made, compared) {
+  if (!compared.every((one) => one.compares)) return;
+  made.querySelector(".say").after(chooser(["A and B", "A", "B", "B − A"], (wanted) => compared.forEach((one) => one.select(wanted))));
 }
 
 function chooser(names, choose) {

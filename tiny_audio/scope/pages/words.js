@@ -98,7 +98,7 @@ function stepCard(step, number) {
     { class: token === step.token ? "choice taken" : "choice", style: `--p:${100 * probability}%` },
     element("span", {}, token), element("span", {}, percent(probability))));
   return element("div", { class: "step", tabindex: 0, "aria-label": `step ${number}: ${step.token}, ${percent(step.probability)}` },
-    element("h3", {}, element("span", {}, step.token), element("small", {}, `#${number} · ${step.entropy_bits.toFixed(2)} bit`)), ...rows);
+    element("small", {}, `step ${number} · ${step.entropy_bits.toFixed(2)} bit`), element("h3", {}, step.token), ...rows);
 }
 
 // Rows: written tokens; columns: audio positions at their times; of one layer, or the mean.
