@@ -36,16 +36,15 @@ function panel(id, title, symbol, sentence) {
 
 // `draw(pen, width, height)`, and `read(t, y)` with y from 0 at the top to 1.
 function timePlot(holder, label, height, draw, read) {
-  const canvas = element("canvas");
+  const canvas = element("canvas", { style: `height:${height}px` });
   const [cursor, hover] = [element("i", { class: "cursor" }), element("i", { class: "hover" })];
   const box = element("div", { class: "plot", tabindex: 0, role: "img", "aria-label": label }, canvas, cursor, hover);
   holder.append(box);
-  const plot = { box, canvas, cursor, hover, read, height, seen: true };
+  const plot = { box, canvas, cursor, hover, read, seen: true };
   plot.draw = () => {
-    const tall = typeof height === "function" ? height() : height;
-    const [pen, width] = sized(canvas, tall);
-    grid(pen, width, tall);
-    draw(pen, width, tall);
+    const [pen, width] = sized(canvas, height);
+    grid(pen, width, height);
+    draw(pen, width, height);
   };
   new IntersectionObserver(([entry]) => {
     plot.seen = entry.isIntersecting;
