@@ -34,9 +34,10 @@ def trace(
         from tiny_audio.scope.trace import trace as follow
 
         audio = load_audio(sys.stdin.buffer if file == "-" else Path(file))
+        names = [model] if versus is None else [model, versus]
         seen = []
         with progress() as bar:
-            for name in bar.track([model] + [versus] * (versus is not None), description="tracing"):
+            for name in bar.track(names, description="tracing"):
                 seen.append(follow(load(name, device=device), audio, prompt=prompt, name=name))
         out.write_text(render(*seen), encoding="utf-8")
     for one in seen:

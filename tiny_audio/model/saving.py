@@ -57,13 +57,13 @@ def save(
     whole = whole or any(not source or source.startswith(INSIDE) for source in sources)
     whole = whole or model.base_digests is None
     if dtype is not None:
-        kept, fresh = trained_part(model, whole), is_trained(model) is False
+        kept, untrained = trained_part(model, whole), is_trained(model) is False
         model = copy.deepcopy(model)
         # What is stored, and parameters only: no file holds buffers (RoPE's frequencies).
         for name, parameter in model.named_parameters():
             if whole or name in kept:
                 parameter.data = parameter.data.to(dtype).to(parameter.dtype)
-        if fresh:  # rounding is no training
+        if untrained:  # rounding is no training
             record_fresh(model)
     if folder.exists() and any(folder.iterdir()) and not is_checkpoint(folder):
         raise CheckpointError(f"{folder} exists and is not a checkpoint; choose another folder.")
