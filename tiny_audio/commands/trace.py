@@ -22,6 +22,12 @@ def trace(
     prompt: Annotated[
         str | None, typer.Option(help="What to ask instead of the model's own instruction.")
     ] = None,
+    channel: Annotated[
+        int | None, typer.Option(help="Take this channel (from 0) instead of the mean of all.")
+    ] = None,
+    allow_truncated: Annotated[
+        bool, typer.Option("--allow-truncated", help="Take what is readable of a damaged file.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("data_trace.html"),
     open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
@@ -33,13 +39,16 @@ def trace(
         from tiny_audio.scope.page import render
         from tiny_audio.scope.trace import trace as follow
 
-        audio = load_audio(sys.stdin.buffer if file == "-" else Path(file))
+        source = sys.stdin.buffer if file == "-" else Path(file)
+        audio = load_audio(source, channel=channel, allow_truncated=allow_truncated)
         names = [model] if versus is None else [model, versus]
         seen = []
         with progress() as bar:
             for name in bar.track(names, description="tracing"):
                 seen.append(follow(load(name, device=device), audio, prompt=prompt, name=name))
         out.write_text(render(*seen), encoding="utf-8")
+    for note in audio.notes:
+        say(f"{file}: {note}", "yellow")
     for one in seen:
         say(f"{one.model.name}: {one.text or '[nothing]'}")
     say(f"{out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser")

@@ -69,13 +69,16 @@ def _wav(samples_N: Tensor) -> bytes:
 
 def _trace(trace: Trace, rows: dict[str, Tensor], edges: Tensor) -> Json:
     """One model's share of the page."""
-    tracks = [trace.frames, *trace.stages, trace.audio]
+    mel = trace.log_mel.values_SC
     return {
         "text": trace.text,
         "model": vars(trace.model),
-        "log_mel": _track(trace.log_mel, torch.arange(trace.log_mel.values_SC.shape[1])),
+        "log_mel": {
+            **_track(trace.log_mel, torch.arange(mel.shape[1])),
+            "shape": [1, *mel.T.shape],  # features_BFM
+        },
         "frames": _track(trace.frames, rows[_key(trace.frames)]),
-        "stages": [_track(track, rows[_key(track)]) for track in tracks[1:-1]],
+        "stages": [_track(track, rows[_key(track)]) for track in trace.stages],
         "audio": _track(trace.audio, rows[_key(trace.audio)]),
         "windows": [[span.start / SAMPLE_RATE, span.end / SAMPLE_RATE] for span in trace.spans],
         "nearest": {

@@ -14,8 +14,7 @@ from tiny_audio.model.projector import Projector, StackConfig
 Stages = dict[str, Tensor]
 
 # What stands between two layers has no module, so it is seen as the input of the next one.
-BETWEEN: dict[str, dict[str, str]] = {
-    "linear": {},
+BETWEEN = {
     "swiglu": {"down_proj": "silu(gate) × up"},
     "mlp": {"linear_2": "GELU"},
     "blp": {"linear_2": "GELU"},
@@ -53,7 +52,7 @@ def _hooks(projector: Projector, name: str, stages: Stages) -> tuple[Any, Any]:
             if isinstance(projector.config, StackConfig):  # others take the frames as they are
                 stages["stacked frames"] = rows
         elif not any(torch.equal(rows, seen) for seen in stages.values()):
-            stages[BETWEEN[projector.config.kind].get(name, f"into {name}")] = rows
+            stages[BETWEEN.get(projector.config.kind, {}).get(name, f"into {name}")] = rows
 
     def after(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         stages[name] = _rows(module, output)

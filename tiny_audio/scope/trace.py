@@ -88,7 +88,7 @@ class Trace:
         return self.audio.values_SC.norm(dim=-1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def trace(
     model: AudioLM,
     source: Any,

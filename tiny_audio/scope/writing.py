@@ -117,7 +117,7 @@ def step(tokenizer: PreTrainedTokenizerBase, logits_V: Tensor, chosen: int) -> S
     return Step(candidate(chosen), tuple(map(candidate, best)), entropy)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def replay(model: AudioLM, embeds_1LD: Tensor, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Logits (S, V) and attention (layers, S, L + S − 1) of the S = tokens + 1 writing queries.
 

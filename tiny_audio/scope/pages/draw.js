@@ -55,6 +55,11 @@ function ticks(width) {
 function grid(pen, width, height) {
   pen.fillStyle = ink("--grid");
   for (const t of ticks(width)[0]) pen.fillRect(Math.round(timeX(t, width)), 0, 1, height);
+  pen.fillStyle = ink("--ink");  // where the encoder's next window begins
+  for (const [start] of DATA.traces[0].windows) {
+    const x = Math.round(timeX(start, width));
+    if (start > 0 && x > gutter()) for (let y = 0; y < height; y += 6) pen.fillRect(x, y, 1, 3);
+  }
 }
 
 // Hatched: what was computed from padding, from the end of a track to the end of its window.

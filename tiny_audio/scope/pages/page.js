@@ -30,9 +30,9 @@ function describeModel(one, number) {
 
 function describePath() {
   const answer = FIRST.answers[0], num = FIRST.answers.reduce((sum, one) => sum + one.steps.length, 0);
-  const mel = FIRST.log_mel.shape, width = FIRST.audio.shape[2];
+  const width = FIRST.audio.shape[2];
   const steps = [["#waveform", "samples_N", `[${SAMPLES.length}]`],
-    ["#log-mel", FIRST.model.hears_mel ? "features_BFM" : "samples_BN", FIRST.model.hears_mel ? `[1, ${mel[2]}, ${mel[1]}]` : `[1, ${SAMPLES.length}]`],
+    ["#log-mel", FIRST.model.hears_mel ? "features_BFM" : "samples_BN", FIRST.model.hears_mel ? shapeOf(FIRST.log_mel) : `[1, ${SAMPLES.length}]`],
     ["#frames", "frames_BTE", shapeOf(FIRST.frames)], ["#stages", "projector", `${FIRST.stages.length} stages`],
     ["#audio", "audio_BPD", shapeOf(FIRST.audio)],
     ["#prompt", "embeds_BLD", `[1, ${answer.ids.length - answer.steps.length}, ${width}]`],
@@ -75,7 +75,7 @@ const melHz = (row, num) => {  // the Slaney scale from 0 to 8 kHz: linear below
 
 function logMel() {
   const hears = DATA.traces.some((one) => one.model.hears_mel);
-  const made = panel("log-mel", "Log-mel spectrogram", hears ? "features_BFM" : "not in this path", hears
+  const made = panel("log-mel", "Log-mel spectrogram", hears ? `features_BFM ${shapeOf(FIRST.log_mel)}` : "not in this path", hears
     ? "How loud every pitch is, 100 columns a second: what the encoder looks at, low pitches at the bottom."
     : "How loud every pitch is, for the eye only: this encoder hears the waveform itself.");
   const tracks = DATA.same.log_mel ? [FIRST.log_mel] : DATA.traces.map((one) => one.log_mel);
@@ -148,7 +148,7 @@ function words() {
       const title = one.answers.length > 1 ? `prompt ${at + 1} of ${one.answers.length}` : "";
       if (title || NUM_TRACES > 1) [prompt, generation].forEach((made) => made.append(who(number, title)));
       prompt.append(promptTokens(one, number, answer));
-      generation.append(element("div", { class: "steps" }, ...answer.steps.map(stepCard)));
+      generation.append(...stepCards(answer.steps));
       if (answer.finish_reason !== "stop") generation.append(element("p", { class: "say" }, `It did not end by itself: ${answer.finish_reason}.`));
     });
     attention.append(who(number, ""));
@@ -165,7 +165,7 @@ function chooserOfLayers(state, layers) {
 
 function scale() {
   const made = panel("scale", "Scale of audio and text", "‖embedding‖",
-    "Lengths of the audio embeddings beside those of the decoder's own: far apart, the decoder cannot read the one as the other.");
+    "Lengths of the audio embeddings beside those of the decoder's own: a fresh projector is scaled to their root mean square, and training moves it from there.");
   scaleChart(made);
 }
 
@@ -227,7 +227,8 @@ function theme() {
   document.getElementById("theme").addEventListener("click", () => set(root.dataset.theme !== "dark"));
 }
 
-document.getElementById("source").append(DATA.source.split("/").pop(), " ", element("small", {}, `${DATA.duration_s.toFixed(2)} s`));
+document.getElementById("source").append(DATA.source.split("/").pop(), " ", element("small", {},
+  [`${DATA.duration_s.toFixed(2)} s`, ...(FIRST.windows.length > 1 ? [`heard in ${FIRST.windows.length} windows`] : [])].join(", ")));
 document.title = `Trace of ${DATA.source.split("/").pop()}`;
 document.getElementById("models").append(...DATA.traces.map(describeModel));
 theme();

@@ -161,7 +161,7 @@ function legend(made, map, [low, high], unit = "") {
 function who(number, text, shape) {
   const name = NUM_TRACES > 1 ? `${MARKS[number]} · ${nameOf(DATA.traces[number])}` : "";
   const said = [name, text].filter(Boolean).join(" · ");
-  if (!said && !shape) return "";
+  if (!said) return "";
   return element("p", { class: NUM_TRACES > 1 ? "who" : "who plain", style: `--who:${whoColor(number)}` }, said,
     shape ? element("code", {}, shape) : null);
 }

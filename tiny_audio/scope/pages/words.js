@@ -101,6 +101,15 @@ function stepCard(step, number) {
     element("small", {}, `step ${number} · ${step.entropy_bits.toFixed(2)} bit`), element("h3", {}, step.token), ...rows);
 }
 
+// Of a long answer the first steps; the others wait to be asked for.
+function stepCards(steps) {
+  const most = 48, cards = steps.map(stepCard);
+  const some = [element("div", { class: "steps" }, ...cards.slice(0, most))];
+  if (cards.length <= most) return some;
+  return [...some, element("details", {}, element("summary", {}, `${cards.length - most} more steps`),
+    element("div", { class: "steps" }, ...cards.slice(most)))];
+}
+
 // Rows: written tokens; columns: audio positions at their times; of one layer, or the mean.
 function attentionPlot(holder, one, state) {
   const rows = one.answers.flatMap((answer) => answer.steps.map((step, at) => ({ answer, step, at })));
@@ -127,7 +136,7 @@ function attentionPlot(holder, one, state) {
         const right = Math.min(width - RIGHT, timeX(one.audio.end_s[position], width));
         if (right <= left) continue;
         pen.fillStyle = `rgb(${viridis(values[at] / most)})`;
-        pen.fillRect(Math.floor(left), row * each, Math.ceil(right) - Math.floor(left), each - (each > 8 ? 1 : 0));
+        pen.fillRect(Math.floor(left), row * each, Math.ceil(right) - Math.floor(left), each - (each > 12 ? 1 : 0));
       }
     }
     rowNames(pen, rows.map(({ step }) => step.token), 0, tall);
