@@ -9,6 +9,7 @@ import typer
 from tiny_audio import __version__
 from tiny_audio.commands.doctor import doctor
 from tiny_audio.commands.stream import stream
+from tiny_audio.commands.trace import trace
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
 from tiny_audio.commands.train_head import train_head
 from tiny_audio.commands.transcribe import transcribe
@@ -44,6 +45,7 @@ app.command(context_settings=KEYS)(train)
 app.command()(train_head)
 app.command()(doctor)
 app.command(context_settings=KEYS)(plan)
+app.command()(trace)
 
 
 def main() -> None:

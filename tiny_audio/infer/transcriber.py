@@ -244,7 +244,6 @@ class Transcriber:
         audio = embed_by_length(self.model, heard)
         return self.model.fuse(ids, audio.audio_BPD, audio.lengths_B), mask
 
-
     def _write(
         self,
         windows: Sequence[Window],

@@ -42,6 +42,7 @@ from .identity import (
     check_golden,
     check_identity,
     probe,
+    record_fresh,
 )
 from .modeling import AudioLM
 from .processing import AudioProcessor
@@ -180,6 +181,7 @@ def scale_projector(model: AudioLM, frames: tuple[Tensor, Tensor] | None = None)
     table: Any = model.get_input_embeddings()
     target = table.weight.float().square().mean().sqrt().item()
     model.projector.match_scale(frames_BTE.float(), lengths_B, target)
+    record_fresh(model)
 
 
 # Load ---------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ class AudioLMConfig(PreTrainedConfig):
     # Written by `save`: names of the parameters in trained.safetensors, hashes of everything else.
     trained: list | None = None
     identity: dict | None = None
+    # Hash of the projector as it was made; while it still has this hash, nothing has trained it.
+    fresh_projector: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

@@ -110,6 +110,17 @@ def base_digests(model: AudioLM) -> dict[str, str]:
     return {f"{at}{name}": d for at, part in parts.items() for name, d in digests(part).items()}
 
 
+def record_fresh(model: AudioLM) -> None:
+    """Remember the projector as it is now: freshly made."""
+    model.config.fresh_projector = weights_hash(model.projector, set())
+
+
+def is_trained(model: AudioLM) -> bool | None:
+    """Whether the projector is another than it was when it was made; None: nobody recorded that."""
+    fresh = model.config.fresh_projector
+    return None if fresh is None else weights_hash(model.projector, set()) != fresh
+
+
 def check_identity(model: AudioLM, folder: Path) -> None:
     stored = model.config.identity or {}
     found = identity(model, model.config.trained or [])

@@ -21,7 +21,16 @@ from torch import Tensor
 from .configuration import AudioLMConfig
 from .encoder import AudioEncoder
 from .errors import CheckpointError
-from .identity import base_digests, base_name, base_state, coarsest, golden, identity
+from .identity import (
+    base_digests,
+    base_name,
+    base_state,
+    coarsest,
+    golden,
+    identity,
+    is_trained,
+    record_fresh,
+)
 from .modeling import AudioLM
 from .prompt import resolved
 from .quantize import is_quantised
@@ -51,11 +60,14 @@ def save(
     whole = whole or any(not source or source.startswith(INSIDE) for source in sources)
     whole = whole or model.base_digests is None
     if dtype is not None:
-        kept, model = trained_part(model, whole), copy.deepcopy(model)
+        kept, untrained = trained_part(model, whole), is_trained(model) is False
+        model = copy.deepcopy(model)
         # What is stored, and parameters only: no file holds buffers (RoPE's frequencies).
         for name, parameter in model.named_parameters():
             if whole or name in kept:
                 parameter.data = parameter.data.to(dtype).to(parameter.dtype)
+        if untrained:  # rounding is no training
+            record_fresh(model)
     if folder.exists() and any(folder.iterdir()) and not is_checkpoint(folder):
         raise CheckpointError(f"{folder} exists and is not a checkpoint; choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)

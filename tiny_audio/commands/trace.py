@@ -1,0 +1,56 @@
+"""`tiny-audio trace`: a clip's way through a model, as a page."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiny_audio.commands import refusing, say
+from tiny_audio.progress import progress
+
+
+def trace(
+    file: Annotated[str, typer.Argument(help="Audio of up to five minutes; - is stdin.")],
+    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    versus: Annotated[
+        str | None, typer.Option(help="A second model, to be seen beside the first.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="What to ask instead of the model's own instruction.")
+    ] = None,
+    channel: Annotated[
+        int | None, typer.Option(help="Take this channel (from 0) instead of the mean of all.")
+    ] = None,
+    allow_truncated: Annotated[
+        bool, typer.Option("--allow-truncated", help="Take what is readable of a damaged file.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("data_trace.html"),
+    open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+) -> None:
+    """Show all that happens to a clip, from its samples to the text, on one page."""
+    with refusing(RuntimeError, OSError):  # a device that torch refuses, a folder that is not there
+        from tiny_audio.model.audio import load_audio
+        from tiny_audio.presets import load
+        from tiny_audio.scope.page import render
+        from tiny_audio.scope.trace import trace as follow
+
+        source = sys.stdin.buffer if file == "-" else Path(file)
+        audio = load_audio(source, channel=channel, allow_truncated=allow_truncated)
+        names = [model] if versus is None else [model, versus]
+        seen = []
+        with progress() as bar:
+            for name in bar.track(names, description="tracing"):
+                seen.append(follow(load(name, device=device), audio, prompt=prompt, name=name))
+        out.write_text(render(*seen), encoding="utf-8")
+    for note in audio.notes:
+        say(f"{file}: {note}", "yellow")
+    for one in seen:
+        say(f"{one.model.name}: {one.text or '[nothing]'}")
+    say(f"{out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser")
+    if open_page:
+        webbrowser.open(out.resolve().as_uri())
