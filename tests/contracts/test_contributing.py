@@ -1,0 +1,25 @@
+"""CONTRIBUTING keeps its word."""
+
+import torch
+import toys
+
+from tiny_audio.model.checkpoint import load
+from tiny_audio.model.encoder import ENCODERS, WaveformFrames
+from tiny_audio.model.saving import save
+
+
+def test_an_encoder_is_added_in_one_line(monkeypatch, tmp_path):
+    """CONTRIBUTING's example: a model of transformers, one line in the table."""
+    name = "unispeech-sat"
+    assert f"`{name}`" in (toys.REPOSITORY / "CONTRIBUTING.md").read_text()
+    monkeypatch.setitem(ENCODERS, name, WaveformFrames)
+    monkeypatch.setitem(toys.ENCODERS, name, {"model_type": name, **toys.WAVEFORM})
+    model = toys.toy_preset("whisper_tiny").with_sources(toys.encoder_folder(name)).build()
+    clips = toys.clips(9_000, 400, 23_456)
+    together, lengths_B = model.encoder(model.encoder.features(clips))
+    for row, length, clip in zip(together, lengths_B.tolist(), clips, strict=True):
+        assert length == model.config.encoder.frames_for(len(clip))
+        alone = model.encode(clip, 16_000)[0]
+        torch.testing.assert_close(row[:length], alone, rtol=1e-4, atol=1e-5)
+    loaded = load(save(model, tmp_path / "saved", whole=True))
+    assert torch.equal(loaded.encode(clips[0], 16_000), model.encode(clips[0], 16_000))

@@ -1,0 +1,122 @@
+"""Every command and every piece of code in the documents is executed; every link leads somewhere.
+
+A page runs from top to bottom in a folder of its own, as a reader would type it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pages
+import pytest
+from typer.main import get_command
+
+from tiny_audio.cli import app
+
+pytestmark = pytest.mark.docs
+# `uv run X` is X in the environment that is there already; the tests do not run themselves.
+UV = f"""#!/bin/bash
+[ "$1" = run ] || exit 0
+shift
+case "$1" in
+  pytest) shift; exec {sys.executable} -m pytest --collect-only -q -n 0 "$@" >/dev/null ;;
+  tiny-audio) shift; exec {sys.executable} -m tiny_audio "$@" ;;
+  python) shift; exec {sys.executable} "$@" ;;
+  *) tool=$1; shift; exec {Path(sys.executable).parent}/"$tool" "$@" ;;
+esac
+"""
+# CI takes the quickstart's three minutes once; here it is one command among many.
+SHORTER = {"tiny-audio quickstart": "tiny-audio quickstart --minutes 0.3"}
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """Where a reader types: a clone, and a `uv` that is installed."""
+    tools, place = tmp_path / "bin", tmp_path / "clone"
+    tools.mkdir()
+    place.mkdir()
+    (tools / "uv").write_text(UV)
+    (tools / "uv").chmod(0o755)
+    (tools / "pip").write_text("#!/bin/bash\n")
+    (tools / "pip").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(pages.ROOT))
+    return pages.workplace(place)
+
+
+def run(block, folder):
+    code = block.code
+    for given, shorter in SHORTER.items():
+        code = code.replace(given, shorter)
+    command = [sys.executable, "-c", code]
+    if block.language == "bash":
+        command = ["bash", "-euo", "pipefail", "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=900, text=True)
+    assert done.returncode == 0, f"{block.where}\n{code}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [page for page in pages.PAGES if pages.runnable(page)])
+def test_a_page_runs_from_top_to_bottom(page, reader):
+    for block in pages.runnable(page):
+        run(block, reader)
+
+
+def test_a_broken_command_is_found(reader):
+    """The test above can fail: one wrong option in a page is enough."""
+    block = next(b for b in pages.runnable("README.md") if "transcribe samples" in b.code)
+    broken = block._replace(code=block.code.replace("transcribe samples", "transcribe --fast x"))
+    with pytest.raises(AssertionError, match="--fast"):
+        run(broken, reader)
+
+
+def our_commands(block):
+    lines = block.code.replace("\\\n", " ").splitlines()
+    return re.findall(r"tiny-audio (.*?)(?:  #|[|&;>)]|$)", "\n".join(lines), re.M)
+
+
+def test_commands_that_are_only_shown_exist():
+    """`console` blocks need GPUs, accounts or hours; their commands and options are real."""
+    known = get_command(app)
+    for page in pages.PAGES:
+        for block in pages.blocks(page):
+            for said in our_commands(block) if block.language == "console" else []:
+                words = said.split()
+                command = known.commands.get(words[0])
+                assert command, f"{block.where}: tiny-audio has no {words[0]!r}"
+                options = {o for p in command.params for o in p.opts + p.secondary_opts}
+                options |= {"--help"}
+                for sub in getattr(command, "commands", {}).values():
+                    options |= {o for p in sub.params for o in p.opts + p.secondary_opts}
+                odd = [w for w in words[1:] if re.match(r"--?[a-z]", w) and w not in options]
+                assert not odd, f"{block.where}: {words[0]} has no {odd}"
+
+
+def test_the_command_reference_is_what_the_commands_say(tmp_path):
+    made = tmp_path / "cli.md"
+    command = [sys.executable, "-m", "typer", "tiny_audio.cli", "utils", "docs"]
+    subprocess.run([*command, "--name", "tiny-audio", "--output", made], check=True)
+    kept = pages.ROOT / "docs" / "reference" / "cli.md"
+    assert kept.read_text() == made.read_text(), "write it anew: see CONTRIBUTING.md"
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()).strip() for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", [*pages.PAGES, "CHANGELOG.md"])
+def test_links_lead_somewhere(page):
+    path, lost = pages.ROOT / page, []
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
+    for target in re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        there = (path.parent / name).resolve() if name else path
+        known = not anchor or (there.suffix == ".md" and anchor in anchors(there))
+        if not there.exists() or not known:
+            lost.append(target)
+        elif page.startswith("docs/") and not there.is_relative_to(pages.ROOT / "docs"):
+            lost.append(f"{target} (outside of the site)")
+    assert not lost
