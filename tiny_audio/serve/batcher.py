@@ -105,14 +105,14 @@ class Batcher:
             try:
                 turns.append(self._turns(work.prompt))
                 ready.append(work)
-            except TinyAudioError as error:
+            except TinyAudioError as error:  # before anything is computed
                 work.done.set_exception(error)
         if not ready:
             return
         started = time.monotonic()
         try:
             segments = self.transcriber.transcribe_windows([w.window for w in ready], turns)
-        except (TinyAudioError, RuntimeError) as error:  # torch: out of memory
+        except Exception as error:  # whatever it is, it is theirs: the thread must outlive it
             for work in ready:
                 work.done.set_exception(error)
             return
@@ -135,5 +135,5 @@ def _settle(done: "Future[Any]", do: Callable[[], Any]) -> None:
         return
     try:
         done.set_result(do())
-    except (TinyAudioError, RuntimeError) as error:
+    except Exception as error:  # as an executor does
         done.set_exception(error)

@@ -55,21 +55,21 @@ class DecodePool:
         worker = self._idle.get()
         try:
             reply = worker.ask(upload, path)
-            self._idle.put(worker)
             if reply.refusal:
                 raise AudioError(reply.refusal)
             return Heard(np.memmap(path, np.float32, "r"), reply.notes)
         except Refusal:
             self.metrics.decoder_losses.inc()
             worker.end()
-            self._threads.submit(self._start)
+            worker = _Worker(self.limits)
             raise
         finally:
+            self._idle.put(worker)
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """End all processes; what is being decoded is finished first."""
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown()
         for _ in range(self.limits.decode_workers):
             self._idle.get().end()
 

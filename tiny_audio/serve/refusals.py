@@ -58,6 +58,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(PromptError, _unusable)
     app.add_exception_handler(HTTPException, _not_here)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _our_fault)
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -78,7 +79,14 @@ async def _not_here(request: Request, error: Exception) -> Response:
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"][1:]) or None
-    reason = f"{param or 'body'}: {first['msg']}. {REASONS.get(param or '', '')}".rstrip()
+    # Where a value may be one of several types, the deepest problem is the one that was meant.
+    worst = max(error.errors(), key=lambda problem: len(problem["loc"]))
+    param = ".".join(str(part) for part in worst["loc"][1:]) or None
+    reason = f"{param or 'body'}: {worst['msg']}. {REASONS.get(param or '', '')}".rstrip()
     return error_response(400, reason, param)
+
+
+async def _our_fault(_: Request, error: Exception) -> Response:
+    """The log gets the traceback."""
+    message = f"The server failed ({type(error).__name__}). Its log says more."
+    return error_response(500, message)

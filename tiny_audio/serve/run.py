@@ -1,5 +1,6 @@
 """The process: its socket, its signals, its temporary folder, and how it ends."""
 
+import logging
 import signal
 import tempfile
 from pathlib import Path
@@ -41,7 +42,6 @@ def serve(
     """Serve until SIGTERM or SIGINT; everything accepted until then is answered."""
     check_address(host, token)
     with tempfile.TemporaryDirectory(prefix="tiny-audio-serve-") as folder:
-        tempfile.tempdir = folder  # where large uploads go while they are parsed, too
         service = Service(transcriber, name, language, limits, Path(folder))
         config = uvicorn.Config(
             create_app(service, token),
@@ -55,8 +55,9 @@ def serve(
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=int(limits.body_timeout_s + limits.request_timeout_s),
             access_log=False,
-            log_level="warning",
+            log_level="error",  # a line for every malformed request would let them fill the disk,
         )
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)
         # uvicorn raises the signal that ended it once more when all is done: it has been obeyed.
         for ending in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ending, lambda *_: None)

@@ -48,11 +48,14 @@ class Service:
             raise Refusal(404, f"There is no model {asked[:100]!r} here; use {self.name!r}.")
 
     def check_prompt(self, prompt: str | None) -> None:
-        """Refuse a prompt that is too long; what is in it, the model's thread checks."""
+        """Refuse what is too long or no text; control tokens are the model's thread's to find."""
         limit = self.limits.max_prompt_chars
         if prompt is not None and len(prompt) > limit:
-            message = f"prompt has {len(prompt):,} characters; the limit is {limit:,}"
+            message = f"A text of {len(prompt):,} characters; the limit is {limit:,}"
             raise Refusal(400, f"{message}. Shorten it.", param="prompt")
+        if prompt is not None and any("\ud800" <= c <= "\udfff" for c in prompt):
+            message = "The text holds half of a surrogate pair, which is no character"
+            raise Refusal(400, f"{message}. Send valid Unicode.", param="prompt")
 
     async def hear(self, upload: BinaryIO) -> Heard:
         """Decode an upload in a process of its own."""
