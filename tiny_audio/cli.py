@@ -9,6 +9,7 @@ import typer
 from tiny_audio import __version__
 from tiny_audio.commands.doctor import doctor
 from tiny_audio.commands.serve import serve
+from tiny_audio.commands.stream import stream
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
 from tiny_audio.commands.transcribe import transcribe
 
@@ -37,7 +38,11 @@ def options(
 
 # In the order of `--help`.
 app.command()(transcribe)
+<<<<<<< HEAD
 app.command()(serve)
+=======
+app.command()(stream)
+>>>>>>> infer
 app.command()(quickstart)
 app.command(context_settings=KEYS)(train)
 app.command()(doctor)
@@ -46,7 +51,7 @@ app.command(context_settings=KEYS)(plan)
 
 def main() -> None:
     """The `tiny-audio` command."""
-    for stream in (sys.stdout, sys.stderr):  # a file's name need not be valid UTF-8
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):  # a file's name need not be valid UTF-8
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
     app()

@@ -78,15 +78,19 @@ async def send(host: str, port: int, case: Case, timeout_s: float = 60) -> Answe
     """Send one case on a connection of its own; None for clients that hang up."""
     async with asyncio.timeout(timeout_s):
         reader, writer = await asyncio.open_connection(host, port)
+        answer = asyncio.create_task(receive(reader))
         try:
             for number, piece in enumerate(case.pieces):
                 await asyncio.sleep(case.pause_s if number else 0)
+                if answer.done():  # refused while we were still sending
+                    break
                 writer.write(piece)
                 await writer.drain()
-            return None if case.name.startswith("gone") else await receive(reader)
-        except ConnectionError:  # refused while we were still sending: the reason is in the buffer
-            return await receive(reader)
+            return None if case.name.startswith("gone") else await answer
+        except ConnectionError:
+            return await answer
         finally:
+            answer.cancel()
             writer.transport.abort()
 
 

@@ -1,42 +1,69 @@
-"""Whole files to text: cut into windows at quiet places, transcribe windows in batches, join.
+"""Whole files to text: cut into windows in pauses, transcribe windows in batches, join.
 
 Memory does not grow with the file: it is decoded as a stream, and a window is forgotten once
-written.
+written. Windows of several files share batches.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from time import perf_counter
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from tiny_audio.model.audio import SAMPLE_RATE, load_audio, source_name, stream_audio
-from tiny_audio.model.generation import Written, token_limit, write
+from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.generation import (
+    LOOP_PERIODS,
+    LOOP_REPEATS,
+    Bias,
+    Written,
+    token_limit,
+    write,
+)
 from tiny_audio.model.modeling import AudioLM, as_features
 from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import Turn
 from tiny_audio.presets import load
 
-from .results import Outcome, Segment, Transcript
+from .hotwords import Hotwords
+from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
+from .longform import CutPolicy, Window, cut
+from .results import Outcome, Segment, Timings, Transcript, Word
+from .timestamps import Aligner, confidences, load_aligner
 
-# Windows of one file that are decoded together.
-BATCH_WINDOWS = 8
 # Encoders without a limit of their own (HuBERT) still get windows of this length.
 DEFAULT_WINDOW_S = 30.0
-# A window is cut at the quietest 300 ms of its last 40 %: a stop is silent too, but shorter.
-QUIET_SAMPLES = SAMPLE_RATE * 3 // 10
-SEARCH_SHARE = 0.4
-Asked = str | list[list[Turn]] | None  # of all windows, or the turns of each
+Asked = str | Sequence[list[Turn]] | None  # of all windows, or the turns of each
+Timestamps = Literal["segment", "word"]
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
+FEATURE_KEYS = ("input_features", "input_features_mask", "input_values", "input_values_mask")
 
 
-class Window(NamedTuple):
-    """Consecutive samples of a file and where they begin."""
+@dataclass(frozen=True)
+class Request:
+    """What is asked of every window.
 
-    start: int
-    samples_N: Tensor
+    `prompt` replaces the instruction that the model was trained with; `hotwords` are favoured
+    (`hotwords.py`); `timestamps="word"` gives words their times.
+    """
+
+    prompt: str | None = None
+    hotwords: tuple[str, ...] = ()
+    timestamps: Timestamps = "segment"
+
+    def __post_init__(self) -> None:
+        if self.timestamps not in ("segment", "word"):
+            raise ConfigError(f'timestamps={self.timestamps!r}: expected "segment" or "word".')
+        if isinstance(self.hotwords, str):
+            raise ConfigError(f"hotwords={self.hotwords!r}: expected words, e.g. ('Ada', 'Grace').")
+
+
+PLAIN = Request()
 
 
 class Transcriber:
@@ -47,36 +74,84 @@ class Transcriber:
     ```
     """
 
-    def __init__(self, model: AudioLM):
+    def __init__(self, model: AudioLM, *, head: Path | None = None, checkpoint: Path | None = None):
+        """`head` is the folder of a CTC head for the times of words; `checkpoint` may hold one."""
         self.model = model.eval()
         self.processor = AudioProcessor(model.tokenizer, model.config)
+        self._head = head, checkpoint
 
     @classmethod
-    def from_pretrained(cls, source: str | Path = "nano", **options: Any) -> "Transcriber":
+    def from_pretrained(
+        cls, source: str | Path = "nano", *, head: Path | None = None, **options: Any
+    ) -> "Transcriber":
         """Load "nano", a checkpoint folder or a Hub id; options as in `tiny_audio.load`."""
-        return cls(load(source, **options))
+        folder = Path(source) if Path(source).is_dir() else None
+        return cls(load(source, **options), head=head, checkpoint=folder)
+
+    @cached_property
+    def aligner(self) -> Aligner:
+        """Finds the times of words; loaded when first needed. Raises `CheckpointError`."""
+        return load_aligner(self.model, *self._head)
+
+    def check(self, request: Request) -> None:
+        """Raise now what would be raised with the first window."""
+        self._bias(request)
+        if request.timestamps == "word":
+            _ = self.aligner
+
+    @property
+    def policy(self) -> CutPolicy:
+        """How long audio is cut for this model's encoder."""
+        longest = self.model.config.encoder.max_samples
+        return CutPolicy(longest / SAMPLE_RATE if longest else DEFAULT_WINDOW_S)
 
     def transcribe(
         self,
         source: Any,
         *,
         prompt: str | None = None,
+        hotwords: Sequence[str] = (),
+        timestamps: Timestamps = "segment",
         sampling_rate: int | None = None,
         channel: int | None = None,
         allow_truncated: bool = False,
     ) -> Transcript:
         """Text of any audio source of any length: path, bytes, array or tensor (with its rate).
 
-        `prompt` replaces the instruction that the model was trained with; the other options are
-        those of `load_audio`. Raises `AudioError`.
+        The first three options are those of `Request`, the others those of `load_audio`. Raises
+        `AudioError`, and `CheckpointError` where no aligner for the model is there.
         """
-        notes: list[str] = []
+        request = Request(prompt, _tuple(hotwords), timestamps)
         options = {"channel": channel, "allow_truncated": allow_truncated}
-        windows = self.windows(source, sampling_rate, notes, **options)
-        segments: list[Segment] = []
-        while batch := list(islice(windows, BATCH_WINDOWS)):
-            segments += self.transcribe_windows(batch, prompt)
-        return Transcript(source_name(source), segments[-1].end_s, tuple(segments), tuple(notes))
+        (made,) = self.transcribe_many([source], request, sampling_rate=sampling_rate, **options)
+        if isinstance(made, Failed):
+            raise made.error
+        return made
+
+    def transcribe_many(
+        self,
+        sources: Iterable[Any],
+        request: Request = PLAIN,
+        *,
+        on_progress: Callable[[Any, float], None] | None = None,
+        sampling_rate: int | None = None,
+        **options: Any,
+    ) -> Iterator[Transcript | Failed]:
+        """A `Transcript` for every source, or why there is none, in order.
+
+        Windows of neighbouring sources share batches, so a transcript may come late. `on_progress`
+        is told how many seconds of a source are written. Options are those of `load_audio`.
+        """
+        jobs, pool = deque[Job](), list[tuple[Job, Window]]()
+        for source in sources:
+            jobs.append(job := Job(source))
+            for window in job.read(self.windows(source, sampling_rate, job.notes, **options)):
+                pool.append((job, window))
+                if len(pool) == POOL_WINDOWS:
+                    self._write_pool(pool, request, on_progress)
+                    yield from finished(jobs)
+        self._write_pool(pool, request, on_progress)
+        yield from finished(jobs)
 
     def windows(
         self, source: Any, sampling_rate: int | None, notes: list[str], **options: Any
@@ -85,59 +160,128 @@ class Transcriber:
         if self.model.config.prompt.long_audio == "windows":  # one prompt hears the whole clip
             audio = load_audio(source, sampling_rate, **options)
             notes += audio.notes
-            return iter([Window(0, audio.samples)])
-        longest = self.model.config.encoder.max_samples or int(DEFAULT_WINDOW_S * SAMPLE_RATE)
-        return cut(stream_audio(source, sampling_rate, notes=notes, **options), longest)
+            yield Window(0, audio.samples)
+        else:
+            yield from cut(stream_audio(source, sampling_rate, notes=notes, **options), self.policy)
 
-    def transcribe_windows(self, windows: list[Window], prompt: Asked = None) -> list[Segment]:
-        """Windows, decoded together, to their texts."""
-        return list(map(self._segment, windows, self.write(windows, prompt)))
+    def _write_pool(
+        self,
+        pool: list[tuple[Job, Window]],
+        request: Request,
+        on_progress: Callable[[Any, float], None] | None,
+    ) -> None:
+        """Empty the pool: windows in batches of about one length, then back to their jobs."""
+        segments: dict[int, tuple[Segment, Timings]] = {}
+        for batch in batches([window for _, window in pool]):
+            heard = self._transcribe_batch([pool[number][1] for number in batch], request)
+            segments |= zip(batch, heard, strict=True)
+        for number, (job, window) in enumerate(pool):
+            job.take(window, *segments[number])
+            if on_progress:
+                on_progress(job.source, job.segments[-1].end_s)
+        pool.clear()
+
+    def transcribe_windows(
+        self, windows: Sequence[Window], prompt: Asked = None, request: Request = PLAIN
+    ) -> list[Segment]:
+        """Windows, decoded together, to their texts; `prompt` may ask each something else."""
+        return [segment for segment, _ in self._transcribe_batch(windows, request, prompt)]
+
+    def _transcribe_batch(
+        self, windows: Sequence[Window], request: Request, prompt: Asked = None
+    ) -> list[tuple[Segment, Timings]]:
+        """Segments with each window's share of the time."""
+        loud = [number for number, window in enumerate(windows) if not window.quiet]
+        made = [(silence(window), Timings()) for window in windows]
+        if not loud:
+            return made
+        heard = [windows[number] for number in loud]
+        asked = [prompt[n] for n in loud] if isinstance(prompt, list) else prompt or request.prompt
+        started = perf_counter()
+        embeds_BLD, mask_BL = self.encode(heard, asked)
+        encoded = perf_counter()
+        written = self._write(heard, embeds_BLD, mask_BL, self._bias(request))
+        segments = [self.segment(*each, request) for each in zip(heard, written, strict=True)]
+        ended = perf_counter()
+        total = sum(len(window.samples_N) for window in heard)
+        for number, window, segment in zip(loud, heard, segments, strict=True):
+            share = len(window.samples_N) / total
+            times = Timings(0.0, share * (encoded - started), share * (ended - encoded))
+            made[number] = segment, times
+        return made
+
+    def write(self, windows: Sequence[Window], prompt: Asked = None) -> list[Written]:
+        """Samples to tokens, one batch of prompts."""
+        return self._write(windows, *self.encode(windows, prompt))
 
     @torch.inference_mode()
-    def write(self, windows: list[Window], prompt: Asked = None) -> list[Written]:
-        """Samples to tokens, one batch of prompts."""
-        model = self.model
+    def encode(self, windows: Sequence[Window], prompt: Asked = None) -> tuple[Tensor, Tensor]:
+        """Samples to prompt embeddings (B, L, D) and their mask (B, L)."""
         clips = [window.samples_N for window in windows]
-        batch = self.processor(audio=clips, text=prompt, sampling_rate=SAMPLE_RATE).to(model.device)
+        batch = self.processor(audio=clips, text=prompt, sampling_rate=SAMPLE_RATE)
+        batch = batch.to(self.model.device)
         ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
         heard = as_features(*(batch.get(name) for name in FEATURE_KEYS))
         assert heard is not None, "a window without samples"
-        audio = model.embed_audio(heard)
-        embeds_BLD = model.fuse(ids, audio.audio_BPD, audio.lengths_B)
-        limits = [token_limit(len(clip) / SAMPLE_RATE) for clip in clips]
-        return write(model, embeds_BLD, mask, self.processor.stop_ids(), limits)
+        audio = self.model.embed_audio(heard)
+        return self.model.fuse(ids, audio.audio_BPD, audio.lengths_B), mask
 
-    def _segment(self, window: Window, written: Written) -> Segment:
+    def _write(
+        self,
+        windows: Sequence[Window],
+        embeds_BLD: Tensor,
+        mask_BL: Tensor,
+        bias: Bias | None = None,
+    ) -> list[Written]:
+        limits = [token_limit(len(window.samples_N) / SAMPLE_RATE) for window in windows]
+        stops = self.processor.stop_ids()
+        return write(self.model, embeds_BLD, mask_BL, stops, limits, bias)
+
+    def _bias(self, request: Request) -> Bias | None:
+        return Hotwords(request.hotwords, self.model.tokenizer) if request.hotwords else None
+
+    def segment(self, window: Window, written: Written, request: Request = PLAIN) -> Segment:
+        """The text of a window, up to where it began to loop, and how it ended."""
+        if written.finish_reason == "loop":
+            written = before_loop(written)
         text = self.processor.tokenizer.decode(written.tokens, skip_special_tokens=True).strip()
         outcome = OUTCOMES[written.finish_reason]
         if outcome == "ok" and not text:
             outcome = "no_speech"
         mean = sum(written.logprobs) / len(written.logprobs) if written.logprobs else None
-        end = window.start + len(window.samples_N)
-        return Segment(window.start / SAMPLE_RATE, end / SAMPLE_RATE, text, outcome, mean)
+        start_s, end_s = _span(window)
+        words = self._words(window, text, written, request)
+        return Segment(start_s, end_s, text, outcome, mean, words)
+
+    def _words(
+        self, window: Window, text: str, written: Written, request: Request
+    ) -> tuple[Word, ...]:
+        if request.timestamps == "word" and text:
+            offset_s = window.start / SAMPLE_RATE
+            return self.aligner.words(window.samples_N, text, offset_s, written)
+        sure = confidences(text, written, self.model.tokenizer)
+        return tuple(Word(w, None, None, s) for w, s in zip(text.split(), sure, strict=True))
 
 
-FEATURE_KEYS = ("input_features", "input_features_mask", "input_values", "input_values_mask")
+def before_loop(written: Written) -> Written:
+    """Without the run that repeats at the end, all of it."""
+    tokens, lengths = written.tokens, LOOP_PERIODS
+    period = next(n for n in lengths if tokens[-n:] * LOOP_REPEATS == tokens[-n * LOOP_REPEATS :])
+    end = len(tokens) - period
+    while end and tokens[end - 1] == tokens[end - 1 + period]:
+        end -= 1
+    return Written(tokens[:end], written.logprobs[:end], written.finish_reason)
 
 
-def cut(blocks: Iterable[Tensor], longest: int) -> Iterator[Window]:
-    """Blocks of samples → windows of at most `longest` samples, cut where it is quiet."""
-    start, held = 0, torch.empty(0)
-    for block in blocks:
-        held = torch.cat([held, block])
-        while len(held) > longest:
-            end = quiet_place(held, longest)
-            yield Window(start, held[:end])
-            start, held = start + end, held[end:]
-    if len(held):
-        yield Window(start, held)
+def silence(window: Window) -> Segment:
+    """The segment of a window in which there is nothing to hear."""
+    return Segment(*_span(window), "", "no_speech", None)
 
 
-def quiet_place(samples_N: Tensor, longest: int) -> int:
-    """Where to cut: the middle of the quietest 300 ms in the last part of the window."""
-    first = int(longest * (1 - SEARCH_SHARE))
-    searched = samples_N[first:longest]
-    if len(searched) < 2 * QUIET_SAMPLES:
-        return longest
-    energy = searched.square().unfold(0, QUIET_SAMPLES, QUIET_SAMPLES // 4).mean(-1)
-    return first + int(energy.argmin()) * (QUIET_SAMPLES // 4) + QUIET_SAMPLES // 2
+def _span(window: Window) -> tuple[float, float]:
+    end = window.start + len(window.samples_N)
+    return window.start / SAMPLE_RATE, end / SAMPLE_RATE
+
+
+def _tuple(words: Sequence[str]) -> tuple[str, ...]:
+    return words if isinstance(words, str) else tuple(words)  # Request refuses the string

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from tiny_audio import __version__
 
-from . import chat, transcriptions
+from . import chat, live, transcriptions
 from .guard import Guard
 from .refusals import add_handlers
 from .service import Service
@@ -21,6 +21,7 @@ WHY = {
     404: "No such model",
     408: "The body came too slowly",
     413: "The body is too large",
+    431: "The headers are too large",
     503: "All slots are taken; `Retry-After` says when to try again",
     504: "It took too long",
 }
@@ -55,7 +56,7 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
     )
     app.state.service = service
     add_handlers(app)
-    for part in (transcriptions.router, chat.router, router):
+    for part in (transcriptions.router, chat.router, live.router, router):
         app.include_router(part)
     app.add_middleware(Guard, service.limits, token, service.metrics)
     return app

@@ -8,11 +8,13 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Thread
 from typing import Any, NamedTuple
 
+from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment
-from tiny_audio.infer.transcriber import Transcriber, Window
+from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import TinyAudioError
 from tiny_audio.model.prompt import Turn, render, transcription_turns
@@ -32,12 +34,17 @@ class _Work(NamedTuple):
     """A window, what is asked about it, and where its text goes."""
 
     window: Window
-    prompt: str | None
+    request: Request
     done: "Future[Segment]"
 
     @property
     def duration_s(self) -> float:
         return len(self.window.samples_N) / SAMPLE_RATE
+
+    @property
+    def kind(self) -> Request:
+        """What must be equal in a batch: all but the prompt, of which every row has its own."""
+        return replace(self.request, prompt=None)
 
 
 class Batcher:
@@ -53,9 +60,9 @@ class Batcher:
         self._thread = Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, window: Window, prompt: str | None = None) -> "Future[Segment]":
+    def submit(self, window: Window, request: Request = PLAIN) -> "Future[Segment]":
         """The text of one window."""
-        work = _Work(window, prompt, Future())
+        work = _Work(window, request, Future())
         self._queue.put(work)
         return work.done
 
@@ -89,9 +96,11 @@ class Batcher:
                 more = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 break
-            if isinstance(more, _Work):
-                longest_s = max(longest_s, more.duration_s)
-            if not isinstance(more, _Work) or longest_s * (len(batch) + 1) > self.limits.batch_s:
+            if not isinstance(more, _Work) or more.kind != first.kind:
+                self._held.append(more)
+                break
+            longest_s = max(longest_s, more.duration_s)
+            if longest_s * (len(batch) + 1) > self.limits.batch_s:
                 self._held.append(more)
                 break
             batch.append(more)
@@ -103,7 +112,7 @@ class Batcher:
         ready, turns = [], []
         for work in wanted:
             try:
-                turns.append(self._turns(work.prompt))
+                turns.append(self._turns(work.request.prompt))
                 ready.append(work)
             except TinyAudioError as error:  # before anything is computed
                 work.done.set_exception(error)
@@ -111,7 +120,8 @@ class Batcher:
             return
         started = time.monotonic()
         try:
-            segments = self.transcriber.transcribe_windows([w.window for w in ready], turns)
+            windows = [work.window for work in ready]
+            segments = self.transcriber.transcribe_windows(windows, turns, ready[0].kind)
         except Exception as error:  # whatever it is, it is theirs: the thread must outlive it
             for work in ready:
                 work.done.set_exception(error)

@@ -6,10 +6,10 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .limits import MAX_HEADER_BYTES
 from .refusals import error_response
 
 HEADER_TIMEOUT_S = 10.0
-MAX_HEADER_BYTES = 2**14
 
 
 class Connection(H11Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .limits import Limits
+from .limits import MAX_HEADER_BYTES, Limits
 from .metrics import Metrics
 from .refusals import Refusal
 
@@ -64,6 +64,8 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         if scope["path"] not in OPEN_TO_ALL and not self._knows_token(scope):
             raise Refusal(401, "This server needs its token: send Authorization: Bearer TOKEN.")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            raise Refusal(431, f"Headers take at most {MAX_HEADER_BYTES:,} bytes.")
         if scope["method"] != "POST":
             return
         size, limit = Headers(scope=scope).get("content-length", "0"), self.limits.max_body_bytes

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+MAX_HEADER_BYTES = 2**14
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:

@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from tiny_audio.model.errors import AudioError, PromptError, TinyAudioError
+from tiny_audio.model.errors import AudioError, TinyAudioError
 
 CLIENT_GONE = 499  # nobody reads it; it is counted
 
@@ -54,8 +54,7 @@ REASONS = {"temperature": "Decoding is greedy.", "n": "Decoding is greedy: one a
 def add_handlers(app: FastAPI) -> None:
     """Give every kind of failure its answer."""
     app.add_exception_handler(Refusal, _refused)
-    app.add_exception_handler(AudioError, _unusable)
-    app.add_exception_handler(PromptError, _unusable)
+    app.add_exception_handler(TinyAudioError, _unusable)
     app.add_exception_handler(HTTPException, _not_here)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _our_fault)
@@ -67,8 +66,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _unusable(_: Request, error: Exception) -> Response:
-    param = "file" if isinstance(error, AudioError) else "prompt"
-    return error_response(400, str(error), param)
+    return error_response(400, str(error), "file" if isinstance(error, AudioError) else None)
 
 
 async def _not_here(request: Request, error: Exception) -> Response:

@@ -11,8 +11,8 @@ from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.errors import ConfigError
 
 from .app import create_app
-from .connection import MAX_HEADER_BYTES, Connection
-from .limits import Limits
+from .connection import Connection
+from .limits import MAX_HEADER_BYTES, Limits
 from .service import Service
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

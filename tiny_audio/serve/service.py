@@ -3,13 +3,15 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from starlette.requests import Request
 
+from tiny_audio.infer.longform import Window, join
 from tiny_audio.infer.results import Segment
+from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
 
@@ -20,7 +22,7 @@ from .metrics import Metrics
 from .refusals import CLIENT_GONE, Refusal
 
 # Windows of one request that wait in the queue: a long file must not keep the others out.
-WINDOWS_AHEAD = 4
+WINDOWS_AHEAD = 8
 T = TypeVar("T")
 
 
@@ -35,7 +37,8 @@ class Service:
         self.metrics = Metrics()
         self.decoding = DecodePool(limits, folder, self.metrics)
         self.batcher = Batcher(transcriber, limits, self.metrics)
-        self.held_s = 0.0
+        self.held_s = 0.0  # decoded and not yet written
+        self.num_live = 0
 
     def close(self) -> None:
         """Finish what was begun and end all threads and processes."""
@@ -73,18 +76,33 @@ class Service:
         finally:
             self.held_s -= heard.duration_s
 
-    async def segments(self, heard: Heard, prompt: str | None) -> AsyncIterator[Segment]:
+    async def segments(self, heard: Heard, asked: Asked) -> AsyncIterator[Segment]:
         """The segments of a file in order; its windows share batches with those of others."""
-        ahead: deque[asyncio.Future[Segment]] = deque()
+        last: Segment | None = None
+        async with aclosing(self._written(heard, asked)) as written:
+            async for window, segment in written:
+                if last and window.overlap:
+                    last, segment = join(last, segment, window.overlap / SAMPLE_RATE)
+                if last:
+                    yield last
+                last = segment
+        assert last is not None, "a file without samples is refused when it is decoded"
+        yield last
+
+    async def _written(self, heard: Heard, asked: Asked) -> AsyncIterator[tuple[Window, Segment]]:
+        windows = self.transcriber.windows(heard.samples_N, SAMPLE_RATE, [])
+        ahead: deque[tuple[Window, asyncio.Future[Segment]]] = deque()
         try:
-            for window in self.transcriber.windows(heard.samples_N, SAMPLE_RATE, []):
-                ahead.append(asyncio.wrap_future(self.batcher.submit(window, prompt)))
+            while (window := await asyncio.to_thread(next, windows, None)) is not None:
+                ahead.append((window, asyncio.wrap_future(self.batcher.submit(window, asked))))
                 if len(ahead) == WINDOWS_AHEAD:
-                    yield await ahead.popleft()
+                    yield ahead[0][0], await ahead[0][1]
+                    ahead.popleft()
             while ahead:
-                yield await ahead.popleft()
+                yield ahead[0][0], await ahead[0][1]
+                ahead.popleft()
         finally:
-            for waiting in ahead:
+            for _, waiting in ahead:
                 waiting.cancel()
 
 

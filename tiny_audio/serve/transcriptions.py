@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 
 from tiny_audio.infer.formats import FORMATS, verbose
 from tiny_audio.infer.results import Segment, Transcript
+from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.errors import TinyAudioError, nearest
 
 from .refusals import Refusal, error_response
@@ -19,7 +20,7 @@ from .service import Service, first_of, unless_gone
 router = APIRouter()
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 FIELDS = (
-    "file model language prompt response_format temperature timestamp_granularities[] stream"
+    "file model language prompt hotwords response_format temperature timestamp_granularities[] stream"
 ).split()
 
 
@@ -30,7 +31,11 @@ async def transcribe(
     model: Annotated[str | None, Form()] = None,
     language: Annotated[str | None, Form()] = None,
     prompt: Annotated[str | None, Form(description="Replaces the model's instruction.")] = None,
+    hotwords: Annotated[str | None, Form(description="Favoured words, with commas.")] = None,
     response_format: Annotated[ResponseFormat, Form()] = "json",
+    timestamp_granularities: Annotated[
+        list[Literal["word", "segment"]], Form(alias="timestamp_granularities[]")
+    ] = [],  # noqa: B006 — FastAPI copies it
     temperature: Annotated[float, Form(ge=0, le=0, description="Decoding is greedy.")] = 0.0,
     stream: Annotated[bool, Form()] = False,
 ) -> Response:
@@ -39,13 +44,19 @@ async def transcribe(
     check_fields([*await request.form()])
     service.check_model(model)
     service.check_prompt(prompt)
+    service.check_prompt(hotwords)
     check_language(language, service.language)
+    words = "word" in timestamp_granularities
+    if words and response_format in ("json", "text"):
+        message = f"response_format={response_format} shows no times"
+        raise Refusal(400, f"{message}. Use verbose_json.", param="timestamp_granularities[]")
     if stream and response_format not in ("json", "text"):
         message = f"stream=true sends text; it cannot send {response_format}"
         raise Refusal(400, f"{message}. Leave one of them out.", param="stream")
+    asked = Asked(prompt, listed(hotwords), "word" if words else "segment")
     if stream:
-        return await streamed(request, service, file, prompt)
-    work = transcript(service, file, prompt)
+        return await streamed(request, service, file, asked)
+    work = transcript(service, file, asked)
     found = await unless_gone(request, work, service.limits.request_timeout_s)
     return formatted(found, response_format, service.language)
 
@@ -66,11 +77,16 @@ def check_language(asked: str | None, spoken: str) -> None:
         raise Refusal(400, f"{message}.", param="language")
 
 
-async def transcript(service: Service, file: UploadFile, prompt: str | None) -> Transcript:
+def listed(hotwords: str | None) -> tuple[str, ...]:
+    """`Ada, Grace Hopper` as words."""
+    return tuple(word.strip() for word in (hotwords or "").split(",") if word.strip())
+
+
+async def transcript(service: Service, file: UploadFile, asked: Asked) -> Transcript:
     """Hear and write all of it."""
     heard = await service.hear(file.file)
     with service.holding(heard):
-        found = [segment async for segment in service.segments(heard, prompt)]
+        found = [segment async for segment in service.segments(heard, asked)]
     return Transcript("upload", heard.duration_s, tuple(found), heard.notes)
 
 
@@ -84,23 +100,21 @@ def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> 
     return PlainTextResponse(body, media_type="text/vtt" if wanted == "vtt" else "text/plain")
 
 
-async def streamed(
-    request: Request, service: Service, file: UploadFile, prompt: str | None
-) -> Response:
+async def streamed(request: Request, service: Service, file: UploadFile, asked: Asked) -> Response:
     """Server-sent events, one delta per segment. What is refused, is refused with a status: the
     answer begins when the first segment is there."""
     upload = file.file
-    events = _events(service, upload, prompt)
+    events = _events(service, upload, asked)
     first = await unless_gone(request, first_of(events, ""), service.limits.request_timeout_s)
     rest = _rest(events, service.limits.request_timeout_s)
     return StreamingResponse(_chained(first, rest), media_type="text/event-stream")
 
 
-async def _events(service: Service, upload: Any, prompt: str | None) -> AsyncIterator[str]:
+async def _events(service: Service, upload: Any, asked: Asked) -> AsyncIterator[str]:
     heard = await service.hear(upload)
     text = ""
     with service.holding(heard):
-        async with aclosing(service.segments(heard, prompt)) as segments:
+        async with aclosing(service.segments(heard, asked)) as segments:
             async for segment in segments:
                 delta = _delta(segment, text)
                 text += delta

@@ -1,0 +1,131 @@
+"""Windows: they cover everything, end in pauses, and come out the same however samples arrive."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiny_audio.infer.longform import HOP, CutPolicy, Cutting, Window, cut, finish, join, push
+from tiny_audio.infer.results import Segment, Word
+
+RATE = 16_000
+POLICY = CutPolicy(10.0)
+
+
+def speech(seconds, level=0.3):
+    """A tone whose loudness goes up and down four times a second, as that of syllables does."""
+    t = torch.arange(int(seconds * RATE)) / RATE
+    return level * (0.55 - 0.45 * torch.cos(t * 8 * torch.pi)) * torch.sin(t * 1200)
+
+
+def steady(seconds, level=0.3):
+    return level * torch.sin(torch.arange(int(seconds * RATE)) / 5)
+
+
+def pause(seconds, level=0.0):
+    return level * torch.randn(int(seconds * RATE), generator=torch.Generator().manual_seed(0))
+
+
+def parts():
+    kind = st.sampled_from([speech, steady, pause])
+    part = st.tuples(kind, st.floats(0.05, 7)).map(lambda made: made[0](made[1]))
+    return st.lists(part, min_size=1, max_size=5).map(torch.cat)
+
+
+@settings(deadline=None, max_examples=40)
+@given(parts(), st.lists(st.integers(1, 60_000), max_size=20), st.floats(1, 4))
+def test_windows_cover_every_sample_in_any_chunking_and_none_is_too_long(samples, sizes, longest):
+    policy = CutPolicy(longest)
+    sizes = [size for size in sizes if size]
+    chunks, at = [], 0
+    for size in sizes:
+        chunks.append(samples[at : at + size])
+        at += size
+    whole = list(cut([samples], policy))
+    parted = list(cut([*chunks, samples[at:]], policy))
+    assert [(w.start, w.overlap) for w in whole] == [(w.start, w.overlap) for w in parted]
+    fresh = [window.samples_N[window.overlap :] for window in whole]
+    assert torch.equal(torch.cat(fresh), samples)
+    ends = [window.start + len(window.samples_N) for window in whole]
+    assert [w.start + w.overlap for w in whole] == [0, *ends[:-1]]
+    assert all(0 < len(w.samples_N) <= max(longest * RATE, 2 * HOP) for w in whole)
+
+
+def test_a_window_ends_in_the_middle_of_a_pause_also_in_noise():
+    for noise in (0.0, 0.005):
+        samples = torch.cat([speech(2.5), pause(0.8), speech(2.5)]) + pause(5.8, noise)
+        first, second = cut([samples], POLICY)
+        assert 2.5 * RATE < len(first.samples_N) < 3.3 * RATE
+        assert (second.start, second.overlap) == (len(first.samples_N), 0)
+
+
+def test_a_long_silence_is_a_window_of_its_own():
+    windows = list(cut([torch.cat([speech(2), pause(5), speech(2)])], POLICY))
+    assert [w.quiet for w in windows] == [False, True, False]
+    assert windows[1].samples_N.abs().max() == 0
+    assert 0.1 * RATE < int((windows[2].samples_N.abs() > 0.01).nonzero()[0]) < 0.3 * RATE
+
+
+def test_without_a_pause_windows_overlap_and_a_short_dip_is_enough_not_to():
+    windows = list(cut([steady(25)], POLICY))
+    assert all(window.overlap == RATE for window in windows[1:])
+    dipped = torch.cat([steady(8), pause(0.2), steady(8)])
+    assert [window.overlap for window in cut([dipped], POLICY)] == [0, 0]
+
+
+def test_what_is_remembered_is_a_value_and_does_not_grow():
+    state = Cutting()
+    for block in speech(60).split(RATE):
+        before, copy = state, replace(state, held_N=state.held_N.clone())
+        first, state = push(block, before, POLICY)
+        again, _ = push(block, before, POLICY)
+        assert [w.start for w in first] == [w.start for w in again]
+        assert torch.equal(before.held_N, copy.held_N)
+        assert len(state.held_N) <= 11 * RATE
+        assert state.held_N.untyped_storage().nbytes() <= 4 * 11 * RATE
+    assert finish(state)
+
+
+def test_a_stream_that_ends_inside_its_overlap_gives_no_window_twice():
+    (windows, state) = push(steady(10), Cutting(), POLICY)
+    assert windows
+    assert state.overlap == RATE
+    assert (
+        finish(state)
+        == [Window(state.start, state.held_N, state.overlap)][: len(state.held_N) > RATE]
+    )
+
+
+def heard(text, start_s, end_s, times=False):
+    words = text.split()
+    step = (end_s - start_s) / max(1, len(words))
+    at = [start_s + n * step for n in range(len(words))]
+    made = [
+        Word(w, t, t + step, 1.0) if times else Word(w, None, None, 1.0)
+        for w, t in zip(words, at, strict=True)
+    ]
+    return Segment(start_s, end_s, text, "ok", -0.1, tuple(made))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        ("one two three four", "three four five", ("one two three", "four five")),
+        ("one two three fo", "three four five", ("one two three", "four five")),
+        ("one two three four", "our five six", ("one two three four", "our five six")),
+        ("the end of the", "of the road", ("the end of", "the road")),
+        ("", "of the road", ("", "of the road")),
+    ],
+)
+def test_words_that_both_windows_heard_are_kept_once(before, after, kept):
+    made = join(heard(before, 0, 10), heard(after, 9, 19), 1.0)
+    assert tuple(segment.text for segment in made) == kept
+    assert [(segment.start_s, segment.end_s) for segment in made] == [(0, 9.5), (9.5, 19)]
+
+
+def test_where_texts_differ_the_times_of_words_decide():
+    before, after = heard("a b c d e f g h i j", 0, 10, True), heard("k l m n", 9, 11, True)
+    first, second = join(before, after, 1.0)
+    assert (first.text, second.text) == ("a b c d e f g h i j", "l m n")

@@ -1,0 +1,43 @@
+"""`tiny-audio stream`: live sound from a pipe to text, line by line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tiny_audio.commands import refusing
+
+
+def stream(
+    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    rate: Annotated[
+        int, typer.Option(help="Samples a second of raw sound; a WAV header says its own.")
+    ] = 16_000,
+    hotwords: Annotated[
+        str, typer.Option(help="Words that may well be said: 'Ada,Grace Hopper'.")
+    ] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+) -> None:
+    """Write what is said on stdin while it is said: arecord -f S16_LE -r 16000 | tiny-audio stream.
+
+    Stdin is WAV or raw, 16 bits mono. Every pause ends a line; a terminal shows the open line too.
+    """
+    from tiny_audio.infer.pipes import read_pcm
+    from tiny_audio.infer.streaming import Streamer, events_of
+    from tiny_audio.infer.transcriber import Request, Transcriber
+
+    with refusing(RuntimeError):
+        words = tuple(word for word in hotwords.split(",") if word.strip())
+        request = Request(hotwords=words)
+        transcriber = Transcriber.from_pretrained(model, device=device)
+        transcriber.check(request)
+        rate, blocks = read_pcm(sys.stdin.buffer, rate)
+        live = sys.stderr.isatty()
+        for event in events_of(Streamer(transcriber, rate, request), blocks):
+            if live:
+                line = "" if event.final else event.segment.text[-100:]
+                print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+            if event.final and event.segment.text:
+                print(event.segment.text, flush=True)

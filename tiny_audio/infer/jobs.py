@@ -1,0 +1,98 @@
+"""Sources on their way: which windows wait, what came out so far, and batches of windows."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from tiny_audio.model.audio import SAMPLE_RATE, source_name
+from tiny_audio.model.errors import TinyAudioError
+
+from .longform import Window, join
+from .results import Segment, Timings, Transcript
+
+# Windows that are held back so that those of about one length can share a batch, and the seconds
+# of a batch, padding counted.
+POOL_WINDOWS = 32
+BATCH_S = 120.0
+
+
+class Failed(NamedTuple):
+    """A source that could not be transcribed, and why."""
+
+    source: Any
+    error: TinyAudioError
+
+
+@dataclass
+class Job:
+    """One source while it is transcribed."""
+
+    source: Any
+    notes: list[str] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    timings: Timings = field(default_factory=Timings)
+    num_waiting: int = 0
+    ended: bool = False
+    error: TinyAudioError | None = None
+
+    def read(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """The windows of this source; what is wrong with it ends them and is kept."""
+        while True:
+            started = perf_counter()
+            try:
+                window = next(windows, None)
+            except TinyAudioError as error:
+                self.error, window = error, None
+            self.spend(Timings(decode_s=perf_counter() - started))
+            if window is None:
+                break
+            self.num_waiting += 1
+            yield window
+        self.ended = True
+
+    def take(self, window: Window, segment: Segment, timings: Timings) -> None:
+        """The next window's segment."""
+        self.num_waiting -= 1
+        self.spend(timings)
+        if window.overlap and self.segments:
+            overlap_s = window.overlap / SAMPLE_RATE
+            self.segments[-1], segment = join(self.segments[-1], segment, overlap_s)
+        self.segments.append(segment)
+
+    def spend(self, more: Timings) -> None:
+        """Add to the time that went into this source."""
+        mine = self.timings
+        self.timings = Timings(
+            mine.decode_s + more.decode_s,
+            mine.encode_s + more.encode_s,
+            mine.write_s + more.write_s,
+        )
+
+    def result(self) -> Transcript | Failed:
+        """What became of the source."""
+        if self.error is not None:
+            return Failed(self.source, self.error)
+        end_s = self.segments[-1].end_s
+        found = tuple(self.segments)
+        return Transcript(source_name(self.source), end_s, found, tuple(self.notes), self.timings)
+
+
+def finished(jobs: deque[Job]) -> Iterator[Transcript | Failed]:
+    """Results of the first jobs, as far as they are done."""
+    while jobs and jobs[0].ended and not jobs[0].num_waiting:
+        yield jobs.popleft().result()
+
+
+def batches(windows: Sequence[Window]) -> Iterator[list[int]]:
+    """Numbers of windows of about one length, `BATCH_S` a batch with padding."""
+    batch: list[int] = []
+    for number in sorted(range(len(windows)), key=lambda n: -len(windows[n].samples_N)):
+        longest = len(windows[batch[0]].samples_N) if batch else 0
+        if batch and longest * (len(batch) + 1) > BATCH_S * SAMPLE_RATE:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch

@@ -1,0 +1,201 @@
+"""Sound of any length as windows that a model takes: cut in pauses, overlapping where none is.
+
+`push` takes blocks and gives windows as soon as they are known; what it remembers is a value, so a
+file and a live stream are cut at the same samples however they arrive. Nothing is left out: every
+sample lies in a window.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tiny_audio.model.audio import SAMPLE_RATE
+
+from .results import Segment, Word
+
+HOP = SAMPLE_RATE // 20  # levels are measured, and windows cut, every 50 ms
+FRAME = SAMPLE_RATE // 100
+HISTORY_HOPS = 300  # loud and quiet mean: of the last 15 s
+# A hop is quiet 35 dB below the loudest one; in noise, 6 dB above the floor will do, if that is
+# still 15 dB below the loudest. Below -80 dB of full scale, the last two of 16 bits, all is quiet.
+QUIET_DB, FLOOR_DB, SNR_DB = 35.0, 6.0, 15.0
+SILENT_DB = -80.0
+# The most words of two windows that can have been said in the second that both heard.
+OVERLAP_WORDS = 6
+
+
+class Window(NamedTuple):
+    """Consecutive samples of a file, where they begin, and how many the window before had too.
+
+    In a `quiet` one nothing rose above the pauses: there is no speech in it.
+    """
+
+    start: int
+    samples_N: Tensor
+    overlap: int = 0
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class CutPolicy:
+    """Where windows end (docs/decisions/019): how they were measured stands there."""
+
+    longest_s: float
+    pause_s: float = 0.2  # a silence this long ends a window; a stop consonant is shorter
+    enough_s: float = 5.0  # from here on
+    dip_s: float = 0.1  # this much silence will do
+    overlap_s: float = 1.0  # where there is neither
+    search_share: float = 0.4  # the last part of a longest window, searched for those
+    silence_s: float = 1.5  # before the first word: from here on a window of its own,
+    lead_s: float = 0.2  # but for the last of it
+
+    @property
+    def longest(self) -> int:
+        """The longest window in hops."""
+        return max(2, int(self.longest_s * SAMPLE_RATE / HOP))
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """Between two blocks: the samples of the open window and the levels that led here."""
+
+    start: int = 0
+    held_N: Tensor = field(default_factory=lambda: torch.empty(0))
+    overlap: int = 0
+    levels: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    quiet: tuple[bool, ...] = ()  # of every measured hop of `held_N`
+
+    @property
+    def end(self) -> int:
+        """How many samples have come."""
+        return self.start + len(self.held_N)
+
+
+def push(block_N: Tensor, state: Cutting, policy: CutPolicy) -> tuple[list[Window], Cutting]:
+    """Take more samples; give the windows that have ended. The value given is left as it was."""
+    state = replace(state, held_N=torch.cat([state.held_N, block_N]))
+    windows: list[Window] = []
+    fresh = hop_levels(state.held_N[len(state.quiet) * HOP :])
+    for level in fresh:
+        levels = np.append(state.levels[-HISTORY_HOPS + 1 :], level)
+        quiet = (*state.quiet, bool(level < quiet_below(levels)))
+        state = replace(state, levels=levels, quiet=quiet)
+        if found := window_end(quiet, levels, policy):
+            end, overlap = found
+            samples_N = state.held_N[: end * HOP]
+            windows.append(Window(state.start, samples_N, state.overlap, all(quiet[:end])))
+            first = end - overlap
+            state = Cutting(
+                state.start + first * HOP,
+                state.held_N[first * HOP :],
+                overlap * HOP,
+                levels,
+                quiet[first:],
+            )
+    # A view would keep all blocks alive, and a window's samples are never needed again.
+    return windows, replace(state, held_N=state.held_N.clone())
+
+
+def finish(state: Cutting) -> list[Window]:
+    """The rest of an ended stream."""
+    if len(state.held_N) <= state.overlap:
+        return []
+    is_rest = state.start > 0 or bool(state.quiet)  # and not a file of less than a hop
+    return [Window(state.start, state.held_N, state.overlap, is_rest and all(state.quiet))]
+
+
+def cut(blocks: Iterable[Tensor], policy: CutPolicy) -> Iterator[Window]:
+    """Blocks of samples → windows, covering every sample."""
+    state = Cutting()
+    for block in blocks:
+        windows, state = push(block, state, policy)
+        yield from windows
+    yield from finish(state)
+
+
+def hop_levels(samples_N: Tensor) -> NDArray[np.float32]:
+    """The level of every whole hop: its loudest 10 ms, in dB of full scale."""
+    num_hops = len(samples_N) // HOP
+    power = samples_N[: num_hops * HOP].reshape(num_hops, HOP // FRAME, FRAME).square().mean(-1)
+    levels: NDArray[np.float32] = (10 * power.clamp_min(1e-10).log10()).numpy()
+    return levels.max(axis=1, initial=-100.0)
+
+
+def quiet_below(levels: NDArray[np.float32]) -> float:
+    """The level below which a hop is a pause, from those around it."""
+    loudest = float(levels.max())
+    floor = float(np.partition(levels, len(levels) // 10)[len(levels) // 10])
+    return max(SILENT_DB, loudest - QUIET_DB, min(floor + FLOOR_DB, loudest - SNR_DB))
+
+
+def window_end(
+    quiet: tuple[bool, ...], levels: NDArray[np.float32], policy: CutPolicy
+) -> tuple[int, int] | None:
+    """Where the window ends now that its last hop is known: (end, overlap) in hops, or None."""
+    pause = hops(policy.pause_s if len(quiet) < hops(policy.enough_s) else policy.dip_s)
+    if all(quiet[-pause:]) and len(quiet) >= pause and not all(quiet):
+        return len(quiet) - pause // 2, 0
+    lead = hops(policy.lead_s)
+    if all(quiet[:-1]) and not quiet[-1] and len(quiet) > hops(policy.silence_s):
+        return len(quiet) - 1 - lead, 0
+    if len(quiet) < policy.longest:
+        return None
+    return (len(quiet), 0) if all(quiet) else forced_end(quiet, levels, policy)
+
+
+def forced_end(
+    quiet: tuple[bool, ...], levels: NDArray[np.float32], policy: CutPolicy
+) -> tuple[int, int]:
+    """Where a longest window without a pause ends: in its last long dip, else twice over."""
+    first = int(len(quiet) * (1 - policy.search_share))
+    for end in range(len(quiet), first, -1):
+        dip = end - hops(policy.dip_s)
+        if dip >= first and all(quiet[dip:end]):
+            return (dip + end) // 2, 0
+    half = min(hops(policy.overlap_s) // 2, (len(quiet) - first) // 4)
+    searched = levels[-(len(quiet) - first) :]
+    quietest = first + half + int(searched[half : len(searched) - half].argmin())
+    return quietest + half, 2 * half
+
+
+def join(before: Segment, after: Segment, overlap_s: float) -> tuple[Segment, Segment]:
+    """Two segments that both heard `overlap_s`, with the words said there kept once.
+
+    They are parted in the middle of the longest run of words that both wrote there; where they
+    agree on none, by the times of words if these are known; else both keep all they wrote.
+    """
+    middle_s = before.end_s - overlap_s / 2
+    tail, head = before.words[-OVERLAP_WORDS:], after.words[:OVERLAP_WORDS]
+    texts = [[word.text for word in words] for words in (tail, head)]
+    match = SequenceMatcher(None, *texts, autojunk=False).find_longest_match()
+    if match.size:
+        kept = match.a + (match.size + 1) // 2 - len(tail)
+        first = match.b + (match.size + 1) // 2
+    else:
+        kept = -sum(_begins_s(word, before.start_s) >= middle_s for word in tail)
+        first = sum(_begins_s(word, after.end_s) < middle_s for word in head)
+    return (
+        replace(_with_words(before, before.words[: kept or None]), end_s=middle_s),
+        replace(_with_words(after, after.words[first:]), start_s=middle_s),
+    )
+
+
+def _begins_s(word: Word, unknown: float) -> float:
+    return unknown if word.start_s is None else word.start_s
+
+
+def _with_words(segment: Segment, words: tuple[Word, ...]) -> Segment:
+    if len(words) == len(segment.words):
+        return segment
+    return replace(segment, words=words, text=" ".join(word.text for word in words))
+
+
+def hops(seconds: float) -> int:
+    """Whole hops of a duration."""
+    return round(seconds * SAMPLE_RATE / HOP)
