@@ -38,11 +38,8 @@ def options(
 
 # In the order of `--help`.
 app.command()(transcribe)
-<<<<<<< HEAD
 app.command()(serve)
-=======
 app.command()(stream)
->>>>>>> infer
 app.command()(quickstart)
 app.command(context_settings=KEYS)(train)
 app.command()(doctor)

@@ -10,6 +10,8 @@ from serving import CHAT, URL, audio_part, clip_part, talking_to, wav
 from tiny_audio.model.audio import load_audio
 from tiny_audio.serve.limits import Limits
 
+JSON = {"content-type": "application/json"}
+
 
 def post(ask, path, /, **fields):
     return ask("POST", URL, files={"file": path.read_bytes()}, data=fields)
@@ -42,6 +44,34 @@ def test_every_format_holds_the_text(ask, clips, clip):
         body = post(ask, clip, response_format=wanted).text
         assert f"00:00:00{arrow}000 -->" in body
         assert text in " ".join(body.split())
+
+
+def test_words_have_times_where_they_are_asked_for(ask, clips, clip):
+    fields = {"timestamp_granularities[]": ["word"], "response_format": "verbose_json"}
+    words = post(ask, clip, **fields).json()["words"]
+    assert [word["word"] for word in words] == clips[clip].split()
+    assert all(a["end"] <= b["start"] + 1e-6 for a, b in zip(words, words[1:], strict=False))
+    assert (
+        "verbose_json" in error(post(ask, clip, **{**fields, "response_format": "json"}))["message"]
+    )
+
+
+def test_hotwords_do_what_they_do_offline(ask, clip, nano):
+    offline = nano.transcribe(clip, hotwords=("person", "dirty five"))
+    assert post(ask, clip, hotwords="person, dirty five").json()["text"] == offline.text
+
+
+def test_a_long_file_is_what_it_is_offline(ask, clips, nano):
+    """Windows of one file go through the queue one by one and are joined again."""
+    pause = np.zeros(12_000, np.float32)
+    parts = [part for path in list(clips)[:4] for part in (load_audio(path).samples.numpy(), pause)]
+    data = wav(np.concatenate(parts))
+    answer = ask("POST", URL, files={"file": data}, data={"response_format": "verbose_json"}).json()
+    offline = nano.transcribe(data)
+    assert answer["text"] == offline.text
+    spoken = [segment for segment in offline.segments if segment.text]
+    assert [s["start"] for s in answer["segments"]] == [round(s.start_s, 3) for s in spoken]
+    assert len(spoken) > 1
 
 
 def test_a_stream_of_events_adds_up_to_the_text(ask, clips, clip):
@@ -94,6 +124,7 @@ def test_one_more_than_there_are_slots_is_sent_away(app, service, clip):
         ({"url": "http://localhost/a.wav"}, "no field 'url'"),
         ({"prompt": "<audio> <audio>"}, "once per clip"),
         ({"prompt": "x" * 5_000}, "4,000"),
+        ({"timestamp_granularities[]": "century"}, "word"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_a_reason(ask, clip, fields, said):
@@ -158,6 +189,7 @@ def test_chat_streams_what_it_would_answer(ask, clips, clip):
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "last message"),
         ({"messages": [{"role": "user", "content": "<audio>"}]}, "input_audio"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "surrogate"),
         ({"messages": [{"role": "user", "content": "a"}], "tools": []}, "tools"),
         ({"messages": [{"role": "user", "content": "a"}], "n": 2}, "one answer"),
         ({"messages": [{"role": "user", "content": "a"}], "max_tokens": 0}, "max_tokens"),
@@ -166,7 +198,7 @@ def test_chat_streams_what_it_would_answer(ask, clips, clip):
     ],
 )
 def test_chat_refuses_what_it_cannot_do(ask, body, said):
-    assert said in error(ask("POST", CHAT, json=body))["message"]
+    assert said in error(ask("POST", CHAT, content=json.dumps(body), headers=JSON))["message"]
 
 
 def test_chat_refuses_audio_that_is_none(ask, clip):

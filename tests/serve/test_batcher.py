@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from tiny_audio.infer.transcriber import Window
+from tiny_audio.infer.longform import Window
+from tiny_audio.infer.transcriber import Request
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import PromptError
 from tiny_audio.serve.batcher import Batcher
@@ -50,11 +51,30 @@ def test_windows_of_several_callers_share_batches_and_keep_their_texts(batcher, 
 def test_a_bad_prompt_fails_alone(batcher, blocked, clips):
     said, window = next(iter(windows(clips).items()))
     good = batcher.submit(window)
-    bad = batcher.submit(window, "<audio> and <audio>")
+    bad = batcher.submit(window, Request(prompt="<audio> and <audio>"))
     blocked.set()
     assert good.result().text == said
     with pytest.raises(PromptError, match="2 <audio>"):
         bad.result()
+
+
+def test_windows_asked_for_times_do_not_change_those_of_others(batcher, blocked, clips):
+    said, window = next(iter(windows(clips).items()))
+    timed, plain = batcher.submit(window, Request(timestamps="word")), batcher.submit(window)
+    blocked.set()
+    assert [word.text for word in timed.result().words] == said.split()
+    assert all(word.start_s is not None for word in timed.result().words)
+    assert plain.result().text == said
+    assert all(word.start_s is None for word in plain.result().words)
+
+
+def test_whatever_fails_is_the_callers_and_the_thread_goes_on(batcher, clips):
+    said, window = next(iter(windows(clips).items()))
+    with pytest.raises(TypeError):
+        batcher.submit(window, Request(prompt=b"not text")).result()
+    with pytest.raises(ZeroDivisionError):
+        batcher.call(lambda: 1 / 0).result()
+    assert batcher.submit(window).result().text == said
 
 
 def test_who_went_away_is_not_computed(batcher, blocked, clips):
@@ -76,15 +96,6 @@ def test_calls_and_windows_keep_their_order(batcher, blocked, clips):
     blocked.set()
     last.result()
     assert order == ["window", "call"]
-
-
-def test_an_error_of_a_call_is_the_callers(batcher):
-    def fail():
-        raise PromptError("no")
-
-    with pytest.raises(PromptError, match="no"):
-        batcher.call(fail).result()
-    assert batcher.call(lambda: 1).result() == 1
 
 
 def test_close_finishes_what_was_given(nano, clips):

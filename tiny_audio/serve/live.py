@@ -113,14 +113,12 @@ class _Session:
         while not (self.ended and len(self.buffer) < 2):
             await self.arrived.wait()
             self.arrived.clear()
-            if receiving.done():
-                receiving.result()  # raises what ended it, if it was not the client's wish
             num_bytes = len(self.buffer) // 2 * 2
             samples = np.frombuffer(bytes(self.buffer[:num_bytes]), "<i2")
             del self.buffer[:num_bytes]
             self.room.set()
             state = await self._on_thread(self.streamer.feed, samples, state)
-        receiving.result() if receiving.done() else None
+        await receiving  # raises what ended it, if it was not the client's wish
         await self._on_thread(self.streamer.finish, state)
 
     async def _on_thread(self, function: Any, *arguments: Any) -> State:

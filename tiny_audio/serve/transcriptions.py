@@ -19,9 +19,10 @@ from .service import Service, first_of, unless_gone
 
 router = APIRouter()
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
-FIELDS = (
-    "file model language prompt hotwords response_format temperature timestamp_granularities[] stream"
-).split()
+FIELDS = [
+    *"file model language prompt hotwords response_format temperature stream".split(),
+    "timestamp_granularities[]",
+]
 
 
 @router.post("/v1/audio/transcriptions")
