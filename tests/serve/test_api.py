@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -46,11 +47,11 @@ def test_every_format_holds_the_text(ask, clips, clip):
         assert text in " ".join(body.split())
 
 
-def test_words_have_times_where_they_are_asked_for(ask, clips, clip):
+def test_words_have_times_where_they_are_asked_for(ask, clips, clip, times_of_words):
     fields = {"timestamp_granularities[]": ["word"], "response_format": "verbose_json"}
     words = post(ask, clip, **fields).json()["words"]
     assert [word["word"] for word in words] == clips[clip].split()
-    assert all(a["end"] <= b["start"] + 1e-6 for a, b in zip(words, words[1:], strict=False))
+    assert all(a["end"] <= b["start"] + 1e-6 for a, b in pairwise(words))
     assert (
         "verbose_json" in error(post(ask, clip, **{**fields, "response_format": "json"}))["message"]
     )

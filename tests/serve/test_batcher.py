@@ -58,7 +58,9 @@ def test_a_bad_prompt_fails_alone(batcher, blocked, clips):
         bad.result()
 
 
-def test_windows_asked_for_times_do_not_change_those_of_others(batcher, blocked, clips):
+def test_windows_asked_for_times_do_not_change_those_of_others(
+    batcher, blocked, clips, times_of_words
+):
     said, window = next(iter(windows(clips).items()))
     timed, plain = batcher.submit(window, Request(timestamps="word")), batcher.submit(window)
     blocked.set()

@@ -16,7 +16,6 @@ from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.errors import TinyAudioError
 from tiny_audio.model.prompt import Turn, render, transcription_turns
 
 from .limits import Limits
@@ -114,7 +113,7 @@ class Batcher:
             try:
                 turns.append(self._turns(work.request.prompt))
                 ready.append(work)
-            except TinyAudioError as error:  # before anything is computed
+            except Exception as error:  # before anything is computed
                 work.done.set_exception(error)
         if not ready:
             return
