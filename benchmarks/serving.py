@@ -12,7 +12,6 @@ import os
 import platform
 import random
 import statistics
-import statistics
 import subprocess
 import sys
 import time

@@ -26,7 +26,8 @@ def blocked(batcher):
     release, inside = threading.Event(), threading.Event()
     batcher.call(lambda: (inside.set(), release.wait()))
     inside.wait()
-    return release
+    yield release
+    release.set()
 
 
 def windows(clips):
