@@ -53,5 +53,12 @@ def serve(
         )
         transcriber = Transcriber.from_pretrained(model, device=device)
         say(f"{model} listens on http://{host}:{port} (Ctrl-C ends it)")
-        options = {"language": language, "host": host, "port": port, "token": token}
-        run(transcriber, model, limits=limits, **options)
+        run(
+            transcriber,
+            model,
+            language=language,
+            host=host,
+            port=port,
+            token=token,
+            limits=limits,
+        )

@@ -50,7 +50,7 @@ def decode(upload: bytes, path: Path, limits: Limits) -> Reply:
             for block in stream_audio(
                 {"bytes": upload, "path": "upload"}, limits=bounds, notes=notes
             ):
-                file.write(memoryview(block.numpy()))
+                file.write(block.numpy().tobytes())
     except TinyAudioError as error:
         return Reply((), str(error))
     except MemoryError:

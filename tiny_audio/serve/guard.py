@@ -80,7 +80,7 @@ class Guard:
         if self.token is None:
             return True
         given = Headers(scope=scope).get("authorization", "").removeprefix("Bearer ")
-        return hmac.compare_digest(given.encode(), self.token.encode())  # constant time
+        return hmac.compare_digest(given.encode("latin-1"), self.token.encode())  # constant time
 
 
 def _too_large(num_bytes: int, limit: int) -> Refusal:

@@ -44,7 +44,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="tiny-audio-serve-") as folder:
         service = Service(transcriber, name, language, limits, Path(folder))
         config = uvicorn.Config(
-            create_app(service, token),
+            create_app(service, token or None),
             host=host,
             port=port,
             http=Connection,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -76,7 +76,7 @@ class Service:
         finally:
             self.held_s -= heard.duration_s
 
-    async def segments(self, heard: Heard, asked: Asked) -> AsyncIterator[Segment]:
+    async def segments(self, heard: Heard, asked: Asked) -> AsyncGenerator[Segment, None]:
         """The segments of a file in order; its windows share batches with those of others."""
         last: Segment | None = None
         async with aclosing(self._written(heard, asked)) as written:
@@ -89,7 +89,9 @@ class Service:
         assert last is not None, "a file without samples is refused when it is decoded"
         yield last
 
-    async def _written(self, heard: Heard, asked: Asked) -> AsyncIterator[tuple[Window, Segment]]:
+    async def _written(
+        self, heard: Heard, asked: Asked
+    ) -> AsyncGenerator[tuple[Window, Segment], None]:
         windows = self.transcriber.windows(heard.samples_N, SAMPLE_RATE, [])
         ahead: deque[tuple[Window, asyncio.Future[Segment]]] = deque()
         try:
