@@ -16,7 +16,7 @@ from tiny_audio.serve.service import Service
 SMALL = Limits(
     max_upload_bytes=2**22,
     max_audio_s=60,
-    max_requests=12,
+    max_requests=6,
     body_idle_s=0.3,
     decode_timeout_s=5,
     decode_workers=1,

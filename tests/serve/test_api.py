@@ -65,7 +65,7 @@ def test_hotwords_do_what_they_do_offline(ask, clip, nano):
 def test_a_long_file_is_what_it_is_offline(ask, clips, nano):
     """Windows of one file go through the queue one by one and are joined again."""
     pause = np.zeros(12_000, np.float32)
-    parts = [part for path in list(clips)[:4] for part in (load_audio(path).samples.numpy(), pause)]
+    parts = [part for path in list(clips)[:2] for part in (load_audio(path).samples.numpy(), pause)]
     data = wav(np.concatenate(parts))
     answer = ask("POST", URL, files={"file": data}, data={"response_format": "verbose_json"}).json()
     offline = nano.transcribe(data)
@@ -84,32 +84,22 @@ def test_a_stream_of_events_adds_up_to_the_text(ask, clips, clip):
     assert events[-1]["type"] == "transcript.text.done"
 
 
-def test_many_at_once_get_their_own_texts(app, service, clips):
+def test_many_at_once_get_their_own_texts_and_one_too_many_is_sent_away(app, service, clips):
+    most = service.limits.max_requests
+    asked = (list(clips) * 2)[: most + 4]
+
     async def scenario():
         async with talking_to(app) as client:
-            asked = list(clips) + list(clips)[:4]
-            answers = await asyncio.gather(
-                *(client.post(URL, files={"file": path.read_bytes()}) for path in asked)
-            )
-            return zip(asked, answers, strict=True)
+            files = ({"file": path.read_bytes()} for path in asked)
+            return await asyncio.gather(*(client.post(URL, files=each) for each in files))
 
-    for path, answer in asyncio.run(scenario()):
-        assert answer.json()["text"] == clips[path]
-
-
-def test_one_more_than_there_are_slots_is_sent_away(app, service, clip):
-    async def scenario():
-        async with talking_to(app) as client:
-            files = {"file": clip.read_bytes()}
-            asked = (client.post(URL, files=files) for _ in range(20))
-            return await asyncio.gather(*asked)
-
-    answers = asyncio.run(scenario())
-    statuses = [answer.status_code for answer in answers]
-    assert statuses.count(503) == 20 - service.limits.max_requests
-    assert statuses.count(200) == service.limits.max_requests
-    refused = answers[statuses.index(503)]
-    assert int(refused.headers["retry-after"]) >= 1
+    answers = dict(enumerate(asyncio.run(scenario())))
+    refused = [answer for answer in answers.values() if answer.status_code == 503]
+    assert len(refused) == len(asked) - most
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    for number, path in enumerate(asked):
+        if answers[number].status_code != 503:
+            assert answers[number].json()["text"] == clips[path]
 
 
 @pytest.mark.parametrize(
@@ -219,15 +209,15 @@ def test_a_client_that_goes_frees_its_slot(app, service, clips, clip):
     async def scenario():
         async with talking_to(app) as client:
             files = {"file": clip.read_bytes()}
-            tasks = [asyncio.create_task(client.post(URL, files=files)) for _ in range(8)]
+            tasks = [asyncio.create_task(client.post(URL, files=files)) for _ in range(4)]
             await asyncio.sleep(0.05)
-            for task in tasks[:7]:
+            for task in tasks[:3]:
                 task.cancel()
-            return await tasks[7]
+            return await tasks[3]
 
     assert asyncio.run(scenario()).json()["text"] == clips[clip]
     assert "tiny_audio_requests_in_flight 0.0" in service.metrics.text().decode()
-    assert service.held_s == 0
+    assert service.held_s == pytest.approx(0)
 
 
 def test_what_takes_too_long_is_given_up(ask, service, clip, monkeypatch):

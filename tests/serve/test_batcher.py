@@ -30,8 +30,9 @@ def blocked(batcher):
     release.set()
 
 
-def windows(clips):
-    return {text: Window(0, load_audio(path).samples) for path, text in clips.items()}
+def windows(clips, number=5):
+    chosen = list(clips.items())[:number]
+    return {text: Window(0, load_audio(path).samples) for path, text in chosen}
 
 
 def batches(batcher):
@@ -103,7 +104,7 @@ def test_calls_and_windows_keep_their_order(batcher, blocked, clips):
 
 def test_close_finishes_what_was_given(nano, clips):
     batcher = Batcher(nano, Limits(), Metrics())
-    asked = {text: batcher.submit(window) for text, window in windows(clips).items()}
+    asked = {text: batcher.submit(window) for text, window in windows(clips, 2).items()}
     batcher.close()
     assert {text: done.result(timeout=0).text for text, done in asked.items()} == {
         text: text for text in asked
