@@ -48,6 +48,17 @@ def test_a_refused_file_costs_no_process(pool):
     assert pool.metrics.decoder_losses._value.get() == 0
 
 
+def test_an_upload_closed_midway_leaves_the_worker_in_step(pool, clips):
+    """A client that goes has its file closed while it waits for a worker."""
+    path = next(iter(clips))
+    gone = io.BytesIO(b"x")
+    gone.close()
+    with pytest.raises(ValueError, match="closed"):
+        pool.submit(gone).result()
+    heard = pool.submit(io.BytesIO(path.read_bytes())).result()
+    assert np.array_equal(heard.samples_N, load_audio(path).samples.numpy())
+
+
 def test_hours_in_kilobytes_end_at_the_limit(pool):
     quiet = io.BytesIO()
     soundfile.write(quiet, np.zeros(8_000 * 3_600, np.int16), 8_000, format="FLAC")

@@ -89,10 +89,11 @@ class _Worker:
     def ask(self, upload: BinaryIO, path: Path) -> Reply:
         """Have an upload decoded to `path`; `Refusal` if the process hangs or dies of it."""
         upload.seek(0)
+        data = upload.read()  # all of it first: a file closed midway must not leave half a question
         timeout_s = self.limits.decode_timeout_s
         try:
             self.pipe.send(str(path))
-            self.pipe.send_bytes(upload.read())
+            self.pipe.send_bytes(data)
             if self.pipe.poll(timeout_s):
                 return self.pipe.recv()
         except (EOFError, ConnectionError) as error:
