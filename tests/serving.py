@@ -55,7 +55,7 @@ class Server:
         )
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def ready(self, timeout_s=120):
+    def ready(self, timeout_s=300):
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -73,7 +73,7 @@ class Server:
     def end(self):
         """SIGTERM; returns the exit code and what was printed."""
         self.process.send_signal(signal.SIGTERM)
-        printed = self.process.communicate(timeout=120)[0].decode()
+        printed = self.process.communicate(timeout=240)[0].decode()
         return self.process.returncode, printed
 
     def resident_bytes(self):
