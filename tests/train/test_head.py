@@ -21,7 +21,7 @@ from tiny_audio.presets import load
 from tiny_audio.train.head import HeadRecipe, SpelledClips, chosen_model, listener, train_head
 from tiny_audio.train.recipe import ModelConfig
 
-HEART_STEPS = 60
+HEART_STEPS = 45
 
 
 @pytest.fixture(scope="module")
