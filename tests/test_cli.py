@@ -71,6 +71,40 @@ def test_text_is_one_clean_line_per_file(model, clip):
     assert first == second != ""
 
 
+def test_subtitles_are_written_beside_each_other(model, clip, tmp_path):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"not audio at all")
+    options = ("--model", model, "--format", "srt", "--output-dir", tmp_path / "out")
+    done = run("transcribe", clip, bad, "-", *options, input=clip.read_bytes())
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"bad.wav" in done.stderr
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a.srt", "stdin.srt"]
+    assert (tmp_path / "out" / "a.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:00,750\n")
+    twice = run("transcribe", clip, clip, *options)
+    assert twice.returncode == 2
+    assert b"a.srt" in twice.stderr
+
+
+@pytest.mark.slow
+def test_every_format_is_printed(model, clip):
+    for name, begins in (("vtt", b"WEBVTT"), ("srt", b"1\n"), ("verbose_json", b'{"task"')):
+        done = run("transcribe", clip, "--model", model, "--format", name)
+        assert done.returncode == 0, done.stderr.decode()
+        assert done.stdout.startswith(begins)
+
+
+def test_a_pipe_is_written_line_by_line(clip):
+    path, text = toys.samples()[0]
+    samples, rate = soundfile.read(path, dtype="int16")
+    done = run("stream", "--rate", rate, input=samples.tobytes())
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().split() == text.split()
+    refused = run("stream", input=clip.read_bytes().replace(b"fmt ", b"tmf "))
+    assert refused.returncode == 2
+    assert b"arecord" in refused.stderr
+
+
 def test_what_is_asked_is_another_prompt(model, clip):
     asked = run("transcribe", clip, "--model", model, "--prompt", "Describe this sound.")
     plain = run("transcribe", clip, "--model", model)
@@ -144,6 +178,7 @@ def test_a_terminal_shows_a_bar_while_stdout_still_goes_to_its_file(model, clip)
         (("--model", "nowhere/at/all"), "nowhere/at/all"),
         (("--device", "toaster"), "toaster"),
         (("--format", "xml"), "xml"),
+        (("--timestamps", "word", "--aligner", "nowhere"), "nowhere"),
         (("--fromat", "json"), "--format"),
     ],
 )

@@ -11,6 +11,7 @@ from tiny_audio.commands.doctor import doctor
 from tiny_audio.commands.serve import serve
 from tiny_audio.commands.stream import stream
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
+from tiny_audio.commands.train_head import train_head
 from tiny_audio.commands.transcribe import transcribe
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app.command()(serve)
 app.command()(stream)
 app.command()(quickstart)
 app.command(context_settings=KEYS)(train)
+app.command()(train_head)
 app.command()(doctor)
 app.command(context_settings=KEYS)(plan)
 

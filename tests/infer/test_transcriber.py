@@ -9,7 +9,7 @@ from jiwer import wer
 from tiny_audio.infer.jobs import Failed, batches
 from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment, Transcript
-from tiny_audio.infer.transcriber import Transcriber
+from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.audio import Audio
 from tiny_audio.model.errors import AudioError
 from tiny_audio.model.generation import Written
@@ -175,3 +175,15 @@ def test_a_loop_is_cut_to_what_was_said_before_it():
     written = Written(tokens, [-0.1] * len(tokens), "loop")
     segment = nano.segment(window, written)
     assert (segment.text, segment.outcome) == ("turn on the light", "loop")
+
+
+def test_what_the_decoder_hardly_believes_is_no_speech_unless_all_is_kept():
+    nano = Transcriber.from_pretrained("nano")
+    tokens = nano.model.tokenizer.encode("turn on the light")
+    window, written = Window(0, torch.ones(RATE)), Written(tokens, [-1.2] * len(tokens), "stop")
+    assert nano.segment(window, written).text == "turn on the light"
+    doubted = nano.segment(window, written, Request())
+    assert (doubted.text, doubted.words, doubted.outcome) == ("", (), "no_speech")
+    assert doubted.mean_logprob == pytest.approx(-1.2)
+    asked = nano.segment(window, written, Request(prompt="Describe this sound."))
+    assert asked.text == "turn on the light"

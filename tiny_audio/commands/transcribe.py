@@ -56,6 +56,9 @@ def transcribe(
     aligner: Annotated[
         Path | None, typer.Option(help="Folder of the CTC head, if not the model's own.")
     ] = None,
+    min_logprob: Annotated[
+        float, typer.Option(help="Text less sure than this a token is no speech; -99 keeps all.")
+    ] = -1.0,
     output_dir: Annotated[
         Path | None, typer.Option(help="Write NAME.txt, .json, .srt or .vtt there, print nothing.")
     ] = None,
@@ -73,7 +76,7 @@ def transcribe(
 
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         words = tuple(word for word in hotwords.split(",") if word.strip())
-        request = Request(prompt, words, timestamps.value)
+        request = Request(prompt, words, timestamps.value, min_logprob)
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
     paths = output_paths(files, format, output_dir)

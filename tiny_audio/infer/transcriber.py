@@ -38,6 +38,9 @@ from .timestamps import Aligner, confidences, load_aligner
 
 # Encoders without a limit of their own (HuBERT) still get windows of this length.
 DEFAULT_WINDOW_S = 30.0
+# Text that the decoder believes less than this, per token, is noise that it found words for: on
+# sounds without speech most of them are, of clips of speech one in 261 (docs/decisions/020).
+MIN_LOGPROB = -1.0
 Asked = str | Sequence[list[Turn]] | None  # of all windows, or the turns of each
 Timestamps = Literal["segment", "word"]
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
@@ -49,12 +52,15 @@ class Request:
     """What is asked of every window.
 
     `prompt` replaces the instruction that the model was trained with; `hotwords` are favoured
-    (`hotwords.py`); `timestamps="word"` gives words their times.
+    (`hotwords.py`); `timestamps="word"` gives words their times. A transcription whose mean
+    log-probability is below `min_logprob` counts as no speech; None keeps all that is written, and
+    so does a `prompt` (a description is less sure of its words).
     """
 
     prompt: str | None = None
     hotwords: tuple[str, ...] = ()
     timestamps: Timestamps = "segment"
+    min_logprob: float | None = MIN_LOGPROB
 
     def __post_init__(self) -> None:
         if self.timestamps not in ("segment", "word"):
@@ -62,8 +68,15 @@ class Request:
         if isinstance(self.hotwords, str):
             raise ConfigError(f"hotwords={self.hotwords!r}: expected words, e.g. ('Ada', 'Grace').")
 
+    def doubts(self, mean_logprob: float | None) -> bool:
+        """Whether a transcription is too unsure to be of speech."""
+        if self.prompt is not None or self.min_logprob is None or mean_logprob is None:
+            return False
+        return mean_logprob < self.min_logprob
+
 
 PLAIN = Request()
+AS_WRITTEN = Request(min_logprob=None)
 
 
 class Transcriber:
@@ -112,16 +125,17 @@ class Transcriber:
         prompt: str | None = None,
         hotwords: Sequence[str] = (),
         timestamps: Timestamps = "segment",
+        min_logprob: float | None = MIN_LOGPROB,
         sampling_rate: int | None = None,
         channel: int | None = None,
         allow_truncated: bool = False,
     ) -> Transcript:
         """Text of any audio source of any length: path, bytes, array or tensor (with its rate).
 
-        The first three options are those of `Request`, the others those of `load_audio`. Raises
+        The first four options are those of `Request`, the others those of `load_audio`. Raises
         `AudioError`, and `CheckpointError` where no aligner for the model is there.
         """
-        request = Request(prompt, _tuple(hotwords), timestamps)
+        request = Request(prompt, _tuple(hotwords), timestamps, min_logprob)
         options = {"channel": channel, "allow_truncated": allow_truncated}
         (made,) = self.transcribe_many([source], request, sampling_rate=sampling_rate, **options)
         if isinstance(made, Failed):
@@ -182,9 +196,12 @@ class Transcriber:
         pool.clear()
 
     def transcribe_windows(
-        self, windows: Sequence[Window], prompt: Asked = None, request: Request = PLAIN
+        self, windows: Sequence[Window], prompt: Asked = None, request: Request = AS_WRITTEN
     ) -> list[Segment]:
-        """Windows, decoded together, to their texts; `prompt` may ask each something else."""
+        """Windows, decoded together, to their texts, and by default all that was written.
+
+        `prompt` may ask each something else.
+        """
         return [segment for segment, _ in self._transcribe_batch(windows, request, prompt)]
 
     def _transcribe_batch(
@@ -240,15 +257,15 @@ class Transcriber:
     def _bias(self, request: Request) -> Bias | None:
         return Hotwords(request.hotwords, self.model.tokenizer) if request.hotwords else None
 
-    def segment(self, window: Window, written: Written, request: Request = PLAIN) -> Segment:
+    def segment(self, window: Window, written: Written, request: Request = AS_WRITTEN) -> Segment:
         """The text of a window, up to where it began to loop, and how it ended."""
         if written.finish_reason == "loop":
             written = before_loop(written)
         text = self.processor.tokenizer.decode(written.tokens, skip_special_tokens=True).strip()
         outcome = OUTCOMES[written.finish_reason]
-        if outcome == "ok" and not text:
-            outcome = "no_speech"
         mean = sum(written.logprobs) / len(written.logprobs) if written.logprobs else None
+        if outcome == "ok" and (not text or request.doubts(mean)):
+            outcome, text = "no_speech", ""
         start_s, end_s = _span(window)
         words = self._words(window, text, written, request)
         return Segment(start_s, end_s, text, outcome, mean, words)

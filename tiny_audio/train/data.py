@@ -35,7 +35,7 @@ from tiny_audio.progress import progress
 from tiny_audio.train.batch import cached_key, played
 from tiny_audio.train.distributed import rank, wait_for_all, world_size
 from tiny_audio.train.frames import FrameCache
-from tiny_audio.train.recipe import Recipe, Stage
+from tiny_audio.train.recipe import Recipe, Setting, Stage
 
 NONSPEECH = "nonspeech"
 NUM_NONSPEECH = 256
@@ -67,7 +67,7 @@ class Gathered:
         }
 
 
-def gather(recipe: Recipe, model: AudioLM) -> Gathered:
+def gather(recipe: Setting, model: AudioLM) -> Gathered:
     """Read all sources. `strict` refuses the run where anything was left out, and decodes all."""
     config, dropped = recipe.data, Dropped()
     if not config.sources:
@@ -207,14 +207,14 @@ def waste(plan: Plan | StreamPlan) -> float:
 # Cached frames --------------------------------------------------------------------------------
 
 
-def copies_of(recipe: Recipe) -> dict[str, int]:
+def copies_of(recipe: Setting) -> dict[str, int]:
     """Cached versions of a clip by source; without augmentation there is one to keep."""
     if recipe.data.augment is None:
         return {}
     return {name: source.copies for name, source in recipe.data.sources.items()}
 
 
-def fill(cache: FrameCache, found: Gathered, recipe: Recipe, model: AudioLM) -> None:
+def fill(cache: FrameCache, found: Gathered, recipe: Setting, model: AudioLM) -> None:
     """Encode what the cache lacks, shared by the processes; unusable clips leave the run."""
     if found.stream is not None:
         raise ConfigError("The frames of a stream cannot be cached: set the stage's cache=false.")
@@ -239,13 +239,13 @@ def fill(cache: FrameCache, found: Gathered, recipe: Recipe, model: AudioLM) -> 
         found.train[name] = [e for e in listed if all(key(v) in cache for v in turns(e, recipe))]
 
 
-def turns(example: Example, recipe: Recipe) -> list[Visit]:
+def turns(example: Example, recipe: Setting) -> list[Visit]:
     """One visit for every version of a clip that is kept."""
     return [Visit(example, n, n) for n in range(copies_of(recipe).get(example.source, 1))]
 
 
 def hear_all(
-    visits: Sequence[Visit], recipe: Recipe, dropped: Dropped, most: int | None
+    visits: Sequence[Visit], recipe: Setting, dropped: Dropped, most: int | None
 ) -> list[tuple[Visit, Tensor]]:
     """Every clip's copies are changed in their own way: the seed is of sound and copy."""
     heard, copies = [], copies_of(recipe)
@@ -261,7 +261,7 @@ def hear_all(
 
 
 @torch.no_grad()
-def encode(clips: Sequence[Tensor], recipe: Recipe, model: AudioLM) -> list[Tensor]:
+def encode(clips: Sequence[Tensor], recipe: Setting, model: AudioLM) -> list[Tensor]:
     """Frames (T, E) of each clip."""
     if not clips:
         return []

@@ -93,18 +93,26 @@ class Stage(StrictConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(StrictConfig):
-    """A whole run. `output` holds everything it writes; frames go to `frames`, shared by runs."""
+class Setting(StrictConfig):
+    """What every run says: model, clips, seed, and where it computes and writes. Frames go to
+    `frames`, shared by runs.
+    """
 
-    name: str
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    stages: dict[str, Stage] = field(default_factory=dict)
-    output: str = ""  # empty: runs/NAME
+    output: str = ""
     frames: str = "runs/frames"
     precision: Literal["bf16", "fp32"] = "bf16"
     device: str = ""  # empty: a GPU if there is one, else the CPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Setting):
+    """A whole run. `output` holds everything it writes; empty, it is runs/NAME."""
+
+    name: str
+    stages: dict[str, Stage] = field(default_factory=dict)
     strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes
     track: Literal["", "wandb", "trackio", "tensorboard"] = ""
     log_every: int = 10

@@ -22,7 +22,6 @@ from tiny_audio.data.mixture import Plan, State, StreamPlan, worst
 from tiny_audio.model.checkpoint import load as load_checkpoint
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.model.identity import encoder_key
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import projector_config
 from tiny_audio.model.saving import save
@@ -34,9 +33,9 @@ from tiny_audio.train.curves import draw_curves
 from tiny_audio.train.data import copies_of, fill, gather, plan_of, write_about
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
-from tiny_audio.train.frames import FrameCache
+from tiny_audio.train.frames import FrameCache, cache_in
 from tiny_audio.train.loop import Loop, LoopConfig
-from tiny_audio.train.recipe import ModelConfig, Recipe, Stage
+from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
 from tiny_audio.train.task import Listening
 from tiny_audio.train.track import read_metrics, tracker
 
@@ -58,7 +57,7 @@ def folder_of(recipe: Recipe) -> Path:
     return Path(recipe.output or f"runs/{recipe.name}")
 
 
-def remember(recipe: Recipe, folder: Path) -> None:
+def remember(recipe: Setting, folder: Path) -> None:
     """Write recipe.yaml; the folder of another recipe is refused, and the difference named."""
     folder.mkdir(parents=True, exist_ok=True)
     path, values = folder / "recipe.yaml", recipe.to_dict()
@@ -197,8 +196,7 @@ class Run:
         """Frames of all clips, encoded now where they are not there yet."""
         if not stage.cache:
             return None
-        key = encoder_key(self.model.audio_tower)["weights"][:12]
-        cache = FrameCache(Path(self.recipe.frames) / key, self.model.audio_tower)
+        cache = cache_in(Path(self.recipe.frames), self.model.audio_tower)
         fill(cache, self.found, self.recipe, self.model)
         return cache
 
@@ -280,7 +278,7 @@ class Run:
         draw_curves(self.folder)
 
 
-def starting_model(recipe: Recipe, device: str) -> AudioLM:
+def starting_model(recipe: Setting, device: str) -> AudioLM:
     """A checkpoint as it is, or pretrained parts with a fresh projector."""
     model = checkpoint_or_parts(recipe.model, device)
     if device == "cpu":

@@ -1,0 +1,1 @@
+"""What `benchmarks/timestamps.py` measures with."""

@@ -1,0 +1,133 @@
+"""A head's training: eight clips by heart, the encoder as it was, and exact resume."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import toy_runs
+import toys
+from safetensors.torch import load_file
+
+from tiny_audio.data.examples import SourceConfig
+from tiny_audio.data.mixture import DataConfig
+from tiny_audio.evaluate.ctc_system import CtcSystem
+from tiny_audio.infer.ctc_head import encoder_id
+from tiny_audio.infer.timestamps import load_aligner
+from tiny_audio.model.audio import load_audio
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.saving import save
+from tiny_audio.presets import load
+from tiny_audio.train.head import HeadRecipe, SpelledClips, chosen_model, listener, train_head
+from tiny_audio.train.recipe import ModelConfig
+
+HEART_STEPS = 45
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save(toys.toy_preset("nano").build(), tmp_path_factory.mktemp("toy") / "m", whole=True)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return toy_runs.manifest(tmp_path_factory.mktemp("clips"))
+
+
+def recipe_of(checkpoint, clips, folder, **changes) -> HeadRecipe:
+    source = {"clips": SourceConfig(path=str(clips))}
+    given = {
+        "model": ModelConfig(checkpoint=str(checkpoint)),
+        "data": DataConfig(sources=source, validation=source, batch_items=8, block=8),
+        "output": str(folder / "run"),
+        "frames": str(folder / "frames"),
+        "steps": 6,
+        "warmup_steps": 2,
+        "precision": "fp32",
+        "device": "cpu",
+    }
+    return HeadRecipe(**{**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    samples = toys.REPOSITORY / "samples" / "manifest.jsonl"
+    recipe = recipe_of("nano", samples, tmp_path_factory.mktemp("heart"), steps=HEART_STEPS)
+    return recipe, train_head(recipe)
+
+
+def test_eight_clips_are_learnt_by_heart(trained):
+    recipe, result = trained
+    assert result["wer"] == 0.0
+    assert result["clips"] == 8
+    model = load("nano").eval()
+    system = CtcSystem(model, Path(recipe.output) / "ctc")
+    samples = [load_audio(path).samples for path, _ in toys.samples()]
+    heard = system.answer(samples, [""] * 8)
+    assert [answer.text for answer in heard] == [text for _, text in toys.samples()]
+    assert {answer.outcome for answer in heard} == {"ok"}
+    assert system.about()["encoder"] == encoder_id(model.audio_tower)
+    with pytest.raises(ConfigError, match="only transcribes"):
+        system.answer(samples[:1], ["which language is this?"])
+
+
+def test_the_encoder_is_as_it_was(trained):
+    recipe, _ = trained
+    model = listener(recipe, "cpu")
+    assert not any(p.requires_grad for p in model.audio_tower.parameters())
+    head = load_aligner(model, Path(recipe.output) / "ctc").head
+    assert head.config.encoder == encoder_id(load("nano").audio_tower)
+    last = max((Path(recipe.output) / "head").glob("step-*.safetensors"))
+    trains = {k for k in load_file(last) if k.startswith("module.")}
+    assert trains == {f"module.{name}" for name, _ in head.named_parameters()}
+
+
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(checkpoint, clips, tmp_path):
+    whole = recipe_of(checkpoint, clips, tmp_path)
+    train_head(whole)
+    halves = replace(whole, output=str(tmp_path / "halves"), steps=6)
+    spelled = SpelledClips(halves, listener(halves, "cpu"))
+    first = spelled.loop(Path(halves.output), "cpu")
+    first.run(spelled.batches, stop_after=3)
+    train_head(halves)
+    stored = [load_file(Path(r.output) / "ctc" / "head.safetensors") for r in (whole, halves)]
+    for name, tensor in stored[0].items():
+        assert tensor.equal(stored[1][name]), name
+
+
+def test_another_recipe_is_refused_in_the_same_folder(trained):
+    recipe, _ = trained
+    with pytest.raises(ConfigError, match=r"another run.*hidden"):
+        train_head(replace(recipe, hidden=8))
+
+
+def test_texts_that_it_cannot_spell_are_left_out_and_counted(checkpoint, clips, tmp_path):
+    rows = [json.loads(line) for line in clips.read_text().splitlines()]
+    rows[2]["text"], rows[3]["text"] = "page 12", "мир"
+    odd = clips.with_name("odd.jsonl")
+    odd.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train_head(recipe_of(checkpoint, odd, tmp_path, steps=1))
+    about = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert about["kept"] == {"clips": 6}
+    assert about["dropped"] == {"a text with other letters than a to z": 2}
+
+
+def test_without_validation_clips_nothing_is_trained(checkpoint, clips, tmp_path):
+    recipe = recipe_of(checkpoint, clips, tmp_path)
+    with pytest.raises(ConfigError, match="--validation-speakers"):
+        train_head(replace(recipe, data=replace(recipe.data, validation={})))
+
+
+def test_one_budget_is_given():
+    for budget in ({}, {"minutes": 1.0, "steps": 3}):
+        with pytest.raises(ConfigError, match="one of minutes and steps"):
+            HeadRecipe(**budget)
+
+
+def test_a_model_is_named_as_everywhere():
+    assert chosen_model("nano") == ModelConfig(checkpoint="nano")
+    assert chosen_model("runs/a/model") == ModelConfig(checkpoint="runs/a/model")
+    assert chosen_model("whisper_tiny") == ModelConfig(preset="whisper_tiny")
+    assert chosen_model("nano", "folder") == ModelConfig(preset="nano", encoder="folder")
+    with pytest.raises(ConfigError, match="has its own encoder"):
+        chosen_model("runs/a/model", "folder")

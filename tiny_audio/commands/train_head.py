@@ -1,0 +1,59 @@
+"""`tiny-audio train-head`: a CTC head on a frozen encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiny_audio.commands import refusing, say
+
+
+def train_head(
+    model: Annotated[
+        str, typer.Argument(help="nano, a checkpoint folder, or (with --encoder) a preset.")
+    ],
+    data: Annotated[list[str], typer.Option(help="Manifest or folder of clips; repeatable.")],
+    output: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/head"),
+    encoder: Annotated[
+        str, typer.Option(help="Folder or Hub id that takes the place of the preset's encoder.")
+    ] = "",
+    validation: Annotated[
+        str, typer.Option(help="Clips to measure on; else speakers of --data are set apart.")
+    ] = "",
+    validation_speakers: Annotated[
+        int, typer.Option(help="How many speakers are set apart without --validation.")
+    ] = 4,
+    minutes: Annotated[float, typer.Option(help="Training time, after listening once.")] = 5.0,
+    frames: Annotated[Path, typer.Option(help="Where frames are kept.")] = Path("runs/frames"),
+    seed: Annotated[int, typer.Option(help="Of the head and of the order of clips.")] = 0,
+    precision: Annotated[str, typer.Option(help="bf16, or fp32 for CPUs without it.")] = "bf16",
+    device: Annotated[str, typer.Option(help="Empty: a GPU if there is one, else cpu.")] = "",
+) -> None:
+    """Train a CTC head: transcripts without a language model, and the times of words."""
+    with refusing():
+        from tiny_audio.data.examples import SourceConfig
+        from tiny_audio.data.mixture import DataConfig
+        from tiny_audio.train.head import HeadRecipe, chosen_model
+        from tiny_audio.train.head import train_head as run
+
+        held_out = {"held_out": SourceConfig(path=validation)} if validation else {}
+        recipe = HeadRecipe.from_dict(
+            {
+                "model": chosen_model(model, encoder).to_dict(),
+                "data": DataConfig(
+                    sources={f"clips{n}": SourceConfig(path=p) for n, p in enumerate(data, 1)},
+                    validation=held_out,
+                    validation_speakers=0 if validation else validation_speakers,
+                ).to_dict(),
+                "output": str(output),
+                "frames": str(frames),
+                "minutes": minutes,
+                "seed": seed,
+                "precision": precision,
+                "device": device,
+            }
+        )
+        result = run(recipe)
+        say(f"{result['wer']:.1%} WER on {result['clips']} clips. The head: {output / 'ctc'}")

@@ -1,0 +1,228 @@
+"""A CTC head for a frozen encoder, trained in minutes: the frames are heard once and kept.
+
+    tiny-audio train-head nano --data clips.jsonl --output runs/head
+
+metrics.jsonl    a line for every few steps and for every evaluation (word errors of the best path)
+head/            step-N.safetensors to go on from
+ctc/             the result: for `--aligner`, or to be put into a checkpoint
+result.json      word errors on all validation clips, and what they were measured on
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from tiny_audio.data.examples import Dropped, Example
+from tiny_audio.data.mixture import Mixture, Plan, State, Visit, cut, padding
+from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encoder_id, spell, unpooled
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.presets import PRESETS
+from tiny_audio.train.batch import Frames, cached_key
+from tiny_audio.train.ctc import spelling_loss
+from tiny_audio.train.data import Gathered, copies_of, fill, gather, write_about
+from tiny_audio.train.frames import FrameCache, cache_in, clip_key, pad_frames
+from tiny_audio.train.loop import Loop, LoopConfig, Losses
+from tiny_audio.train.recipe import ModelConfig, Setting
+from tiny_audio.train.run import remember, starting_model
+from tiny_audio.train.scores import word_errors
+from tiny_audio.train.view import say
+
+FRAMES_A_SECOND = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRecipe(Setting):
+    """One of `minutes` and `steps` is given; the encoder stays as it is."""
+
+    minutes: float = 0.0
+    steps: int = 0
+    learning_rate: float = 3e-3
+    warmup_steps: int = 50
+    hidden: int = 128
+    depth: int = 2
+    evaluate_every_s: float = 60.0
+    save_every_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.minutes > 0) == (self.steps > 0):
+            raise ConfigError("A head's training needs one of minutes and steps, and not both.")
+
+
+def train_head(recipe: HeadRecipe) -> dict[str, Any]:
+    """Train, or go on where it stopped; returns what result.json says."""
+    folder = Path(recipe.output or "runs/head")
+    remember(recipe, folder)
+    device = recipe.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    clips = SpelledClips(recipe, listener(recipe, device))
+    write_about(folder / "data.json", clips.about())
+    loop = clips.loop(folder, device)
+    head = loop.module
+    loop.resume()
+    loop.run(clips.batches, lambda: clips.word_errors(head, recipe.data.validation_clips))
+    head.eval().save(folder / "ctc")
+    result = clips.word_errors(head, len(clips.validation)) | {"steps": loop.step}
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def chosen_model(name: str, encoder: str = "") -> ModelConfig:
+    """nano or a checkpoint; a preset's parts when an encoder is given, or parts of its own are to
+    be fetched.
+    """
+    if name in PRESETS and (encoder or name != "nano"):
+        return ModelConfig(preset=name, encoder=encoder)
+    return ModelConfig(checkpoint=name, encoder=encoder)
+
+
+def listener(recipe: HeadRecipe, device: str) -> AudioLM:
+    """The model of the recipe, its encoder frozen and giving all of its frames."""
+    model = starting_model(recipe, device).eval()
+    model.audio_tower = unpooled(model.audio_tower)
+    model.audio_tower.freeze()
+    return model
+
+
+def loop_config(recipe: HeadRecipe, device: str) -> LoopConfig:
+    return LoopConfig(
+        rates={"": recipe.learning_rate},
+        steps=recipe.steps,
+        budget_s=recipe.minutes * 60,
+        warmup_steps=recipe.warmup_steps,
+        bf16=recipe.precision == "bf16",
+        device=device,
+        save_every_s=recipe.save_every_s,
+        evaluate_every_s=recipe.evaluate_every_s,
+    )
+
+
+def record(folder: Path, row: dict[str, Any]) -> None:
+    """A row of metrics.jsonl; evaluations are also shown."""
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if row["kind"] == "evaluation":
+        say(f"step {row['step']}, {row['elapsed_s']:.0f} s: {row['wer']:.1%} WER")
+        for sample in row["samples"][:1]:
+            say(f"    said   {sample['text']}\n    heard  {sample['hypothesis']}")
+
+
+class SpelledBatch(NamedTuple):
+    """Frames of clips with what is said in them, in the head's characters."""
+
+    frames: Frames
+    texts: list[str]
+    audio_s: float
+    padding: float
+
+    def loss(self, head: CtcHead) -> Losses:
+        """CTC loss, summed over the clips, and their characters."""
+        device = next(head.parameters()).device
+        lengths_B = self.frames.lengths_B.to(device)
+        log_probs_BTC = head(self.frames.values.to(device), lengths_B)
+        return Losses(*spelling_loss(log_probs_BTC, lengths_B, self.texts))
+
+
+class SpelledClips:
+    """The clips of a recipe whose texts the head can write, with their frames on disk."""
+
+    def __init__(self, recipe: HeadRecipe, model: AudioLM):
+        self.recipe, self.model = recipe, model
+        self.found = gather(recipe, model)
+        for name, listed in self.found.train.items():
+            self.found.train[name] = spellable(listed, self.found.dropped)
+        self.validation = spellable(self.found.validation, self.found.dropped)
+        if not self.validation:
+            raise ConfigError(
+                "There is no clip to validate on; give --validation MANIFEST, or "
+                "--validation-speakers N where the training clips name their speakers."
+            )
+        random.Random(f"evaluation/{recipe.seed}").shuffle(self.validation)
+        self.cache = self._listen()
+        mixture = Mixture(self.found.train, self.found.weights, recipe.seed, recipe.data.block)
+        self.plan = Plan(mixture, recipe.data, num_frames)
+
+    def _listen(self) -> FrameCache:
+        """Encode what no earlier run has."""
+        recipe = self.recipe
+        cache = cache_in(Path(recipe.frames), self.model.audio_tower)
+        as_recorded = replace(recipe, data=replace(recipe.data, augment=None))
+        apart = Gathered({"validation": self.validation}, [], {}, self.found.dropped)
+        fill(cache, self.found, recipe, self.model)
+        fill(cache, apart, as_recorded, self.model)
+        self.validation = apart.train["validation"]
+        return cache
+
+    def about(self) -> dict[str, Any]:
+        """What data.json says."""
+        return self.found.about(self.plan)
+
+    def head_config(self) -> CtcHeadConfig:
+        encoder = self.model.audio_tower
+        return CtcHeadConfig(
+            width=encoder.config.width,
+            encoder=encoder_id(encoder),
+            hidden=self.recipe.hidden,
+            depth=self.recipe.depth,
+        )
+
+    def loop(self, folder: Path, device: str) -> Loop:
+        """A fresh head and what trains it."""
+        torch.manual_seed(self.recipe.seed)
+        head = CtcHead(self.head_config()).to(device)
+        return Loop(
+            head,
+            loop_config(self.recipe, device),
+            folder / "head",
+            loss=lambda batch: batch.loss(head),
+            write=lambda row: record(folder, row),
+        )
+
+    def batches(self, state: State) -> Iterator[tuple[Sequence[SpelledBatch], State]]:
+        """Steps for the loop, each with the state of the data after it."""
+        for step, after in self.plan.steps(state):
+            yield [self.batch(visits) for visits in step], after
+
+    def batch(self, visits: Sequence[Visit]) -> SpelledBatch:
+        how, copies = self.recipe.data.augment, copies_of(self.recipe)
+        frames = [self.cache[cached_key(visit, how, copies)] for visit in visits]
+        lengths = [len(f) for f in frames]
+        return SpelledBatch(
+            Frames(*pad_frames(frames, 64)),  # few shapes: kernels are compiled for each
+            [spell(visit.example.text) for visit in visits],
+            sum(visit.example.duration_s for visit in visits),
+            padding(lengths),
+        )
+
+    @torch.no_grad()
+    def word_errors(self, head: CtcHead, most: int) -> dict[str, Any]:
+        """Word errors of the best path on the first `most` validation clips."""
+        clips = sorted(self.validation[:most], key=num_frames)
+        heard: list[str] = []
+        for batch in cut([Visit(e, 0, 0) for e in clips], self.recipe.data, num_frames):
+            frames = [self.cache[clip_key(visit.example.sound, None, 0)] for visit in batch]
+            frames_BTE, lengths_B = (t.to(self.model.device) for t in pad_frames(frames, 64))
+            heard += head.transcribe(frames_BTE, lengths_B)
+        said = [spell(example.text) for example in clips]
+        pairs = list(zip(said, heard, strict=True))[:: max(1, len(said) // 8)]
+        shown = [{"text": text, "hypothesis": hypothesis} for text, hypothesis in pairs]
+        return {"kind": "evaluation", **word_errors(said, heard), "samples": shown}
+
+
+def spellable(examples: Sequence[Example], dropped: Dropped) -> list[Example]:
+    for example in examples:
+        if not spell(example.text):
+            dropped.add("a text with other letters than a to z", example.where)
+    return [example for example in examples if spell(example.text)]
+
+
+def num_frames(example: Example) -> int:
+    """What a clip costs, to sort by."""
+    return max(1, int(example.duration_s * FRAMES_A_SECOND))
