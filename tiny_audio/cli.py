@@ -8,6 +8,7 @@ import typer
 
 from tiny_audio import __version__
 from tiny_audio.commands.doctor import doctor
+from tiny_audio.commands.serve import serve
 from tiny_audio.commands.stream import stream
 from tiny_audio.commands.trace import trace
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
@@ -39,6 +40,7 @@ def options(
 
 # In the order of `--help`.
 app.command()(transcribe)
+app.command()(serve)
 app.command()(stream)
 app.command()(quickstart)
 app.command(context_settings=KEYS)(train)

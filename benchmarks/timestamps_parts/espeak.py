@@ -23,6 +23,7 @@ from tiny_audio.model.errors import ConfigError
 LIBRARY = "libespeak-ng.so.1"
 RETRIEVAL, PHONEME_EVENTS, UTF8 = 1, 1, 1  # of speak_lib.h
 RATE, PITCH = 1, 3
+VOICE_FILES = {"en-gb": "gmw/en"}  # the program knows this language, the call only its file
 END_OF_LIST, WORD, PHONEME = 0, 1, 7
 
 
@@ -84,7 +85,9 @@ def speak(text: str, voice: Voice) -> tuple[np.ndarray, list[Truth]]:
         return 0
 
     espeak.espeak_SetSynthCallback(take)
-    if espeak.espeak_SetVoiceByName(voice.name.encode()):
+    accent, *variant = voice.name.split("+")
+    name = "+".join([VOICE_FILES.get(accent, accent), *variant])
+    if espeak.espeak_SetVoiceByName(name.encode()):
         raise ConfigError(f"espeak-ng has no voice {voice.name!r}.")
     espeak.espeak_SetParameter(RATE, round(165 * voice.rate), 0)
     espeak.espeak_SetParameter(PITCH, round(50 + 30 * voice.pitch), 0)

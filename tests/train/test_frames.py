@@ -66,6 +66,9 @@ def test_an_encoder_is_known_by_weights_and_configuration():
     elsewhere = {**other.config.architecture, "_name_or_path": "moved/elsewhere"}
     other.config = replace(other.config, source="moved/elsewhere", architecture=elsewhere)
     assert encoder_key(other) == key
+    spelled_out = json.loads(other.config.hf.to_json_string(use_diff=False))
+    other.config = replace(one.config, architecture=spelled_out)
+    assert encoder_key(other) == key
     assert encoder_key(other.bfloat16()) == key  # hashed as bfloat16, whatever it was loaded in
     for changed in ({"window": "full"}, {"layers": (0,)}, {"pool": (2, 1)}):
         other.config = replace(one.config, **changed)

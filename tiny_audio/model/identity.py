@@ -79,10 +79,12 @@ def encoder_key(encoder: AudioEncoder) -> dict[str, Any]:
     configuration.
     """
     config = encoder.config.to_dict()
-    # Where the weights lie, and which version wrote their config.json, do not matter.
+    # Where the weights lie, which version wrote their config.json and whether it spells out what
+    # is usual, do not matter.
     del config["source"]
-    for name in ("_name_or_path", "transformers_version"):
-        config["architecture"].pop(name, None)
+    unusual = encoder.config.hf.to_diff_dict()
+    notes = ("_name_or_path", "transformers_version", "architectures", "dtype")
+    config["architecture"] = {k: v for k, v in unusual.items() if k not in notes}
     key = {"weights": weights_hash(encoder.model, set()), "config": fingerprint(config)}
     adapters = {n: p for n, p in encoder.model.state_dict().items() if "lora_" in n}
     return {**key, "adapters": fingerprint(tensor_digests(adapters))} if adapters else key

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.examples import Sound
+from tiny_audio.model.config import fingerprint
 from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.identity import encoder_key
@@ -116,6 +117,11 @@ class FrameCache:
         os.replace(temporary, path)
         self._waiting = []
         self.refresh()
+
+
+def cache_in(folder: Path, encoder: AudioEncoder) -> FrameCache:
+    """The frames of this encoder, in a folder that may hold those of others too."""
+    return FrameCache(folder / fingerprint(encoder_key(encoder))[:12], encoder)
 
 
 def pad_frames(frames: Sequence[Tensor], multiple: int = 1) -> tuple[Tensor, Tensor]:

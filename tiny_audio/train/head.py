@@ -23,13 +23,12 @@ from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Mixture, Plan, State, Visit, cut, padding
 from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encoder_id, spell, unpooled
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.model.identity import encoder_key
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import PRESETS
 from tiny_audio.train.batch import Frames, cached_key
 from tiny_audio.train.ctc import spelling_loss
 from tiny_audio.train.data import Gathered, copies_of, fill, gather, write_about
-from tiny_audio.train.frames import FrameCache, clip_key, pad_frames
+from tiny_audio.train.frames import FrameCache, cache_in, clip_key, pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, Losses
 from tiny_audio.train.recipe import ModelConfig, Setting
 from tiny_audio.train.run import remember, starting_model
@@ -152,9 +151,8 @@ class SpelledClips:
 
     def _listen(self) -> FrameCache:
         """Encode what no earlier run has."""
-        recipe, encoder = self.recipe, self.model.audio_tower
-        folder = Path(recipe.frames) / encoder_key(encoder)["weights"][:12]
-        cache = FrameCache(folder, encoder)
+        recipe = self.recipe
+        cache = cache_in(Path(recipe.frames), self.model.audio_tower)
         as_recorded = replace(recipe, data=replace(recipe.data, augment=None))
         apart = Gathered({"validation": self.validation}, [], {}, self.found.dropped)
         fill(cache, self.found, recipe, self.model)

@@ -22,7 +22,6 @@ from tiny_audio.data.mixture import Plan, State, StreamPlan, worst
 from tiny_audio.model.checkpoint import load as load_checkpoint
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.model.identity import encoder_key
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import projector_config
 from tiny_audio.model.saving import save
@@ -34,7 +33,7 @@ from tiny_audio.train.curves import draw_curves
 from tiny_audio.train.data import copies_of, fill, gather, plan_of, write_about
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
-from tiny_audio.train.frames import FrameCache
+from tiny_audio.train.frames import FrameCache, cache_in
 from tiny_audio.train.loop import Loop, LoopConfig
 from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
 from tiny_audio.train.task import Listening
@@ -197,8 +196,7 @@ class Run:
         """Frames of all clips, encoded now where they are not there yet."""
         if not stage.cache:
             return None
-        key = encoder_key(self.model.audio_tower)["weights"][:12]
-        cache = FrameCache(Path(self.recipe.frames) / key, self.model.audio_tower)
+        cache = cache_in(Path(self.recipe.frames), self.model.audio_tower)
         fill(cache, self.found, self.recipe, self.model)
         return cache
 

@@ -1,0 +1,98 @@
+"""Uploads are decoded by processes that may be killed: each case against a real pool."""
+
+import io
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from serving import wav
+
+from tiny_audio.model.audio import load_audio
+from tiny_audio.model.errors import AudioError
+from tiny_audio.serve.decode_worker import decode
+from tiny_audio.serve.decoding import DecodePool
+from tiny_audio.serve.limits import Limits
+from tiny_audio.serve.metrics import Metrics
+from tiny_audio.serve.refusals import Refusal
+
+LIMITS = Limits(
+    decode_workers=1, max_audio_s=600, decode_timeout_s=2, decode_memory_bytes=64 * 2**20
+)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    made = DecodePool(LIMITS, tmp_path_factory.mktemp("decoded"), Metrics())
+    yield made
+    made.close()
+
+
+def test_samples_are_those_of_load_audio_and_leave_no_file(pool, clips):
+    for path in list(clips)[:3]:
+        heard = pool.submit(io.BytesIO(path.read_bytes())).result()
+        assert np.array_equal(heard.samples_N, load_audio(path).samples.numpy())
+    assert not list(pool.folder.iterdir())
+
+
+def test_what_decoding_noted_arrives(pool):
+    loud = np.clip(3 * np.sin(np.arange(16_000) / 9), -1, 1)
+    assert "clipped" in pool.submit(io.BytesIO(wav(loud))).result().notes[0]
+
+
+def test_a_refused_file_costs_no_process(pool):
+    with pytest.raises(AudioError, match="not audio"):
+        pool.submit(io.BytesIO(b"not audio at all")).result()
+    assert pool.metrics.decoder_losses._value.get() == 0
+
+
+def test_an_upload_closed_midway_leaves_the_worker_in_step(pool, clips):
+    """A client that goes has its file closed while it waits for a worker."""
+    path = next(iter(clips))
+    gone = io.BytesIO(b"x")
+    gone.close()
+    with pytest.raises(ValueError, match="closed"):
+        pool.submit(gone).result()
+    heard = pool.submit(io.BytesIO(path.read_bytes())).result()
+    assert np.array_equal(heard.samples_N, load_audio(path).samples.numpy())
+
+
+def test_hours_in_kilobytes_end_at_the_limit(pool):
+    quiet = io.BytesIO()
+    soundfile.write(quiet, np.zeros(8_000 * 3_600, np.int16), 8_000, format="FLAC")
+    with pytest.raises(AudioError, match="the limit is 600 s"):
+        pool.submit(quiet).result()
+
+
+def test_a_process_that_hangs_or_dies_is_replaced(pool, clips):
+    upload = next(iter(clips)).read_bytes()
+    for harm in (signal.SIGSTOP, signal.SIGKILL):
+        lost = pool.metrics.decoder_losses._value.get()
+        worker = pool._idle.get()
+        os.kill(worker.process.pid, harm)
+        pool._idle.put(worker)
+        started = time.monotonic()
+        with pytest.raises(Refusal, match=r"2 s|crashes"):
+            pool.submit(io.BytesIO(upload)).result()
+        assert time.monotonic() - started < 30
+        assert pool.metrics.decoder_losses._value.get() == lost + 1
+        assert len(pool.submit(io.BytesIO(upload)).result().samples_N)
+    assert not list(pool.folder.iterdir())
+
+
+def test_a_worker_has_no_more_memory_than_it_was_given(pool):
+    """Read from the kernel: private memory, files and their size have an end."""
+    worker = pool._idle.get()
+    pool._idle.put(worker)
+    with open(f"/proc/{worker.process.pid}/limits") as file:
+        limits = {line[:26].strip(): line[26:].split()[0] for line in file}
+    assert 0 < int(limits["Max data size"]) < 2**31
+    assert int(limits["Max file size"]) == (LIMITS.max_audio_s + 60) * 4 * 16_000
+    assert int(limits["Max open files"]) == 64
+
+
+def test_a_file_larger_than_the_limit_is_refused(tmp_path):
+    small = Limits(max_upload_bytes=1_000)
+    assert "1,000 bytes" in decode(wav(np.zeros(2_000)), tmp_path / "x", small).refusal

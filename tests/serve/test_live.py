@@ -1,0 +1,76 @@
+"""Live audio over a WebSocket: what was said is what a file would give; errors say why."""
+
+import json
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from tiny_audio.model.audio import load_audio
+from tiny_audio.serve.limits import Limits
+
+PATH = "/v1/audio/stream"
+END = json.dumps({"type": "end"})
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    return TestClient(app)  # without its lifespan: the service is shared
+
+
+def pcm(path):
+    return (load_audio(path).samples.numpy() * 32767).astype("<i2").tobytes()
+
+
+def spoken(client, data, piece=16_001):
+    """All events of a session; pieces of an odd size cut samples in two."""
+    with client.websocket_connect(PATH) as socket:
+        for at in range(0, len(data), piece):
+            socket.send_bytes(data[at : at + piece])
+        socket.send_text(END)
+        events = []
+        while not events or events[-1]["type"] not in ("done", "error"):
+            events.append(socket.receive_json())
+    return events
+
+
+def test_a_stream_ends_in_the_text_of_the_file(client, nano, clips):
+    path = next(iter(clips))
+    events = spoken(client, pcm(path))
+    finals = [event["text"] for event in events if event["type"] == "final"]
+    assert events[-1] == {"type": "done", "text": " ".join(filter(None, finals))}
+    samples = np.frombuffer(pcm(path), "<i2")
+    assert events[-1]["text"] == nano.transcribe(samples, sampling_rate=16_000).text
+    assert any(event["type"] == "partial" for event in events)
+
+
+def test_a_session_may_be_empty(client):
+    assert spoken(client, b"") == [{"type": "done", "text": ""}]
+
+
+@pytest.mark.parametrize("text", ["{", "null", '{"type": "stop"}', "[" * 100_000])
+def test_other_messages_end_it_with_a_reason(client, text):
+    with client.websocket_connect(PATH) as socket:
+        socket.send_text(text)
+        assert "binary messages" in socket.receive_json()["error"]["message"]
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_json()
+
+
+def test_limits_of_time_and_number(client, service, monkeypatch):
+    monkeypatch.setattr(service, "limits", Limits(live_idle_s=0.05, max_live_s=1, max_live=1))
+    with client.websocket_connect(PATH) as socket:
+        assert "0.05 s" in socket.receive_json()["error"]["message"]
+    long = np.zeros(20_000, "<i2").tobytes()
+    assert "1 s" in spoken(client, long, len(long))[-1]["error"]["message"]
+    monkeypatch.setattr(service, "num_live", 1)
+    with client.websocket_connect(PATH) as socket:
+        assert "Try again" in socket.receive_json()["error"]["message"]
+
+
+def test_a_client_that_hangs_up_frees_its_place(client, service, clips):
+    with client.websocket_connect(PATH) as socket:
+        socket.send_bytes(pcm(next(iter(clips)))[:40_000])
+    assert spoken(client, b"")[-1]["type"] == "done"
+    assert service.num_live == 0

@@ -1,0 +1,94 @@
+"""The application: routes, the gate before them, and what is said about them in /openapi.json."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import Response
+
+from tiny_audio import __version__
+
+from . import chat, live, transcriptions
+from .guard import Guard
+from .refusals import add_handlers
+from .service import Service
+
+router = APIRouter()
+WHY = {
+    400: "What is wrong with the request",
+    401: "The token is missing or wrong",
+    404: "No such model",
+    408: "The body came too slowly",
+    413: "The body is too large",
+    431: "The headers are too large",
+    503: "All slots are taken; `Retry-After` says when to try again",
+    504: "It took too long",
+}
+ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "object", "required": ["message", "type"]}},
+}
+REFUSED: dict[int | str, dict[str, Any]] = {
+    status: {"description": why, "content": {"application/json": {"schema": ERROR}}}
+    for status, why in WHY.items()
+}
+
+
+def create_app(service: Service, token: str | None = None) -> FastAPI:
+    """The application around a service, which is closed with it.
+
+    There is no page of documentation: FastAPI's would load scripts from elsewhere."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="Tiny Audio",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=REFUSED,
+    )
+    app.state.service = service
+    add_handlers(app)
+    for part in (transcriptions.router, chat.router, live.router, router):
+        app.include_router(part)
+    app.add_middleware(Guard, service.limits, token, service.metrics)
+    return app
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """Whether it runs."""
+    return {"status": "ok"}
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Counters in Prometheus' text format."""
+    service: Service = request.app.state.service
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> dict[str, Any]:
+    """The one model that is served."""
+    return {"object": "list", "data": [described(request.app.state.service)]}
+
+
+@router.get("/v1/models/{name:path}")
+async def model(request: Request, name: str) -> dict[str, Any]:
+    """The model by its name."""
+    service: Service = request.app.state.service
+    service.check_model(name)
+    return described(service)
+
+
+def described(service: Service) -> dict[str, Any]:
+    """A model in OpenAI's words."""
+    return {"id": service.name, "object": "model", "created": 0, "owned_by": "tiny-audio"}

@@ -1,0 +1,130 @@
+"""POST /v1/chat/completions: questions about audio, or text alone."""
+
+import asyncio
+import io
+import time
+import uuid
+from collections.abc import AsyncIterator
+from threading import Event
+from typing import Any
+
+import torch
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from tiny_audio.model.errors import TinyAudioError
+
+from .answering import Answer, Question, answer
+from .conversation import ChatRequest
+from .refusals import Refusal
+from .service import Service, first_of, unless_gone
+from .transcriptions import error_event, event
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions")
+async def complete(request: Request, asked: ChatRequest) -> Response:
+    """The answer to a conversation, greedy."""
+    service: Service = request.app.state.service
+    service.check_model(asked.model)
+    for turn in asked.turns():
+        service.check_prompt(turn.text)
+    reply = _Reply(service, asked)
+    if not asked.stream:
+        found = await unless_gone(request, reply.whole(), service.limits.request_timeout_s)
+        return JSONResponse(found)
+    pieces = reply.pieces()
+    first = await unless_gone(request, first_of(pieces, ""), service.limits.request_timeout_s)
+    return StreamingResponse(reply.events(first, pieces), media_type="text/event-stream")
+
+
+class _Reply:
+    """One answer on its way."""
+
+    def __init__(self, service: Service, asked: ChatRequest) -> None:
+        self.service, self.asked = service, asked
+        self.id, self.created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+        self.abandoned = Event()
+        self.answer: Answer | None = None
+
+    async def whole(self) -> dict[str, Any]:
+        """The answer as one object."""
+        text = "".join([piece async for piece in self.pieces()])
+        assert self.answer is not None
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": 0, "message": message, "finish_reason": self.answer.finish_reason}
+        return self._object("chat.completion", {**choice, "logprobs": None}, usage(self.answer))
+
+    async def pieces(self) -> AsyncIterator[str]:
+        """The text as it is written; `answer` is set when it has ended."""
+        question = await self._question()
+        loop, spoken = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+        def said(piece: str | None) -> None:
+            loop.call_soon_threadsafe(spoken.put_nowait, piece)
+
+        batcher, transcriber = self.service.batcher, self.service.transcriber
+        done = batcher.call(answer, transcriber, question, said, self.abandoned)
+        done.add_done_callback(lambda _: said(None))
+        try:
+            while (piece := await spoken.get()) is not None:
+                yield piece
+            self.answer = done.result()
+        finally:
+            self.abandoned.set()
+            done.cancel()
+
+    async def events(self, first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Chunks as OpenAI's clients read them."""
+        yield self._chunk({"role": "assistant", "content": first})
+        try:
+            async with asyncio.timeout(self.service.limits.request_timeout_s):
+                async for piece in rest:
+                    yield self._chunk({"content": piece})
+        except TimeoutError:
+            yield error_event(504, "The answer took too long. Ask for fewer max_tokens.")
+            return
+        except TinyAudioError as error:
+            yield error_event(500, str(error))
+            return
+        assert self.answer is not None
+        yield self._chunk({}, self.answer.finish_reason)
+        if self.asked.stream_options and self.asked.stream_options.include_usage:
+            yield event(self._object("chat.completion.chunk", None, usage(self.answer)))
+        yield "data: [DONE]\n\n"
+
+    async def _question(self) -> Question:
+        asked, limits = self.asked, self.service.limits
+        clips = [await self._clip(upload) for upload in asked.uploads()]
+        max_tokens = asked.max_completion_tokens or asked.max_tokens
+        return Question(asked.turns(), clips, max_tokens, limits.max_answer_tokens)
+
+    async def _clip(self, upload: bytes) -> torch.Tensor:
+        heard = await self.service.hear(io.BytesIO(upload))
+        config = self.service.transcriber.model.config
+        longest = config.encoder.max_samples
+        if config.prompt.long_audio == "error" and longest and len(heard.samples_N) > longest:
+            problem = f"A clip of {heard.duration_s:.1f} s; the model hears {longest / 16_000:g} s"
+            cure = "Cut it, or transcribe it with /v1/audio/transcriptions"
+            raise Refusal(400, f"{problem} in a question. {cure}.", param="messages")
+        return torch.from_numpy(heard.samples_N.copy())
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        return event(self._object("chat.completion.chunk", choice))
+
+    def _object(
+        self, kind: str, choice: dict[str, Any] | None, usage: dict[str, int] | None = None
+    ) -> dict[str, Any]:
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.service.name}
+        return {**head, "choices": [choice] if choice else [], "usage": usage}
+
+
+def usage(answer: Answer) -> dict[str, int]:
+    """Tokens of prompt and answer; an embedding of audio counts as one."""
+    return {
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
+    }

@@ -1,0 +1,100 @@
+"""What `/v1/chat/completions` takes: OpenAI's messages, strict, and turned into `Turn`s."""
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tiny_audio.model.prompt import AUDIO, Turn
+
+from .refusals import Refusal
+
+
+class Strict(BaseModel):
+    """A key that would be ignored is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextPart(Strict):
+    type: Literal["text"]
+    text: str
+
+
+class InputAudio(Strict):
+    data: str = Field(description="The file in base64; its bytes say what it is.")
+    format: Literal["wav", "mp3"]
+
+
+class AudioPart(Strict):
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+
+
+Part = Annotated[TextPart | AudioPart, Field(discriminator="type")]
+
+
+class Message(Strict):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[Part], Field(min_length=1, max_length=16)]
+
+
+class StreamOptions(Strict):
+    include_usage: bool = False
+
+
+class ChatRequest(Strict):
+    """The part of OpenAI's request that this server does; nothing is taken and ignored."""
+
+    model: str | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=64)]
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
+    temperature: Annotated[float, Field(ge=0, le=0, description="Decoding is greedy.")] = 0.0
+    n: Literal[1] = 1
+    modalities: list[Literal["text"]] = ["text"]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+    def turns(self) -> list[Turn]:
+        """The conversation; a clip stands where its part stood."""
+        if self.messages[-1].role != "user":
+            message = "The last message must be the user's: it is what is answered"
+            raise Refusal(400, f"{message}.", param="messages")
+        return [Turn(ROLES.get(m.role, m.role), said(m)) for m in self.messages]
+
+    def uploads(self) -> list[bytes]:
+        """The files of all audio parts, in order."""
+        return [
+            decoded(part.input_audio.data)
+            for message in self.messages
+            if not isinstance(message.content, str)
+            for part in message.content
+            if isinstance(part, AudioPart)
+        ]
+
+
+ROLES = {"developer": "system"}
+
+
+def said(message: Message) -> str:
+    """A message as text with `<audio>` for its clips; a user who writes `<audio>` is refused."""
+    content = message.content
+    parts = [TextPart(type="text", text=content)] if isinstance(content, str) else content
+    for part in parts:
+        if isinstance(part, TextPart) and AUDIO in part.text:
+            problem = f"Text may not hold {AUDIO}; send the clip as an input_audio part"
+            raise Refusal(400, f"{problem}.", param="messages")
+        if isinstance(part, AudioPart) and message.role != "user":
+            raise Refusal(400, "Only the user's messages may hold audio.", param="messages")
+    return " ".join(part.text if isinstance(part, TextPart) else AUDIO for part in parts)
+
+
+def decoded(data: str) -> bytes:
+    """The bytes of a base64 text."""
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        message = f"input_audio.data is not base64 ({error}). Encode the file's bytes"
+        raise Refusal(400, f"{message}.", param="messages") from error

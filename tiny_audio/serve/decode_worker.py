@@ -1,0 +1,76 @@
+"""A process that turns uploads into samples, and may crash or hang without harm.
+
+Importing this module is what the fork server does once: torch and the decoders are then shared by
+all workers, and a new one takes milliseconds. A worker sees bytes and the name of a file to write.
+"""
+
+import resource
+import signal
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from tiny_audio.model.audio import SAMPLE_RATE, stream_audio
+from tiny_audio.model.decode import DecodeLimits
+from tiny_audio.model.errors import TinyAudioError
+
+from .limits import Limits
+
+with suppress(ImportError):  # an extra; without it m4a, aac and webm are refused
+    import av  # noqa: F401
+
+BYTES_PER_S = 4 * SAMPLE_RATE
+
+
+class Reply(NamedTuple):
+    """What became of an upload: its notes, or why it was refused."""
+
+    notes: tuple[str, ...]
+    refusal: str = ""
+
+
+def serve_decoding(pipe: Connection, limits: Limits) -> None:
+    """Answer uploads until the pipe closes."""
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # the service says when to stop
+        signal.signal(ignored, signal.SIG_IGN)
+    _confine(limits)
+    with suppress(EOFError):
+        while True:
+            path = Path(pipe.recv())
+            pipe.send(decode(pipe.recv_bytes(), path, limits))
+
+
+def decode(upload: bytes, path: Path, limits: Limits) -> Reply:
+    """Write the upload's samples (float32, 16 kHz, mono) to `path`, block by block."""
+    notes: list[str] = []
+    bounds = DecodeLimits(limits.max_audio_s, limits.max_upload_bytes)
+    try:
+        with path.open("wb") as file:
+            for block in stream_audio(
+                {"bytes": upload, "path": "upload"}, limits=bounds, notes=notes
+            ):
+                file.write(block.numpy().tobytes())
+    except TinyAudioError as error:
+        return Reply((), str(error))
+    except MemoryError:
+        return Reply((), f"decoding needs more than {limits.decode_memory_bytes:,} bytes")
+    return Reply(tuple(notes))
+
+
+def _confine(limits: Limits) -> None:
+    """Private memory, the size of a file and the number of files have an end."""
+    status = Path("/proc/self/status")
+    if status.exists():  # elsewhere the wall clock alone must do
+        pages = next(line for line in status.read_text().splitlines() if line.startswith("VmData"))
+        held = 1024 * int(pages.split()[1])
+        _lower(resource.RLIMIT_DATA, held + limits.decode_memory_bytes)
+    _lower(resource.RLIMIT_FSIZE, int((limits.max_audio_s + 60) * BYTES_PER_S))
+    _lower(resource.RLIMIT_NOFILE, 64)
+    _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(what: int, value: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(what, (value, value))

@@ -1,0 +1,106 @@
+"""Uploads → samples, in processes that are killed when they take too long."""
+
+import multiprocessing
+import queue
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.errors import AudioError
+
+from .decode_worker import Reply, serve_decoding
+from .limits import Limits
+from .metrics import Metrics
+from .refusals import Refusal
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A decoded upload. Its samples lie in a file without a name, which goes when they go."""
+
+    samples_N: NDArray[np.float32]
+    notes: tuple[str, ...]
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples_N) / SAMPLE_RATE
+
+
+class DecodePool:
+    """`limits.decode_workers` processes; each is asked by one thread at a time."""
+
+    def __init__(self, limits: Limits, folder: Path, metrics: Metrics) -> None:
+        self.limits, self.folder, self.metrics = limits, folder, metrics
+        self._names = count()
+        self._threads = ThreadPoolExecutor(limits.decode_workers, "decode")
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for _ in range(limits.decode_workers):  # the first one imports torch: not in our way
+            self._threads.submit(self._start)
+
+    def submit(self, upload: BinaryIO) -> "Future[Heard]":
+        """Decode an open file; its bytes are read when a worker is free, not before."""
+        return self._threads.submit(self._decode, upload)
+
+    def _start(self) -> None:
+        self._idle.put(_Worker(self.limits))
+
+    def _decode(self, upload: BinaryIO) -> Heard:
+        path = self.folder / f"{next(self._names)}.f32"
+        worker = self._idle.get()
+        try:
+            reply = worker.ask(upload, path)
+            if reply.refusal:
+                raise AudioError(reply.refusal)
+            return Heard(np.memmap(path, np.float32, "r"), reply.notes)
+        except Refusal:
+            self.metrics.decoder_losses.inc()
+            worker.end()
+            worker = _Worker(self.limits)
+            raise
+        finally:
+            self._idle.put(worker)
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End all processes; what is being decoded is finished first."""
+        self._threads.shutdown()
+        for _ in range(self.limits.decode_workers):
+            self._idle.get().end()
+
+
+class _Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, limits: Limits) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tiny_audio.serve.decode_worker"])
+        self.limits = limits
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve_decoding, args=(theirs, limits), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, upload: BinaryIO, path: Path) -> Reply:
+        """Have an upload decoded to `path`; `Refusal` if the process hangs or dies of it."""
+        upload.seek(0)
+        data = upload.read()  # all of it first: a file closed midway must not leave half a question
+        timeout_s = self.limits.decode_timeout_s
+        try:
+            self.pipe.send(str(path))
+            self.pipe.send_bytes(data)
+            if self.pipe.poll(timeout_s):
+                return self.pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise Refusal(400, "This file crashes the decoder. Convert it first.") from error
+        raise Refusal(400, f"Decoding took more than {timeout_s:g} s. Convert it first.")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()

@@ -1,0 +1,145 @@
+"""The gate before the application: token, slots, and how large and how slow a body may be."""
+
+import asyncio
+import hmac
+import math
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .limits import MAX_HEADER_BYTES, Limits
+from .metrics import Metrics
+from .refusals import Refusal
+
+OPEN_TO_ALL = ("/health",)
+
+
+class Guard:
+    """ASGI middleware. A request that gets past it holds a slot until it is answered."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, token: str | None, metrics: Metrics) -> None:
+        self.app, self.limits, self.token, self.metrics = app, limits, token, metrics
+        self.num_accepted = 0
+        self.usual_s = 1.0  # moving average of how long an answer takes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            return await self._websocket(scope, receive, send)
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        answer = _Answer(_Body(receive, self.limits), send)
+        started = time.monotonic()
+        try:
+            await self._http(scope, answer)
+        finally:
+            self.metrics.answered(scope["path"], answer.status, time.monotonic() - started)
+
+    async def _http(self, scope: Scope, answer: "_Answer") -> None:
+        try:
+            self._check(scope)
+        except Refusal as refusal:
+            await refusal.response()(scope, answer.body, answer)
+            return
+        if scope["method"] != "POST":
+            await self.app(scope, answer.body, answer)
+            return
+        started = time.monotonic()
+        self.num_accepted += 1
+        try:
+            with self.metrics.in_flight.track_inprogress():
+                await self.app(scope, answer.body, answer)
+        finally:
+            self.num_accepted -= 1
+            self.usual_s += 0.1 * (time.monotonic() - started - self.usual_s)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._knows_token(scope):
+            await self.app(scope, receive, send)
+        else:  # before it is accepted: the client sees HTTP 403
+            await send({"type": "websocket.close", "code": 1008, "reason": "token"})
+
+    def _check(self, scope: Scope) -> None:
+        if scope["path"] not in OPEN_TO_ALL and not self._knows_token(scope):
+            raise Refusal(401, "This server needs its token: send Authorization: Bearer TOKEN.")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            raise Refusal(431, f"Headers take at most {MAX_HEADER_BYTES:,} bytes.")
+        if scope["method"] != "POST":
+            return
+        size, limit = Headers(scope=scope).get("content-length", "0"), self.limits.max_body_bytes
+        if size.isdigit() and int(size[:20]) > limit:
+            raise _too_large(int(size[:20]), limit)
+        if self.num_accepted >= self.limits.max_requests:
+            wait_s = min(30, math.ceil(self.usual_s))
+            message = f"{self.num_accepted} requests are being answered already"
+            raise Refusal(503, f"{message}. Try again in {wait_s} s.", retry_after_s=wait_s)
+
+    def _knows_token(self, scope: Scope) -> bool:
+        if self.token is None:
+            return True
+        given = Headers(scope=scope).get("authorization", "").removeprefix("Bearer ")
+        return hmac.compare_digest(given.encode("latin-1"), self.token.encode())  # constant time
+
+
+def _too_large(num_bytes: int, limit: int) -> Refusal:
+    return Refusal(413, f"A body of {num_bytes:,} bytes; the limit is {limit:,}. Send less.")
+
+
+class _Body:
+    """`receive` of one request: counts its bytes and loses patience."""
+
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self.receive, self.limits = receive, limits
+        self.num_bytes, self.ended, self.too_slow = 0, False, False
+        self.deadline = time.monotonic() + limits.body_timeout_s
+
+    async def __call__(self) -> Message:
+        if self.ended:
+            return await self.receive()  # which comes when the client goes
+        message = await self._next()
+        if self.num_bytes > self.limits.max_body_bytes:
+            raise _too_large(self.num_bytes, self.limits.max_body_bytes)
+        return message
+
+    async def _next(self) -> Message:
+        patience_s = min(self.limits.body_idle_s, self.deadline - time.monotonic())
+        try:
+            async with asyncio.timeout(patience_s):
+                message = await self.receive()
+        except TimeoutError as error:
+            self.too_slow = True
+            limit = f"a pause of {self.limits.body_idle_s:g} s, {self.limits.body_timeout_s:g} s"
+            raise Refusal(408, f"The body came too slowly; limits are {limit} in all.") from error
+        self.num_bytes += len(message.get("body", b""))
+        self.ended = not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Hear the client out before refusing.
+
+        A socket closed with unread bytes is reset, and the client never sees the reason."""
+        most = self.num_bytes + 4 * self.limits.max_body_bytes
+        while not (self.ended or self.too_slow) and self.num_bytes < most:
+            try:
+                await self._next()
+            except Refusal:
+                return
+
+
+class _Answer:
+    """`send` of one request: an answer to a body that was not read to its end hangs up."""
+
+    def __init__(self, body: _Body, send: Send) -> None:
+        self.body, self.send = body, send
+        self.status = 0
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if not self.body.ended:
+                await self.body.drain()
+            if not self.body.ended:
+                message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+        await self.send(message)

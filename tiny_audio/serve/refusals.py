@@ -1,0 +1,90 @@
+"""Every answer that is not 200, in the shape of OpenAI's errors."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from tiny_audio.model.errors import AudioError, TinyAudioError
+
+CLIENT_GONE = 499  # nobody reads it; it is counted
+
+
+class Refusal(TinyAudioError, HTTPException):  # noqa: N818 — it is an answer
+    """A request that is not answered: the status, why, and what to do instead.
+
+    An `HTTPException`, so that frameworks hand it on where they would hide any other exception.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, retry_after_s: int = 0
+    ) -> None:
+        headers = {"retry-after": str(retry_after_s)} if retry_after_s else None
+        HTTPException.__init__(self, status, message, headers)
+        self.param = param
+
+    def response(self) -> Response:
+        """The answer that the client gets."""
+        return error_response(self.status_code, self.detail, self.param, self.headers)
+
+
+def error_response(
+    status: int, message: str, param: str | None = None, headers: Any = None
+) -> JSONResponse:
+    """`{"error": {message, type, param, code}}`."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    error = {"message": message, "type": kind, "param": param, "code": CODES.get(status)}
+    return JSONResponse({"error": error}, status, headers)
+
+
+CODES = {
+    401: "invalid_api_key",
+    404: "not_found",
+    408: "request_timeout",
+    413: "request_too_large",
+    503: "overloaded",
+    504: "timeout",
+}
+
+REASONS = {"temperature": "Decoding is greedy.", "n": "Decoding is greedy: one answer."}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Give every kind of failure its answer."""
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(TinyAudioError, _unusable)
+    app.add_exception_handler(HTTPException, _not_here)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _our_fault)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return error.response()
+
+
+async def _unusable(_: Request, error: Exception) -> Response:
+    return error_response(400, str(error), "file" if isinstance(error, AudioError) else None)
+
+
+async def _not_here(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    return error_response(error.status_code, message, None, error.headers)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # Where a value may be one of several types, the deepest problem is the one that was meant.
+    worst = max(error.errors(), key=lambda problem: len(problem["loc"]))
+    param = ".".join(str(part) for part in worst["loc"][1:]) or None
+    reason = f"{param or 'body'}: {worst['msg']}. {REASONS.get(param or '', '')}".rstrip()
+    return error_response(400, reason, param)
+
+
+async def _our_fault(_: Request, error: Exception) -> Response:
+    """The log gets the traceback."""
+    message = f"The server failed ({type(error).__name__}). Its log says more."
+    return error_response(500, message)

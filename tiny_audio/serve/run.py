@@ -1,0 +1,64 @@
+"""The process: its socket, its signals, its temporary folder, and how it ends."""
+
+import logging
+import signal
+import tempfile
+from pathlib import Path
+
+import uvicorn
+
+from tiny_audio.infer.transcriber import Transcriber
+from tiny_audio.model.errors import ConfigError
+
+from .app import create_app
+from .connection import Connection
+from .limits import MAX_HEADER_BYTES, Limits
+from .service import Service
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MAX_CONNECTIONS = 1024
+MAX_MESSAGE_BYTES = 2**20  # of a WebSocket: half a minute of audio
+
+
+def check_address(host: str, token: str | None) -> None:
+    """Whoever opens the server to others, names a token."""
+    if host not in LOOPBACK and not token:
+        raise ConfigError(
+            f"--host {host} lets other machines in. Give a secret with --token or "
+            f"TINY_AUDIO_TOKEN, or use --host 127.0.0.1."
+        )
+
+
+def serve(
+    transcriber: Transcriber,
+    name: str,
+    *,
+    language: str,
+    host: str,
+    port: int,
+    token: str | None,
+    limits: Limits,
+) -> None:
+    """Serve until SIGTERM or SIGINT; everything accepted until then is answered."""
+    check_address(host, token)
+    with tempfile.TemporaryDirectory(prefix="tiny-audio-serve-") as folder:
+        service = Service(transcriber, name, language, limits, Path(folder))
+        config = uvicorn.Config(
+            create_app(service, token or None),
+            host=host,
+            port=port,
+            http=Connection,
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # a compressed message could be a bomb
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=int(limits.body_timeout_s + limits.request_timeout_s),
+            access_log=False,
+            log_level="error",  # a line for every malformed request would let them fill the disk,
+        )
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)
+        # uvicorn raises the signal that ended it once more when all is done: it has been obeyed.
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(ending, lambda *_: None)
+        uvicorn.Server(config).run()

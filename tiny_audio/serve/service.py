@@ -1,0 +1,136 @@
+"""All of it together: an upload becomes samples, windows, and segments as they are written."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from starlette.requests import Request
+
+from tiny_audio.infer.longform import Window, join
+from tiny_audio.infer.results import Segment
+from tiny_audio.infer.transcriber import Request as Asked
+from tiny_audio.infer.transcriber import Transcriber
+from tiny_audio.model.audio import SAMPLE_RATE
+
+from .batcher import Batcher
+from .decoding import DecodePool, Heard
+from .limits import Limits
+from .metrics import Metrics
+from .refusals import CLIENT_GONE, Refusal
+
+# Windows of one request that wait in the queue: a long file must not keep the others out.
+WINDOWS_AHEAD = 8
+T = TypeVar("T")
+
+
+class Service:
+    """A transcriber behind a queue, known as `name`; `language` is what it was trained to write."""
+
+    def __init__(
+        self, transcriber: Transcriber, name: str, language: str, limits: Limits, folder: Path
+    ) -> None:
+        self.transcriber, self.name, self.language = transcriber, name, language
+        self.limits = limits
+        self.metrics = Metrics()
+        self.decoding = DecodePool(limits, folder, self.metrics)
+        self.batcher = Batcher(transcriber, limits, self.metrics)
+        self.held_s = 0.0  # decoded and not yet written
+        self.num_live = 0
+
+    def close(self) -> None:
+        """Finish what was begun and end all threads and processes."""
+        self.decoding.close()
+        self.batcher.close()
+
+    def check_model(self, asked: str | None) -> None:
+        """Refuse another model than the one that is served."""
+        if asked not in (None, self.name):
+            raise Refusal(404, f"There is no model {asked[:100]!r} here; use {self.name!r}.")
+
+    def check_prompt(self, prompt: str | None) -> None:
+        """Refuse what is too long or no text; control tokens are the model's thread's to find."""
+        limit = self.limits.max_prompt_chars
+        if prompt is not None and len(prompt) > limit:
+            message = f"A text of {len(prompt):,} characters; the limit is {limit:,}"
+            raise Refusal(400, f"{message}. Shorten it.", param="prompt")
+        if prompt is not None and any("\ud800" <= c <= "\udfff" for c in prompt):
+            message = "The text holds half of a surrogate pair, which is no character"
+            raise Refusal(400, f"{message}. Send valid Unicode.", param="prompt")
+
+    async def hear(self, upload: BinaryIO) -> Heard:
+        """Decode an upload in a process of its own."""
+        return await asyncio.wrap_future(self.decoding.submit(upload))
+
+    @contextmanager
+    def holding(self, heard: Heard) -> Iterator[None]:
+        """Count decoded audio while it lies in the temporary folder."""
+        if self.held_s + heard.duration_s > self.limits.max_held_s:
+            message = f"{self.held_s:,.0f} s of audio are waiting already"
+            raise Refusal(503, f"{message}. Try again in 30 s.", retry_after_s=30)
+        self.held_s += heard.duration_s
+        try:
+            yield
+        finally:
+            self.held_s -= heard.duration_s
+
+    async def segments(self, heard: Heard, asked: Asked) -> AsyncGenerator[Segment, None]:
+        """The segments of a file in order; its windows share batches with those of others."""
+        last: Segment | None = None
+        async with aclosing(self._written(heard, asked)) as written:
+            async for window, segment in written:
+                if last and window.overlap:
+                    last, segment = join(last, segment, window.overlap / SAMPLE_RATE)
+                if last:
+                    yield last
+                last = segment
+        assert last is not None, "a file without samples is refused when it is decoded"
+        yield last
+
+    async def _written(
+        self, heard: Heard, asked: Asked
+    ) -> AsyncGenerator[tuple[Window, Segment], None]:
+        windows = self.transcriber.windows(heard.samples_N, SAMPLE_RATE, [])
+        ahead: deque[tuple[Window, asyncio.Future[Segment]]] = deque()
+        try:
+            while (window := await asyncio.to_thread(next, windows, None)) is not None:
+                ahead.append((window, asyncio.wrap_future(self.batcher.submit(window, asked))))
+                if len(ahead) == WINDOWS_AHEAD:
+                    yield ahead[0][0], await ahead[0][1]
+                    ahead.popleft()
+            while ahead:
+                yield ahead[0][0], await ahead[0][1]
+                ahead.popleft()
+        finally:
+            for _, waiting in ahead:
+                waiting.cancel()
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    """The result of `work`, which ends when the client goes or the time is over."""
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_gone(request))
+    try:
+        done, _ = await asyncio.wait({task, gone}, timeout=timeout_s, return_when="FIRST_COMPLETED")
+        if task in done:
+            return task.result()
+        if gone in done:
+            raise Refusal(CLIENT_GONE, "The client went away.")
+        raise Refusal(504, f"Not answered within {timeout_s:g} s. Send a shorter file.")
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+
+
+async def first_of(pieces: AsyncIterator[T], otherwise: T) -> T:
+    """The first piece, for which nothing has been answered yet: it may still be refused."""
+    return await anext(pieces, otherwise)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

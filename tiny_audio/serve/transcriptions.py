@@ -1,0 +1,156 @@
+"""POST /v1/audio/transcriptions: an upload to text, whole or segment by segment."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from tiny_audio.infer.formats import FORMATS, verbose
+from tiny_audio.infer.results import Segment, Transcript
+from tiny_audio.infer.transcriber import Request as Asked
+from tiny_audio.model.errors import TinyAudioError, nearest
+
+from .refusals import Refusal, error_response
+from .service import Service, first_of, unless_gone
+
+router = APIRouter()
+ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+FIELDS = [
+    *"file model language prompt hotwords response_format temperature stream".split(),
+    "timestamp_granularities[]",
+]
+
+
+@router.post("/v1/audio/transcriptions")
+async def transcribe(
+    request: Request,
+    file: Annotated[UploadFile, File(description="wav, flac, mp3, ogg, opus, m4a, webm")],
+    model: Annotated[str | None, Form()] = None,
+    language: Annotated[str | None, Form()] = None,
+    prompt: Annotated[str | None, Form(description="Replaces the model's instruction.")] = None,
+    hotwords: Annotated[str | None, Form(description="Favoured words, with commas.")] = None,
+    response_format: Annotated[ResponseFormat, Form()] = "json",
+    timestamp_granularities: Annotated[
+        list[Literal["word", "segment"]], Form(alias="timestamp_granularities[]")
+    ] = [],  # noqa: B006 — FastAPI copies it
+    temperature: Annotated[float, Form(ge=0, le=0, description="Decoding is greedy.")] = 0.0,
+    stream: Annotated[bool, Form()] = False,
+) -> Response:
+    """The text of one file."""
+    service: Service = request.app.state.service
+    check_fields([*await request.form()])
+    service.check_model(model)
+    service.check_prompt(prompt)
+    service.check_prompt(hotwords)
+    check_language(language, service.language)
+    words = "word" in timestamp_granularities
+    if words and response_format in ("json", "text"):
+        message = f"response_format={response_format} shows no times"
+        raise Refusal(400, f"{message}. Use verbose_json.", param="timestamp_granularities[]")
+    if stream and response_format not in ("json", "text"):
+        message = f"stream=true sends text; it cannot send {response_format}"
+        raise Refusal(400, f"{message}. Leave one of them out.", param="stream")
+    asked = Asked(prompt, listed(hotwords), "word" if words else "segment")
+    if stream:
+        return await streamed(request, service, file, asked)
+    work = transcript(service, file, asked)
+    found = await unless_gone(request, work, service.limits.request_timeout_s)
+    return formatted(found, response_format, service.language)
+
+
+def check_fields(given: list[str]) -> None:
+    """Refuse fields that would be ignored."""
+    for name in given:
+        if name not in FIELDS:
+            guess = nearest(name, FIELDS)
+            hint = f"Did you mean {guess!r}?" if guess else f"Known: {', '.join(FIELDS)}."
+            raise Refusal(400, f"There is no field {name[:100]!r}. {hint}", param=name[:100])
+
+
+def check_language(asked: str | None, spoken: str) -> None:
+    """The model writes what it was trained on and cannot be told another language."""
+    if asked not in (None, spoken):
+        message = f"This model writes {spoken!r}, not {asked[:20]!r}. Leave language out"
+        raise Refusal(400, f"{message}.", param="language")
+
+
+def listed(hotwords: str | None) -> tuple[str, ...]:
+    """`Ada, Grace Hopper` as words."""
+    return tuple(word.strip() for word in (hotwords or "").split(",") if word.strip())
+
+
+async def transcript(service: Service, file: UploadFile, asked: Asked) -> Transcript:
+    """Hear and write all of it."""
+    heard = await service.hear(file.file)
+    with service.holding(heard):
+        found = [segment async for segment in service.segments(heard, asked)]
+    return Transcript("upload", heard.duration_s, tuple(found), heard.notes)
+
+
+def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> Response:
+    """The body that OpenAI's clients expect for `response_format`."""
+    if wanted == "json":
+        return JSONResponse({"text": transcript.text})
+    if wanted == "verbose_json":
+        return JSONResponse(verbose(transcript, language))
+    body = FORMATS[wanted](transcript)
+    return PlainTextResponse(body, media_type="text/vtt" if wanted == "vtt" else "text/plain")
+
+
+async def streamed(request: Request, service: Service, file: UploadFile, asked: Asked) -> Response:
+    """Server-sent events, one delta per segment. What is refused, is refused with a status: the
+    answer begins when the first segment is there."""
+    upload = file.file
+    events = _events(service, upload, asked)
+    first = await unless_gone(request, first_of(events, ""), service.limits.request_timeout_s)
+    rest = _rest(events, service.limits.request_timeout_s)
+    return StreamingResponse(_chained(first, rest), media_type="text/event-stream")
+
+
+async def _events(service: Service, upload: Any, asked: Asked) -> AsyncIterator[str]:
+    heard = await service.hear(upload)
+    text = ""
+    with service.holding(heard):
+        async with aclosing(service.segments(heard, asked)) as segments:
+            async for segment in segments:
+                delta = _delta(segment, text)
+                text += delta
+                if delta:
+                    yield event({"type": "transcript.text.delta", "delta": delta})
+    yield event({"type": "transcript.text.done", "text": text})
+
+
+def _delta(segment: Segment, before: str) -> str:
+    return f" {segment.text}" if before and segment.text else segment.text
+
+
+async def _chained(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
+    yield first
+    async for each in rest:
+        yield each
+
+
+async def _rest(events: AsyncIterator[str], timeout_s: float) -> AsyncIterator[str]:
+    """After the status is sent an error can only be an event."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for each in events:
+                yield each
+    except TimeoutError:
+        yield error_event(504, f"Not finished within {timeout_s:g} s. Send a shorter file.")
+    except TinyAudioError as error:
+        yield error_event(500, str(error))
+
+
+def error_event(status: int, message: str) -> str:
+    """The error that OpenAI's clients raise in the middle of a stream."""
+    return f"data: {bytes(error_response(status, message).body).decode()}\n\n"
+
+
+def event(data: dict[str, Any]) -> str:
+    """One server-sent event."""
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
