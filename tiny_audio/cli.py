@@ -8,6 +8,7 @@ import typer
 
 from tiny_audio import __version__
 from tiny_audio.commands.doctor import doctor
+from tiny_audio.commands.eval import evaluate
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
 from tiny_audio.commands.transcribe import transcribe
 
@@ -40,6 +41,7 @@ app.command()(quickstart)
 app.command(context_settings=KEYS)(train)
 app.command()(doctor)
 app.command(context_settings=KEYS)(plan)
+app.command("eval")(evaluate)
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
     format        "tiny-audio result 1"
     task          "transcription"
     system        what the system says of itself (`System.about`): name, kind, hashes, device, …
-    dataset       name, path, split, where (filters), max_samples, dropped (rows that could not be
-                  used, by reason) and clips_sha256 (of ids, references and durations)
+    dataset       name, split, where (filters), max_samples, dropped (rows that could not be used,
+                  by reason) and clips_sha256 (of ids, references and durations)
     normalizer    id, version
     prompt        what was asked instead of the model's own instruction, or ""
     seed          of the order in which clips were drawn
@@ -41,20 +41,27 @@ Result = dict[str, Any]
 
 
 def make_result(
-    table: Sequence[Utterance], normalizer: Normalizer, run: Mapping[str, Any] | None = None
+    table: Iterable[Utterance], normalizer: Normalizer, run: Mapping[str, Any] | None = None
 ) -> Result:
-    """The result of scored predictions; `run` is the run.json of the run that wrote them."""
+    """The result of scored predictions; `run` is the run.json of the run that wrote them.
+
+    The order of the predictions does not matter.
+    """
+    table = sorted(table, key=lambda one: one.prediction.id)
     run = run or {}
     made = dict(run.get("made", {}))
     hardware = made.pop("hardware", None)
     predictions = [one.prediction for one in table]
-    dataset = dict(run.get("dataset", {}))
     clips = ((p.id, p.ref, p.duration_s) for p in predictions)
     return {
         "format": FORMAT,
         "task": run.get("task", "transcription"),
         "system": run.get("system"),
-        "dataset": {**dataset, "clips_sha256": clips_hash(clips)},
+        "dataset": {
+            **run.get("dataset", {}),
+            "dropped": run.get("dropped"),
+            "clips_sha256": clips_hash(clips),
+        },
         "normalizer": normalizer.to_dict(),
         "prompt": run.get("prompt"),
         "seed": run.get("seed"),
