@@ -9,6 +9,7 @@ import typer
 from tiny_audio import __version__
 from tiny_audio.commands.doctor import doctor
 from tiny_audio.commands.eval import evaluate
+from tiny_audio.commands.score import compare, score
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
 from tiny_audio.commands.transcribe import transcribe
 
@@ -42,6 +43,8 @@ app.command(context_settings=KEYS)(train)
 app.command()(doctor)
 app.command(context_settings=KEYS)(plan)
 app.command("eval")(evaluate)
+app.command()(score)
+app.command()(compare)
 
 
 def main() -> None:

@@ -126,7 +126,8 @@ class Interval(NamedTuple):
 def interval(counts: Sequence[Counts], seed: int = SEED) -> Interval | None:
     """Bootstrap interval of the corpus rate: what other clips of this kind might have given.
 
-    Percentiles over resampled utterances; None where the references are empty.
+    Percentiles over resampled utterances; None where the references are empty, and of one clip,
+    which says nothing of others.
     """
     errors, lengths = _columns(counts)
     rates = _rates(len(counts), [errors, lengths], seed)
@@ -148,7 +149,7 @@ def _rates(num: int, columns: list[np.ndarray], seed: int) -> np.ndarray:
     """The ratio of two columns' sums in every resample; those without a unit are left out."""
     rng, sums = np.random.default_rng(seed), list[np.ndarray]()
     at_once = max(1, 2_000_000 // max(1, num))  # 16 MB of drawn places
-    for start in range(0, NUM_RESAMPLES if num else 0, at_once):
+    for start in range(0, NUM_RESAMPLES if num > 1 else 0, at_once):
         drawn = rng.integers(num, size=(min(at_once, NUM_RESAMPLES - start), num))
         sums.append(np.stack([column[drawn].sum(1) for column in columns]))
     errors, lengths = np.concatenate(sums, 1) if sums else np.zeros((2, 0), np.int64)
