@@ -7,8 +7,8 @@
     whisper-basic      OpenAI's for other languages. It drops combining marks: words of Hindi or
                        Thai fall apart; it is here because published figures use it
     basic-keep-marks   the same, marks kept
-    cjk-char           plain, and a space around every character of scripts that are written
-                       without spaces, so that their word error rate is one of characters
+    cjk-char           plain, and a space around every Chinese or Japanese character: words are not
+                       written there, so the word error rate becomes one of characters
 
 A score means nothing without its normaliser, so results of different ones refuse to be compared.
 """
@@ -77,10 +77,10 @@ def _plain() -> tuple[Rewrite, str]:
     return partial(clean, style="plain"), "1"
 
 
-# Kana, CJK ideographs with their extensions and compatibility forms; Thai, Lao, Myanmar, Khmer.
+# Kana and ideographs with their extensions and compatibility forms.
 UNSPACED = re.compile(
-    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
-    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f])"
+    "([\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003134f])"
 )
 
 
