@@ -37,7 +37,7 @@ def answered(tmp_path_factory):
 
 
 def test_eval_prints_a_line_a_sample_and_the_corpus(answered):
-    out, printed = answered
+    _, printed = answered
     lines = printed.splitlines()
     num = len(toys.samples())
     first = next(n for n, line in enumerate(lines) if line.startswith("Sample 1: WER = "))
@@ -100,7 +100,7 @@ def test_files_of_another_program(tmp_path):
     path.write_text('{"text": "one two", "pred": "one too"}\n{"text": "three", "pred": null}\n')
     done = typed("score", path, "--ref-field", "text", "--hyp-field", "pred", "--json")
     found = json.loads(done.stdout)
-    assert found["scores"]["wer"]["rate"] == 2 / 2  # "12" against "1 too", "3" against nothing
+    assert found["scores"]["wer"]["rate"] == 3 / 2  # "12" against "1 too", "3" against nothing
     assert found["scores"]["failed"] == 1
     assert found["speed"]["real_time_factor"] is None
     assert typed("score", path).exit_code == 2

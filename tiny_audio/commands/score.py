@@ -71,9 +71,9 @@ def compare(
         from tiny_audio.evaluate.saved import Saved, common_normalizer
         from tiny_audio.evaluate.view import show_comparison
 
-        read = [Saved.read(path) for path in (a, b)]
-        normal = common_normalizer(read, normalizer)
-        found = make(*(saved.table(normal) for saved in read), normal, by or ())
+        ours, theirs = Saved.read(a), Saved.read(b)
+        normal = common_normalizer([ours, theirs], normalizer)
+        found = make(ours.table(normal), theirs.table(normal), normal, by or ())
     if as_json:
         print(json.dumps({"paths": [str(a), str(b)], **found}, ensure_ascii=False))
     else:

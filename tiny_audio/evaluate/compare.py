@@ -77,7 +77,7 @@ def rates(pairs: Sequence[Pair]) -> dict[str, Any]:
         "words": a.length,
         "a": _ends(a.rate, metrics.interval(counts[0])),
         "b": _ends(b.rate, metrics.interval(counts[1])),
-        "difference": _ends(found, metrics.difference(*counts)),
+        "difference": _ends(found, metrics.difference(counts[0], counts[1])),
     }
 
 
@@ -123,7 +123,7 @@ def _bins(numbers: Sequence[float]) -> dict[Any, str]:
     members = defaultdict[int, list[float]](list)
     for number in sorted(set(numbers)):
         members[int(np.searchsorted(edges, number))].append(number)
-    named = {}
+    named = dict[Any, str]()
     for inside in members.values():
         ends = dict.fromkeys((f"{inside[0]:g}", f"{inside[-1]:g}"))
         named |= dict.fromkeys(inside, "–".join(ends))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -72,9 +73,9 @@ def count(ref: Sequence[Hashable], hyp: Sequence[Hashable]) -> Counts:
     """The fewest edits between two sequences: lists of words, or strings of characters."""
     if ref == hyp:
         return Counts(length=len(ref))
-    if not (isinstance(ref, str) and isinstance(hyp, str)):
-        ref, hyp = _coded(ref, hyp)
-    kinds = [op[0] for op in Levenshtein.editops(ref, hyp).as_list()]
+    texts = isinstance(ref, str) and isinstance(hyp, str)
+    units = (ref, hyp) if texts else _coded(ref, hyp)
+    kinds = [op[0] for op in Levenshtein.editops(*units).as_list()]
     found = (kinds.count(kind) for kind in ("replace", "delete", "insert"))
     return Counts(*found, length=len(ref))
 
@@ -82,11 +83,9 @@ def count(ref: Sequence[Hashable], hyp: Sequence[Hashable]) -> Counts:
 def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Edit]:
     """The words of both, side by side: the alignment that `count` counts."""
     edits = list[Edit]()
-    for kind, i, i_end, j, j_end in Levenshtein.opcodes(*_coded(ref, hyp)).as_list():
-        width = max(i_end - i, j_end - j)
-        ours = [*ref[i:i_end], *[""] * (width - (i_end - i))]
-        theirs = [*hyp[j:j_end], *[""] * (width - (j_end - j))]
-        edits += [Edit(kind, a, b) for a, b in zip(ours, theirs, strict=True)]
+    for op in Levenshtein.opcodes(*_coded(ref, hyp)):
+        ours, theirs = ref[op.src_start : op.src_end], hyp[op.dest_start : op.dest_end]
+        edits += [Edit(op.tag, a, b) for a, b in zip_longest(ours, theirs, fillvalue="")]
     return edits
 
 
