@@ -25,6 +25,7 @@ from tiny_audio.evaluate.normalize import DEFAULT, Normalizer, normalizer
 from tiny_audio.evaluate.predictions import Prediction, lines_of, mend, read_predictions
 from tiny_audio.evaluate.provenance import made
 from tiny_audio.evaluate.result import Result, clips_hash, make_result, read_json, write_json
+from tiny_audio.evaluate.robustness import degraded
 from tiny_audio.evaluate.systems import Answer, System, failure
 from tiny_audio.model.config import fingerprint
 from tiny_audio.model.errors import AudioError, ConfigError
@@ -45,6 +46,7 @@ class RunConfig:
     max_samples: int = 0  # 0: all
     prompt: str = ""  # instead of the model's own instruction
     seed: int = 42
+    condition: str = ""  # that makes the clips worse, as in robustness.py
     normalizer: str = DEFAULT
     batch_s: float = 60.0
 
@@ -68,6 +70,8 @@ def evaluate(
     """
     watch, normal, dropped = watch or Watch(), normalizer(config.normalizer), Dropped()
     examples = choose(config.source, config.where, config.seed, config.max_samples, dropped)
+    if config.condition:
+        examples = degraded(examples, config.source, config.condition, config.seed)
     run = describe(system, config, normal, examples)
     folder = folder or default_folder(run)
     run = begin(folder, run)
@@ -91,6 +95,7 @@ def describe(
             "split": source.split,
             "where": list(config.where),
             "max_samples": config.max_samples,
+            "condition": config.condition,
             "clips_sha256": None if source.streaming else clips_hash(clips),
         },
         "normalizer": normal.to_dict(),
