@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from tiny_audio.commands import refusing, say
 
-if TYPE_CHECKING:
-    from tiny_audio.data.examples import SourceConfig
-
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="nano, a checkpoint folder, or a Hub id.")],
-    dataset: Annotated[str, typer.Option(help="A name, a manifest or a folder.")] = "quickstart",
+    model: Annotated[
+        str, typer.Argument(help="nano, a folder, a Hub id, hf:ID, or openai:URL#MODEL.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="A name (tiny-audio datasets), a path, or hf:ID.")
+    ] = "quickstart",
     max_samples: Annotated[int, typer.Option(min=0, help="So many clips; 0 is all.")] = 0,
     where: Annotated[
         list[str] | None,
@@ -37,12 +38,14 @@ def evaluate(
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from dataclasses import replace
 
+        from tiny_audio.evaluate.datasets import dataset as named
+        from tiny_audio.evaluate.report import write_report
+        from tiny_audio.evaluate.rivals import system
         from tiny_audio.evaluate.run import RunConfig
         from tiny_audio.evaluate.run import evaluate as run
-        from tiny_audio.evaluate.systems import open_system
         from tiny_audio.evaluate.view import Lines, show_result
 
-        source = named_dataset(dataset)
+        source = named(dataset)
         config = RunConfig(
             name=readable(dataset),
             source=replace(source, split=split or source.split),
@@ -53,19 +56,12 @@ def evaluate(
             normalizer=normalizer,
             batch_s=batch_s,
         )
-        result, folder = run(open_system(model, device), config, out, Lines())
+        result, folder = run(system(model, device), config, out, Lines())
+        page = write_report(folder)
     Console().print(show_result(f"{model} on {config.name}", result))
-    say(f"Kept in {folder}; score it again: tiny-audio score {folder}")
+    say(f"Open {page} in a browser; score it again: tiny-audio score {folder}")
     if result["scores"]["failed"]:
         raise typer.Exit(1)
-
-
-def named_dataset(name: str) -> SourceConfig:
-    """The embedded held-out clips by name; anything else is a path or hf:ID."""
-    from tiny_audio.data.examples import SourceConfig
-    from tiny_audio.train.experiments import EMBEDDED
-
-    return SourceConfig(path=str(EMBEDDED / "held-out") if name == "quickstart" else name)
 
 
 def readable(dataset: str) -> str:
