@@ -7,13 +7,20 @@ from typing import Annotated
 import typer
 
 from tiny_audio import __version__
+from tiny_audio.commands.datasets import datasets
 from tiny_audio.commands.doctor import doctor
 from tiny_audio.commands.serve import serve
 from tiny_audio.commands.stream import stream
 from tiny_audio.commands.trace import trace
+from tiny_audio.commands.eval import evaluate
+from tiny_audio.commands.leaderboard import leaderboard
+from tiny_audio.commands.report import report
+from tiny_audio.commands.robustness import robustness
+from tiny_audio.commands.score import compare, score
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
 from tiny_audio.commands.train_head import train_head
 from tiny_audio.commands.transcribe import transcribe
+from tiny_audio.commands.understand import understand
 
 app = typer.Typer(
     help="Teach a language model to hear: audio encoder, trainable projector, language model.",
@@ -48,6 +55,14 @@ app.command()(train_head)
 app.command()(doctor)
 app.command(context_settings=KEYS)(plan)
 app.command()(trace)
+app.command("eval")(evaluate)
+app.command()(score)
+app.command()(compare)
+app.command()(datasets)
+app.command()(report)
+app.command()(robustness)
+app.command()(understand)
+app.add_typer(leaderboard, name="leaderboard")
 
 
 def main() -> None:

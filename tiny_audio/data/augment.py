@@ -14,6 +14,7 @@ from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.config import StrictConfig
 
 Rng = np.random.Generator
+TELEPHONE_HZ = (300, 3400)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,11 @@ def add_room(samples_N: np.ndarray, rng: Rng) -> np.ndarray:
 def limit_band(samples_N: np.ndarray, rng: Rng) -> np.ndarray:
     """A telephone's 300–3,400 Hz, or a random low-pass of 2–7 kHz."""
     telephone = rng.random() < 0.4
-    low_hz, high_hz = (300, 3400) if telephone else (0, rng.uniform(2000, 7000))
+    return keep_band(samples_N, *(TELEPHONE_HZ if telephone else (0, rng.uniform(2000, 7000))))
+
+
+def keep_band(samples_N: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
+    """Only what lies between two frequencies, with soft edges; 0 is no lower edge."""
     size = _fft_size(len(samples_N))
     spectrum = np.fft.rfft(samples_N, size)
     hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
@@ -76,18 +81,23 @@ def telephone_codec(samples_N: np.ndarray) -> np.ndarray:
     return (np.sign(stored) * np.expm1(np.abs(stored) * np.log1p(mu)) / mu).astype(np.float32)
 
 
-def add_noise(samples_N: np.ndarray, rng: Rng, snr_db: float) -> np.ndarray:
-    """White, pink-like or band noise at the given ratio to the clip's mean power."""
-    noise = coloured_noise(len(samples_N), rng)
+def add_noise(
+    samples_N: np.ndarray, rng: Rng, snr_db: float, slope: float | None = None
+) -> np.ndarray:
+    """Coloured noise at the given ratio to the clip's mean power."""
+    noise = coloured_noise(len(samples_N), rng, slope)
     power = float(np.square(samples_N).mean()) + 1e-9
     return samples_N + noise * np.float32(np.sqrt(power / 10 ** (snr_db / 10)))
 
 
-def coloured_noise(num_samples: int, rng: Rng) -> np.ndarray:
-    """Noise of unit power whose spectrum falls with a random slope (white to brown)."""
+def coloured_noise(num_samples: int, rng: Rng, slope: float | None = None) -> np.ndarray:
+    """Noise of unit power whose amplitude falls with frequency to the power of `slope`.
+
+    0 is white, 0.5 pink, 1 brown; None draws a slope from 0 to 1.2.
+    """
     size = _fft_size(num_samples)
     hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
-    shape = (hz + 50.0) ** -rng.uniform(0.0, 1.2)
+    shape = (hz + 50.0) ** -(rng.uniform(0.0, 1.2) if slope is None else slope)
     spectrum = np.fft.rfft(rng.standard_normal(size, dtype=np.float32)) * shape
     noise = np.fft.irfft(spectrum, size)[:num_samples].astype(np.float32)
     return noise / (np.sqrt(np.square(noise).mean()) + 1e-9)

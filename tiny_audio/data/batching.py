@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -147,9 +148,19 @@ class Batches:
         return batches
 
 
-def cut_by_seconds(items: Sequence[Item], batch_s: float) -> list[list[Item]]:
+class Timed(Protocol):
+    """Whatever lasts some time."""
+
+    @property
+    def duration_s(self) -> float: ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+def cut_by_seconds(items: Sequence[T], batch_s: float) -> list[list[T]]:
     """Consecutive items, as many as fit into `batch_s` when padded to the longest."""
-    batches: list[list[Item]] = [[]]
+    batches: list[list[T]] = [[]]
     for item in items:
         longest_s = max([item.duration_s, *(i.duration_s for i in batches[-1])])
         if batches[-1] and longest_s * (len(batches[-1]) + 1) > batch_s:

@@ -79,6 +79,7 @@ class Example:
     speaker: str = ""
     source: str = ""
     prompt: str = ""
+    columns: dict[str, Any] = field(default_factory=dict, compare=False)  # all else: gender, age, …
 
 
 @dataclass
@@ -110,8 +111,11 @@ class Limits:
     min_s: float = 0.1
     max_s: float = 30.0
     style: Style = "raw"
+    empty: bool = False  # clips in which nothing is said, text "": to evaluate, not to train
 
 
+# Fields that an example holds in another form.
+READ = ("audio", "text", "prompt", "start", "end", "offset", "samples")
 NUM_READERS, NUM_AT_ONCE = 8, 64  # threads, for disks that answer slowly; rows they share out
 MOST_PLACES = 50
 
@@ -176,12 +180,15 @@ def judged(
         if isinstance(row.sound, Unusable):
             raise row.sound
         text = clean(string_in(row.fields, config.text), limits.style)
-        if not text:
+        if not text and not limits.empty:
             raise Unusable("empty text")
         speaker, prompt = _speaker(row.fields, config.speaker), _prompt(row.fields, config.prompt)
         seconds, num_bytes = row.sound.measure(limits.max_s)
         _check_length(seconds, limits)
-        return Example(row.where, text, seconds, row.sound, speaker, name, prompt), num_bytes
+        read = {*READ, config.audio, config.text}
+        columns = {key: value for key, value in row.fields.items() if key not in read}
+        example = Example(row.where, text, seconds, row.sound, speaker, name, prompt, columns)
+        return example, num_bytes
     except Unusable as reason:
         return reason
     except AudioError as error:

@@ -6,8 +6,14 @@ score.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import json
+from collections.abc import Iterator
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tiny_audio.data.manifest import Unusable, read_rows
+from tiny_audio.model.errors import ConfigError
 
 # How an answer ended. "ok" and "no_speech" are whole; "error" has no hypothesis.
 Outcome = Literal["ok", "no_speech", "cut_off", "loop", "error"]
@@ -28,3 +34,113 @@ class Prediction:
     prompt: str = ""  # what was asked, where it was not the model's own instruction
     confidence: float | None = None
     columns: dict[str, Any] = field(default_factory=dict)  # speaker, gender, age, noise, …
+
+    def to_line(self) -> str:
+        """One line of a file, with its end."""
+        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The names of reference and hypothesis in a file that another program wrote."""
+
+    ref: str = "ref"
+    hyp: str = "hyp"
+
+
+FIELDS = {one.name: one for one in fields(Prediction)}
+REQUIRED = [n for n, f in FIELDS.items() if f.default is f.default_factory is MISSING]
+NUMBERS = (int, float)
+TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(FIELDS, (str,)),
+    "hyp": (str, type(None)),
+    "duration_s": NUMBERS,
+    "seconds": NUMBERS,
+    "confidence": (*NUMBERS, type(None)),
+    "columns": (dict,),
+}
+
+
+def read_predictions(path: Path, foreign: Fields | None = None) -> list[Prediction]:
+    """All lines of a file; `foreign` says which fields another program's file has.
+
+    `ConfigError` names the line and the field that is missing, unknown or of another type, and an
+    id that is there twice.
+    """
+    if not path.is_file():
+        raise ConfigError(f"There are no predictions: {path} does not exist.")
+    read, seen = list[Prediction](), dict[str, int]()
+    for number, row in read_rows(path):
+        where = f"{path}:{number}"
+        if isinstance(row, Unusable):
+            raise ConfigError(f"{where} is no prediction: {row}.")
+        one = _from_row(row, where) if foreign is None else _adopted(row, foreign, where, number)
+        if one.id in seen:
+            raise ConfigError(f"{where} has the id {one.id!r}, which line {seen[one.id]} has too.")
+        seen[one.id] = number
+        read.append(one)
+    if not read:
+        raise ConfigError(f"{path} holds no predictions.")
+    return read
+
+
+def _from_row(row: dict[str, Any], where: str) -> Prediction:
+    for name in row:
+        if name not in FIELDS:
+            raise ConfigError.unknown(name, FIELDS, f"A prediction ({where})")
+    if missing := [name for name in REQUIRED if name not in row]:
+        raise ConfigError(
+            f"{where} has no {missing[0]!r}. A file that another program wrote is read with "
+            "--ref-field NAME --hyp-field NAME."
+        )
+    for name, value in row.items():
+        _check_type(name, value, TYPES[name], where)
+    if row["outcome"] not in get_args(Outcome):
+        valid = ", ".join(get_args(Outcome))
+        raise ConfigError(f"{where} has the outcome {row['outcome']!r}. Valid: {valid}.")
+    if (row["hyp"] is None) != (row["outcome"] == "error"):
+        raise ConfigError(f"{where}: hyp is null if, and only if, the outcome is an error.")
+    return Prediction(**row)
+
+
+def _check_type(name: str, value: Any, types: tuple[type, ...], where: str) -> None:
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        expected = " or ".join("null" if t is type(None) else t.__name__ for t in types)
+        raise ConfigError(f"{where}: {name} is {value!r}, expected {expected}.")
+
+
+def _adopted(row: dict[str, Any], named: Fields, where: str, number: int) -> Prediction:
+    """A row of another program: all fields but the two texts, the id and the length are columns."""
+    for name, types in ((named.ref, (str,)), (named.hyp, (str, type(None)))):
+        if name not in row:
+            raise ConfigError.unknown(name, row, where)
+        _check_type(name, row[name], types, where)
+    hyp, length = row[named.hyp], row.get("duration_s", row.get("duration", 0.0))
+    _check_type("duration_s", length, NUMBERS, where)
+    taken = {named.ref, named.hyp, "id", "duration_s", "duration"}
+    return Prediction(
+        id=str(row.get("id", number)),
+        ref=row[named.ref],
+        hyp=hyp,
+        outcome="error" if hyp is None else "ok",
+        duration_s=float(length),
+        seconds=0.0,
+        error="no hypothesis" if hyp is None else "",
+        columns={name: value for name, value in row.items() if name not in taken},
+    )
+
+
+def mend(path: Path) -> None:
+    """Cut off a last line that a killed run did not finish."""
+    if path.is_file():
+        written = path.read_bytes()
+        whole = written.rfind(b"\n") + 1
+        if whole < len(written):
+            with path.open("r+b") as file:
+                file.truncate(whole)
+
+
+def lines_of(path: Path) -> Iterator[Prediction]:
+    """The predictions of a run so far; none before its first."""
+    if path.is_file() and path.stat().st_size:
+        yield from read_predictions(path)

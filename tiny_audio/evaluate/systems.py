@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from tiny_audio import __version__
 from tiny_audio.evaluate.predictions import Outcome
+from tiny_audio.infer.transcriber import DEFAULT_WINDOW_S, Transcriber, Window
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.errors import TinyAudioError
+from tiny_audio.model.identity import tokenizer_hash
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.prompt import prompt_identity, transcription_turns
 
 
 class Answer(NamedTuple):
@@ -27,3 +38,93 @@ class System(Protocol):
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
         """One answer for each clip (samples_N at 16 kHz); `asked` is "" for its own instruction."""
+
+
+def open_system(model: str, device: str = "cpu") -> System:
+    """What `tiny-audio eval MODEL` names: nano, a checkpoint folder, or a Hub id."""
+    return OurModel(model, Transcriber.from_pretrained(model, device=device).model)
+
+
+class OurModel:
+    """A model of this library, as `transcribe` uses it: clips of one window in batches, longer ones
+    cut into windows at quiet places."""
+
+    def __init__(self, name: str, model: AudioLM):
+        self.name, self.transcriber = name, Transcriber(model)
+
+    @property
+    def model(self) -> AudioLM:
+        return self.transcriber.model
+
+    def about(self) -> dict[str, Any]:
+        """Hashes of all weights and of the prompt, and how the model computes here."""
+        model = self.model
+        parts = ("audio_tower", "projector", "language_model")
+        hashes = {part: weights_sha256(model.get_submodule(part)) for part in parts}
+        parameter = next(model.parameters())
+        return {
+            "name": Path(self.name).name if Path(self.name).is_dir() else self.name,
+            "kind": "tiny-audio",
+            "checkpoint": {**hashes, "tokenizer": tokenizer_hash(model.tokenizer)},
+            "prompt_sha256": prompt_identity(model.config.prompt, model.tokenizer),
+            "decode": {"method": "greedy"},
+            "dtype": str(parameter.dtype).removeprefix("torch."),
+            "device": parameter.device.type,
+            "versions": {
+                "tiny-audio": __version__,
+                **{name: version(name) for name in ("torch", "transformers")},
+            },
+        }
+
+    def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
+        """A clip that cannot be answered fails alone, not with its batch."""
+        answers = dict[int, Answer]()
+        together = [n for n, clip in enumerate(clips) if self._fits(clip)]
+        if together:
+            found = self._batch([clips[n] for n in together], [asked[n] for n in together])
+            answers |= zip(together, found, strict=True)
+        for n, clip in enumerate(clips):
+            if n not in answers:
+                answers[n] = self._long(clip, asked[n])
+        return [answers[n] for n in range(len(clips))]
+
+    def _fits(self, clip: Tensor) -> bool:
+        """Whether `transcribe` would hear the clip in one window."""
+        config = self.model.config
+        longest = config.encoder.max_samples or int(DEFAULT_WINDOW_S * SAMPLE_RATE)
+        return config.prompt.long_audio == "windows" or len(clip) <= longest
+
+    def _batch(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
+        turns = [transcription_turns(self.model.config.prompt, one or None) for one in asked]
+        windows = [Window(0, clip) for clip in clips]
+        try:
+            segments = self.transcriber.transcribe_windows(windows, turns)
+        except TinyAudioError as error:
+            if len(clips) == 1:
+                return [failure(error)]
+            return [self._batch([c], [a])[0] for c, a in zip(clips, asked, strict=True)]
+        return [Answer(s.text, s.outcome, confidence=s.confidence) for s in segments]
+
+    def _long(self, clip: Tensor, asked: str) -> Answer:
+        try:
+            whole = self.transcriber.transcribe(
+                clip, prompt=asked or None, sampling_rate=SAMPLE_RATE
+            )
+        except TinyAudioError as error:
+            return failure(error)
+        return Answer(whole.text, whole.outcome)
+
+
+def failure(error: Exception) -> Answer:
+    """The answer of a clip that could not be answered."""
+    return Answer(None, "error", str(error) or type(error).__name__)
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Of all names, shapes and values (adapters too) as bfloat16, the same in any dtype."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.detach().to(torch.bfloat16).cpu().contiguous().view(torch.int16)
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()

@@ -17,14 +17,9 @@ import torch
 from tiny_audio.data import synth
 from tiny_audio.data.batching import Item, cut_by_seconds
 from tiny_audio.data.cache import open_store
+from tiny_audio.evaluate.metrics import count, total
 from tiny_audio.infer.transcriber import Transcriber, Window
-from tiny_audio.model.errors import MissingExtra
 from tiny_audio.model.modeling import AudioLM
-
-try:
-    from jiwer import process_words
-except ImportError as error:
-    raise MissingExtra("Scoring", "train") from error
 
 SETS = ("domain", "fsdd", "speechocean762")
 WATCHED_SHARE = 8
@@ -152,16 +147,15 @@ def voice_group(speaker: str) -> str:
     return speaker if speaker.startswith("flite") else "unheard espeak variants"
 
 
-def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float | int]:
-    """Corpus WER with its counts."""
-    result = process_words(list(references), list(hypotheses))
-    errors = result.substitutions + result.deletions + result.insertions
-    words = sum(len(r.split()) for r in references)
+def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:
+    """Corpus WER with its counts; the rate is None where nothing was said."""
+    pairs = zip(references, hypotheses, strict=True)
+    found = total(count(said.split(), written.split()) for said, written in pairs)
     return {
-        "wer": errors / words,
-        "words": words,
-        "substitutions": result.substitutions,
-        "deletions": result.deletions,
-        "insertions": result.insertions,
+        "wer": found.rate,
+        "words": found.length,
+        "substitutions": found.substitutions,
+        "deletions": found.deletions,
+        "insertions": found.insertions,
         "clips": len(references),
     }

@@ -1,0 +1,129 @@
+"""`tiny-audio eval`, `score` and `compare` as they are typed."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import toys
+from predicted import prediction
+from typer.testing import CliRunner
+
+from tiny_audio.cli import app
+from tiny_audio.data.manifest import write_manifest
+
+
+def typed(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """A run of nano on the repository's samples, and what it printed."""
+    folder = tmp_path_factory.mktemp("samples")
+    rows = [
+        {"audio": str(path), "text": text, "voice": n % 2}
+        for n, (path, text) in enumerate(toys.samples())
+    ]
+    write_manifest(folder / "set.jsonl", rows)
+    out = folder / "run"
+    done = typed("eval", "nano", "--dataset", folder / "set.jsonl", "--out", out)
+    assert done.exit_code == 0, done.output
+    return out, done.output
+
+
+def test_eval_prints_a_line_a_sample_and_the_corpus(answered):
+    _, printed = answered
+    lines = printed.splitlines()
+    num = len(toys.samples())
+    first = next(n for n, line in enumerate(lines) if line.startswith("Sample 1: WER = "))
+    assert ", Time = " in lines[first]
+    assert lines[first + 1].startswith("  Ref:  ")
+    assert lines[first + 2].startswith("  Pred: ")
+    assert f"{num} clips: 0 errors" in printed
+    assert "normaliser: whisper-en" in printed
+
+
+def test_score_finds_what_eval_found(answered):
+    out, _ = answered
+    found = json.loads(typed("score", out, "--json").stdout)
+    assert found == json.loads((out / "result.json").read_text())
+    plain = json.loads(typed("score", out, "--json", "--normalizer", "plain").stdout)
+    assert plain["normalizer"] == {"id": "plain", "version": "1"}
+
+
+def test_the_table_of_utterances_adds_up(answered, tmp_path):
+    out, _ = answered
+    assert typed("score", out, "--utterances", tmp_path / "u.csv", "--worst", 2).exit_code == 0
+    with (tmp_path / "u.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    wer = json.loads((out / "result.json").read_text())["scores"]["wer"]
+    for name in ("substitutions", "deletions", "insertions", "length"):
+        assert sum(int(row[f"word_{name}"]) for row in rows) == wer[name]
+
+
+def test_compare_by_a_column(answered):
+    out, _ = answered
+    found = json.loads(typed("compare", out, out, "--by", "voice", "--json").stdout)
+    assert found["overall"]["difference"]["rate"] == 0
+    assert [row["value"] for row in found["groups"]["voice"]] == ["0", "1"]
+    shown = typed("compare", out, out, "--by", "voice").stdout
+    assert "by voice" in shown
+
+
+def lines(path, *predictions):
+    path.write_text("".join(one.to_line() for one in predictions))
+    return path
+
+
+def test_what_cannot_be_compared_is_refused(answered, tmp_path):
+    out, _ = answered
+    other = lines(tmp_path / "other.jsonl", prediction(1, "a", "a"))
+    done = typed("compare", out, other)
+    assert done.exit_code == 2
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "predictions.jsonl"):
+        text = (out / name).read_text().replace('"whisper-en"', '"plain"')
+        (run / name).write_text(text)
+    for command in ("compare", "score"):
+        assert typed(command, out, run).exit_code == 2
+        assert typed(command, out, run, "--normalizer", "none").exit_code == 0
+
+
+def test_files_of_another_program(tmp_path):
+    path = tmp_path / "theirs.jsonl"
+    path.write_text('{"text": "one two", "pred": "one too"}\n{"text": "three", "pred": null}\n')
+    done = typed("score", path, "--ref-field", "text", "--hyp-field", "pred", "--json")
+    found = json.loads(done.stdout)
+    assert found["scores"]["wer"]["rate"] == 3 / 2  # "12" against "1 too", "3" against nothing
+    assert found["scores"]["failed"] == 1
+    assert found["speed"]["real_time_factor"] is None
+    assert typed("score", path).exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_goes_on_where_it_stopped(tmp_path):
+    source = toys.REPOSITORY / "tiny_audio" / "data" / "quickstart" / "held-out"
+    command = [sys.executable, "-m", "tiny_audio", "eval", "nano", "--dataset", str(source)]
+    command += ["--max-samples", "60", "--batch-s", "10", "--out"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*command, str(whole)], check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen([*command, str(cut)], stdout=subprocess.DEVNULL)
+    written, deadline = cut / "predictions.jsonl", time.monotonic() + 300
+    while not (written.is_file() and written.read_bytes().count(b"\n") > 20):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 20 < written.read_bytes().count(b"\n") < 60
+    done = subprocess.run([*command, str(cut)], check=True, capture_output=True, timeout=300)
+    assert b"samples were there; going on." in done.stdout
+    results = [json.loads((folder / "result.json").read_text()) for folder in (whole, cut)]
+    assert results[0]["scores"] == results[1]["scores"]
+    assert results[0]["counters"] == results[1]["counters"]

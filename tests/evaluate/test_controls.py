@@ -1,0 +1,144 @@
+"""Controls tell a system that listens from one that only knows how answers are spread."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import soundfile
+from data.broken import tone
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
+from tiny_audio.evaluate.controls import (
+    derangement,
+    show_controls,
+    understand,
+    with_controls,
+)
+from tiny_audio.evaluate.predictions import read_predictions
+from tiny_audio.evaluate.systems import Answer
+from tiny_audio.evaluate.tasks import TASKS, Task, task
+from tiny_audio.evaluate.understanding import score
+from tiny_audio.model.errors import ConfigError
+
+PITCH = Task(kind="classification", prompt="High or low?", classes={"high": (), "low": ("deep",)})
+
+
+class Ear:
+    """A system that tells high tones from low ones by counting crossings of zero."""
+
+    def about(self):
+        return {"name": "ear", "device": "cpu"}
+
+    def answer(self, clips, asked):
+        self.asked = asked
+        return [Answer(self.word(clip), "ok") for clip in clips]
+
+    def word(self, clip):
+        crossings = int((clip[1:] * clip[:-1] < 0).sum()) / len(clip)
+        return "It is high." if crossings > 0.1 else "It is deep."
+
+
+class Deaf(Ear):
+    """Answers what is most frequent, whatever it hears."""
+
+    def word(self, clip):
+        return "low"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tones")
+    rows = []
+    for n in range(30):
+        name = "high" if n % 3 == 0 else "low"
+        hertz = {"high": 2100, "low": 200}[name] + 5 * n
+        soundfile.write(folder / f"{n}.wav", tone(0.1 + n / 100, hertz), 16_000)
+        rows.append(json.dumps({"audio": f"{n}.wav", "pitch": name, "speaker": f"s{n}"}))
+    (folder / "manifest.jsonl").write_text("\n".join(rows))
+    return SourceConfig(path=str(folder / "manifest.jsonl"), text="pitch")
+
+
+@pytest.fixture(scope="module")
+def clips(source):
+    return read_source("tones", source, Limits(), Dropped())
+
+
+@given(st.integers(2, 60), st.integers(0, 5))
+def test_a_derangement_moves_everything_and_loses_nothing(num, seed):
+    places = derangement(num, seed)
+    assert sorted(places) == list(range(num))
+    assert all(place != n for n, place in enumerate(places))
+    assert places == derangement(num, seed)
+
+
+def test_one_clip_cannot_be_swapped():
+    with pytest.raises(ConfigError, match="two or more"):
+        derangement(1, 0)
+
+
+def test_an_ear_is_above_its_controls_and_a_deaf_one_is_not(source, clips, tmp_path):
+    heard = understand(Ear(), PITCH, clips, source, tmp_path / "ear")
+    scores = heard["scores"]
+    assert scores["audio"]["accuracy"] == 1
+    assert scores["silence"]["accuracy"] == scores["majority"]["accuracy"] == pytest.approx(2 / 3)
+    assert scores["swapped"]["accuracy"] < 0.9
+    assert heard["listens"]
+    deaf = understand(Deaf(), PITCH, clips, source, tmp_path / "deaf")
+    assert len({one["accuracy"] for one in deaf["scores"].values()}) == 1
+    assert not deaf["listens"]
+    assert "NOT above" in show_controls(deaf).title
+    assert "NOT above" not in show_controls(heard).title
+
+
+def test_answers_are_kept_and_score_the_same_again(source, clips, tmp_path):
+    result = understand(Ear(), PITCH, clips, source, tmp_path)
+    for control, kept in result["scores"].items():
+        rows = read_predictions(tmp_path / f"{control}.jsonl")
+        assert len(rows) == 30
+        assert json.loads(json.dumps(score(PITCH, rows).to_dict())) == json.loads(json.dumps(kept))
+        assert {row.prompt for row in rows} == {"High or low?"}
+    assert json.loads((tmp_path / "understanding.json").read_text())["listens"]
+
+
+def test_every_clip_is_heard_once_under_every_control(source, clips):
+    sizes = {}
+
+    class Counting(Ear):
+        def answer(self, given, asked):
+            assert all(not clip.any() for clip in given) or all(clip.any() for clip in given)
+            kind = "sound" if given[0].any() else "silence"
+            sizes.setdefault(kind, []).extend(len(clip) for clip in given)
+            return super().answer(given, asked)
+
+    with_controls(Counting(), PITCH, clips, source)
+    once = sorted(len(clip.sound.samples()) for clip in clips)
+    assert sorted(sizes["silence"]) == once
+    assert sorted(sizes["sound"]) == sorted(once * 2)
+
+
+def test_a_choice_is_asked_with_its_options(source, clips):
+    options = ["a high tone", "a low tone"]
+    asked = [replace(one, text="B", columns={"options": options}) for one in clips]
+    ear = Ear()
+    found = with_controls(ear, TASKS["choice"], asked, source)
+    assert found["audio"][0].prompt == (
+        "A) a high tone\nB) a low tone\nAnswer with the letter only."
+    )
+    assert score(TASKS["choice"], found["majority"]).accuracy == 1
+
+
+def test_labels_that_are_no_classes_are_refused(source, clips, tmp_path):
+    with pytest.raises(ConfigError, match="no answer of this task"):
+        understand(Ear(), TASKS["emotion"], clips, source, tmp_path)
+
+
+@pytest.mark.slow
+def test_esc10_has_the_classes_of_describe(shared):
+    source = SourceConfig(path=str(shared / "data" / "esc10" / "train.jsonl"), text="label")
+    clips = read_source("esc10", source, Limits(), Dropped())[:40]
+    found = with_controls(Deaf(), task("describe"), clips, source)
+    seen = score(task("describe"), found["audio"])
+    assert (seen.accuracy, seen.num_unparsed) == (0, 40)
+    assert score(task("describe"), found["majority"]).accuracy > 0

@@ -1,0 +1,132 @@
+"""Rows come from proved results alone; ranks say no more than intervals do."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from evaluate.runs_made import SPOILT, write_run
+
+from tiny_audio.evaluate.leaderboard import MARKDOWN, PAGE, ROWS, add, grouped, rank, row_of
+from tiny_audio.evaluate.view import percent
+from tiny_audio.model.errors import ConfigError
+
+CHROMIUM = Path("/usr/bin/chromium")
+ALL_WRONG = dict.fromkeys(range(24), "wrong")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    write_run(root / "good", {}, "good")
+    write_run(root / "fair", SPOILT, "fair|<b>")
+    write_run(root / "bad", ALL_WRONG, "bad")
+    write_run(root / "other", {}, "good", dataset="another")
+    write_run(root / "normal", {}, "good", normal="none")
+    return root
+
+
+def texts(folder):
+    return {name: (folder / name).read_bytes() for name in (ROWS, MARKDOWN, PAGE)}
+
+
+def test_the_same_result_twice_changes_nothing(runs, tmp_path):
+    assert add([runs / "good", runs / "bad"], tmp_path)[0] == 2
+    before, times = texts(tmp_path), [(tmp_path / n).stat().st_mtime_ns for n in (ROWS, PAGE)]
+    assert add([runs / "bad" / "result.json", runs / "bad"], tmp_path)[0] == 0
+    assert texts(tmp_path) == before
+    assert [(tmp_path / n).stat().st_mtime_ns for n in (ROWS, PAGE)] == times
+    added = tmp_path / "one"
+    add([runs / "good"], added)
+    add([runs / "bad"], added)
+    assert texts(added) == before
+
+
+def test_only_what_was_measured_alike_is_ranked_together(runs, tmp_path):
+    _, rows = add([runs / n for n in ("good", "bad", "other", "normal", "fair")], tmp_path)
+    found = [
+        (first.dataset, first.normalizer[:5], len(members)) for first, members in grouped(rows)
+    ]
+    assert found == [("another", "plain", 1), ("samples", "none ", 1), ("samples", "plain", 3)]
+    text = (tmp_path / MARKDOWN).read_text()
+    assert text.count("\n## ") == 3
+    assert "fair\\|&lt;b>" in text
+    assert "fair|&lt;b&gt;" in (tmp_path / PAGE).read_text()
+
+
+def test_a_row_says_what_the_result_says(runs):
+    row = row_of(runs / "fair")
+    result = json.loads((runs / "fair" / "result.json").read_text())
+    wer = result["scores"]["wer"]
+    assert (row.wer, row.low, row.high) == (wer["rate"], wer["low"], wer["high"])
+    assert (row.clips, row.failed) == (24, 1)
+    assert row.command == result["made"]["command"]
+    assert row.commit == result["made"]["commit"]
+    assert result["speed"]["hardware"]["cpu"] in row.hardware
+
+
+def test_ranks_overlap_where_intervals_do(runs):
+    def made(low, high):
+        return replace(row, wer=(low + high) / 2, low=low, high=high)
+
+    row = row_of(runs / "good")
+    members = [made(0.1, 0.2), made(0.15, 0.25), made(0.22, 0.4), made(0.5, 0.6)]
+    assert [rank(one, members) for one in members] == ["1–2", "1–3", "2–3", "4"]
+    assert [rank(one, [one]) for one in members[:1]] == ["1"]
+
+
+@pytest.mark.parametrize("field", ["system", "made", "speed.hardware", "made.commit"])
+def test_a_result_that_does_not_say_where_it_is_from_is_refused(tmp_path, field):
+    folder, _ = write_run(tmp_path / "run")
+    for name in ("result.json", "run.json"):
+        kept = json.loads((folder / name).read_text())
+        hardware = kept["made"] if name == "run.json" else kept["speed"]
+        if field == "speed.hardware":
+            hardware["hardware"] = None
+        elif field == "made.commit":
+            kept["made"]["commit"] = None
+        elif name == "result.json":
+            kept[field] = None
+        (folder / name).write_text(json.dumps(kept))
+    with pytest.raises(ConfigError, match=f"{field}.* is missing"):
+        add([folder], tmp_path / "board")
+    assert not (tmp_path / "board").exists()
+
+
+def test_a_result_with_other_predictions_is_refused_and_nothing_is_written(runs, tmp_path):
+    folder, _ = write_run(tmp_path / "run")
+    lines = (folder / "predictions.jsonl").read_text().splitlines(keepends=True)
+    (folder / "predictions.jsonl").write_text("".join(lines[1:]))
+    with pytest.raises(ConfigError, match="is not what"):
+        add([runs / "good", folder], tmp_path / "board")
+    assert not (tmp_path / "board").exists()
+
+
+@pytest.mark.slow
+def test_the_page_sorts_in_chromium(runs, tmp_path):
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there")
+    from playwright.sync_api import sync_playwright
+
+    add([runs / n for n in ("good", "bad", "fair")], tmp_path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page, said, asked = browser.new_page(viewport={"width": 360, "height": 700}), [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((tmp_path / PAGE).as_uri())
+
+        def column(n):
+            return page.eval_on_selector_all("tbody tr", f"r => r.map(x => x.cells[{n}].innerText)")
+
+        rates = [percent(row_of(runs / n).wer) for n in ("good", "fair", "bad")]
+        assert column(2) == rates
+        page.click("th:nth-child(3) button")
+        page.click("th:nth-child(3) button")
+        assert column(2) == rates[::-1]
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wide) <= 0
+        browser.close()
+    assert not said
+    assert all(url.startswith(("file:", "data:")) for url in asked)

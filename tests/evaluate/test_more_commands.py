@@ -1,0 +1,52 @@
+"""datasets, report, leaderboard, robustness and understand as a user types them."""
+
+import json
+from datetime import date
+
+import pytest
+from evaluate.runs_made import write_run
+from typer.testing import CliRunner
+
+from tiny_audio.cli import app
+
+
+def typed(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def test_datasets_are_one_a_line_in_a_pipe():
+    done = typed("datasets")
+    lines = [line.split("\t") for line in done.stdout.splitlines() if line]
+    assert {len(line) for line in lines} == {7}
+    assert {"quickstart", "ami", "loquacious"} <= {line[0] for line in lines}
+
+
+def test_report_and_leaderboard_of_a_run(tmp_path):
+    folder, result = write_run(tmp_path / "run")
+    assert typed("report", folder).exit_code == 0
+    assert (folder / "report.html").is_file()
+    board = tmp_path / "board"
+    done = typed("leaderboard", "add", folder, "--folder", board)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in (board / "leaderboard.jsonl").read_text().splitlines()]
+    assert [row["wer"] for row in rows] == [result["scores"]["wer"]["rate"]]
+    assert rows[0]["date"].startswith(str(date.today().year))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("report", "nowhere"), "no evaluation"),
+        (("leaderboard", "add", "nowhere"), "no evaluation"),
+        (("robustness", "nano", "--conditions", "loud"), "No condition 'loud'"),
+        (("understand", "nano", "--task", "emotions", "--dataset", "quickstart"), "emotion"),
+        (("eval", "nano", "--dataset", "quickstrt"), "Did you mean 'quickstart'?"),
+        (("eval", "openai:nowhere#m", "--max-samples", "1"), "no address of a server"),
+    ],
+)
+def test_wrong_use_exits_with_2_and_says_why(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = typed(*arguments)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not list(tmp_path.rglob("*.jsonl"))

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+from predicted import prediction
+
+from tiny_audio.evaluate.predictions import Fields, lines_of, mend, read_predictions
+from tiny_audio.model.errors import ConfigError
+
+
+@pytest.fixture
+def written(tmp_path):
+    made = [
+        prediction(1, "héllo", "hello", columns={"speaker": "a", "age": 7}, confidence=0.5),
+        prediction(2, "two", None, error="no such file"),
+    ]
+    path = tmp_path / "predictions.jsonl"
+    path.write_text("".join(one.to_line() for one in made))
+    return path, made
+
+
+def test_what_is_written_is_read_again(written):
+    path, made = written
+    assert read_predictions(path) == made
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"speeker": "a"}, "no 'speeker'"),
+        ({"hyp": ...}, "no 'hyp'"),
+        ({"ref": 3}, "ref is 3"),
+        ({"seconds": True}, "seconds is True"),
+        ({"outcome": "done"}, "outcome 'done'"),
+        ({"hyp": None}, "null if, and only if"),
+        ({"id": "clips:1"}, "line 1 has too"),
+    ],
+)
+def test_a_line_that_is_not_ours_is_named(written, changes, said):
+    path, _ = written
+    row = json.loads(prediction(3, "three", "three").to_line()) | changes
+    with path.open("a") as file:
+        file.write(json.dumps({k: v for k, v in row.items() if v is not ...}) + "\n")
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_predictions(path)
+    assert f"{path}:3" in str(caught.value)
+
+
+def test_a_torn_last_line_is_dropped(written):
+    path, made = written
+    with path.open("a") as file:
+        file.write(prediction(3, "three", "three").to_line()[:40])
+    with pytest.raises(ConfigError, match=":3 is no prediction"):
+        read_predictions(path)
+    mend(path)
+    assert list(lines_of(path)) == made
+
+
+def test_nothing_written_is_nothing_to_score(tmp_path):
+    assert list(lines_of(tmp_path / "none.jsonl")) == []
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_predictions(tmp_path / "none.jsonl")
+
+
+def test_a_file_of_another_program(tmp_path):
+    path = tmp_path / "theirs.jsonl"
+    rows = [
+        {"text": "one", "pred_text": "One.", "duration": 1.5, "speaker": "a"},
+        {"text": "two", "pred_text": None, "id": "second"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = read_predictions(path, Fields("text", "pred_text"))
+    assert (first.id, first.ref, first.hyp, first.duration_s) == ("1", "one", "One.", 1.5)
+    assert first.columns == {"speaker": "a"}
+    assert (second.id, second.hyp, second.outcome) == ("second", None, "error")
+    with pytest.raises(ConfigError, match="pred_text"):
+        read_predictions(path, Fields("text", "predtext"))

@@ -1,0 +1,54 @@
+import pytest
+import torch
+import toys
+
+from tiny_audio.evaluate.systems import OurModel, weights_sha256
+from tiny_audio.infer.transcriber import Transcriber
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return OurModel("toy", toys.toy_preset("nano").build())
+
+
+def test_clips_are_answered_as_transcribe_answers_them_short_and_long(toy):
+    """nano hears 10 s at once; what is longer is cut as `transcribe` cuts it."""
+    short, long, other = toys.clips(4_800, 11 * 16_000, 3_200)
+    answers = toy.answer([short, long, other], ["", "", "Describe this."])
+    transcriber = Transcriber(toy.model)
+    for answer, clip, prompt in zip(
+        answers, (short, long, other), (None, None, "Describe this."), strict=True
+    ):
+        whole = transcriber.transcribe(clip, sampling_rate=16_000, prompt=prompt)
+        assert (answer.text, answer.outcome) == (whole.text, whole.outcome)
+
+
+def test_a_clip_that_cannot_be_answered_fails_alone(toy):
+    good = toys.clips(4_800)[0]
+    bad = torch.full((4_800,), float("nan"))
+    answers = toy.answer([good, bad, good], ["", "", ""])
+    assert [one.text is None for one in answers] == [False, True, False]
+    assert answers[1].outcome == "error"
+    assert "NaN" in answers[1].error or "finite" in answers[1].error
+    assert answers[0] == answers[2]
+
+
+def test_what_a_model_says_of_itself_changes_with_any_weight(toy):
+    before = toy.about()
+    assert (before["name"], before["dtype"], before["device"]) == ("toy", "float32", "cpu")
+    assert toy.about() == before
+    parameter = next(toy.model.language_model.parameters())
+    with torch.no_grad():
+        parameter.view(-1)[0] += 1
+    after = toy.about()
+    with torch.no_grad():
+        parameter.view(-1)[0] -= 1
+    changed = {k for k, v in after["checkpoint"].items() if v != before["checkpoint"][k]}
+    assert changed == {"language_model"}
+
+
+def test_weights_have_the_same_hash_in_a_coarser_dtype():
+    layer = torch.nn.Linear(3, 2)
+    before = weights_sha256(layer)
+    assert weights_sha256(layer.to(torch.bfloat16)) == before
+    assert weights_sha256(torch.nn.Linear(3, 2)) != before

@@ -1,0 +1,69 @@
+"""`tiny-audio eval`: a model on a dataset, kept with everything needed to score it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tiny_audio.commands import refusing, say
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="nano, a folder, a Hub id, hf:ID, or openai:URL#MODEL.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="A name (tiny-audio datasets), a path, or hf:ID.")
+    ] = "quickstart",
+    max_samples: Annotated[int, typer.Option(min=0, help="So many clips; 0 is all.")] = 0,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Only such clips; repeat it for more."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
+    split: Annotated[str, typer.Option(help="Of a dataset that has splits.")] = "",
+    prompt: Annotated[str, typer.Option(help="Asked instead of the model's instruction.")] = "",
+    normalizer: Annotated[str, typer.Option(help="What does not count.")] = "whisper-en",
+    seed: Annotated[int, typer.Option(help="Of the order of the clips.")] = 42,
+    batch_s: Annotated[float, typer.Option(help="Seconds of audio answered at once.")] = 60.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+) -> None:
+    """Transcribe a dataset and score it. A run that was stopped goes on where it stopped.
+
+    Exit code 1 if any clip failed: all of its words then count as deleted.
+    """
+    with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
+        from dataclasses import replace
+
+        from tiny_audio.evaluate.datasets import dataset as named
+        from tiny_audio.evaluate.report import write_report
+        from tiny_audio.evaluate.rivals import system
+        from tiny_audio.evaluate.run import RunConfig
+        from tiny_audio.evaluate.run import evaluate as run
+        from tiny_audio.evaluate.view import Lines, show_result
+
+        source = named(dataset)
+        config = RunConfig(
+            name=readable(dataset),
+            source=replace(source, split=split or source.split),
+            where=tuple(where or ()),
+            max_samples=max_samples,
+            prompt=prompt,
+            seed=seed,
+            normalizer=normalizer,
+            batch_s=batch_s,
+        )
+        result, folder = run(system(model, device), config, out, Lines())
+        page = write_report(folder)
+    Console().print(show_result(f"{model} on {config.name}", result))
+    say(f"Open {page} in a browser; score it again: tiny-audio score {folder}")
+    if result["scores"]["failed"]:
+        raise typer.Exit(1)
+
+
+def readable(dataset: str) -> str:
+    """A dataset's name in results: of a path, its last two parts."""
+    return "/".join(Path(dataset).parts[-2:]) if Path(dataset).exists() else dataset

@@ -1,0 +1,31 @@
+"""`tiny-audio leaderboard add`: rows from results, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiny_audio.commands import refusing, say
+
+leaderboard = typer.Typer(help="Rank results that their predictions prove.", no_args_is_help=True)
+
+
+@leaderboard.callback()
+def options() -> None:
+    """Rank results that their predictions prove."""
+
+
+@leaderboard.command()
+def add(
+    results: Annotated[list[Path], typer.Argument(help="Run folders, or their result.json.")],
+    folder: Annotated[Path, typer.Option(help="Where the leaderboard is.")] = Path("benchmarks"),
+) -> None:
+    """Add results to LEADERBOARD.md and leaderboard.html. The same result twice changes nothing."""
+    with refusing():
+        from tiny_audio.evaluate.leaderboard import MARKDOWN
+        from tiny_audio.evaluate.leaderboard import add as add_results
+
+        num_new, rows = add_results(results, folder)
+    say(f"{num_new} new, {len(rows)} in all: {folder / MARKDOWN}")

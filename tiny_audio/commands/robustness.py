@@ -1,0 +1,46 @@
+"""`tiny-audio robustness`: word errors under noise, speed, band and codec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tiny_audio.commands import refusing, say
+
+
+def robustness(
+    model: Annotated[str, typer.Argument(help="As for tiny-audio eval.")],
+    dataset: Annotated[str, typer.Option(help="As for tiny-audio eval.")] = "quickstart",
+    conditions: Annotated[
+        str, typer.Option(help="noise:pink@10dB,speed:0.9,band:telephone,codec:mp3, …")
+    ] = "",
+    max_samples: Annotated[int, typer.Option(min=0, help="So many clips; 0 is all.")] = 200,
+    out: Annotated[Path, typer.Option(help="The folder of the runs.")] = Path("runs/robustness"),
+    normalizer: Annotated[str, typer.Option(help="What does not count.")] = "whisper-en",
+    seed: Annotated[int, typer.Option(help="Of the clips' order and of what is added.")] = 42,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+) -> None:
+    """WER of the same clips under every condition of a grid, with intervals. It can be resumed."""
+    with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
+        from tiny_audio.evaluate.datasets import dataset as named
+        from tiny_audio.evaluate.grid import GRID_FILE, run_grid, show_grid
+        from tiny_audio.evaluate.rivals import system
+        from tiny_audio.evaluate.robustness import GRID
+        from tiny_audio.evaluate.run import RunConfig
+
+        config = RunConfig(
+            name=dataset,
+            source=named(dataset),
+            max_samples=max_samples,
+            seed=seed,
+            normalizer=normalizer,
+        )
+        asked = conditions.split(",") if conditions else GRID
+        grid = run_grid(
+            system(model, device), config, asked, out, lambda name: say(f"done: {name}")
+        )
+    Console().print(show_grid(grid))
+    say(f"Kept in {out / GRID_FILE}; every condition is a run of its own beside it.")

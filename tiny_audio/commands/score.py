@@ -1,0 +1,80 @@
+"""`tiny-audio score` and `compare`: saved predictions, on the CPU, as often as you like."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tiny_audio.commands import refusing
+
+Normalizing = Annotated[
+    str | None, typer.Option("--normalizer", help="Instead of the run's own (whisper-en).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def score(
+    predictions: Annotated[list[Path], typer.Argument(help="Folders of runs, or .jsonl files.")],
+    ref_field: Annotated[
+        str | None, typer.Option(help="In a file of another program: what was said.")
+    ] = None,
+    hyp_field: Annotated[
+        str | None, typer.Option(help="In a file of another program: what was written.")
+    ] = None,
+    normalizer: Normalizing = None,
+    worst: Annotated[int, typer.Option(min=0, help="Show so many of the worst clips.")] = 0,
+    utterances: Annotated[
+        Path | None, typer.Option(help="Write the table of all utterances there, as CSV.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score saved predictions: error rates with intervals, failures, speed."""
+    with refusing():
+        from tiny_audio.evaluate.predictions import Fields
+        from tiny_audio.evaluate.saved import Saved, common_normalizer
+        from tiny_audio.evaluate.view import show_result, show_worst, write_table
+
+        given = {"ref": ref_field, "hyp": hyp_field}
+        named = {name: field for name, field in given.items() if field is not None}
+        foreign = Fields(**named) if named else None
+        read = [Saved.read(path, foreign) for path in predictions]
+        normal = common_normalizer(read, normalizer)
+        scored = [(str(saved.path), *saved.score(normal)) for saved in read]
+        if utterances is not None:
+            write_table(utterances, {name: table for name, _, table in scored})
+    if as_json:
+        for _, result, _ in scored:
+            print(json.dumps(result, ensure_ascii=False))
+        return
+    for name, result, table in scored:
+        Console().print(show_result(name, result))
+        if worst:
+            Console().print(show_worst(table, worst))
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="The folder of a run, or its predictions.")],
+    b: Annotated[Path, typer.Argument(help="Another one, of the same clips.")],
+    by: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Also by speaker, gender, age, …")
+    ] = None,
+    normalizer: Normalizing = None,
+    as_json: AsJson = False,
+) -> None:
+    """By how much A differs from B, with its interval; negative where A has fewer errors."""
+    with refusing():
+        from tiny_audio.evaluate.compare import compare as make
+        from tiny_audio.evaluate.saved import Saved, common_normalizer
+        from tiny_audio.evaluate.view import show_comparison
+
+        ours, theirs = Saved.read(a), Saved.read(b)
+        normal = common_normalizer([ours, theirs], normalizer)
+        found = make(ours.table(normal), theirs.table(normal), normal, by or ())
+    if as_json:
+        print(json.dumps({"paths": [str(a), str(b)], **found}, ensure_ascii=False))
+    else:
+        Console().print(show_comparison((str(a), str(b)), found))

@@ -1,0 +1,43 @@
+"""`tiny-audio understand`: questions about sounds, scored beside silence and swapped audio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tiny_audio.commands import refusing, say
+
+
+def understand(
+    model: Annotated[str, typer.Argument(help="As for tiny-audio eval.")],
+    task: Annotated[str, typer.Option(help="emotion, describe, intent, … or a .json file.")],
+    dataset: Annotated[str, typer.Option(help="As for tiny-audio eval.")],
+    label: Annotated[str, typer.Option(help="The column with the right answer.")] = "text",
+    max_samples: Annotated[int, typer.Option(min=0, help="So many clips; 0 is all.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where answers and scores go.")] = Path(
+        "runs/understand"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the clips' order and of the swaps.")] = 42,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+) -> None:
+    """Ask about clips and score strictly, beside silence, another clip's audio, and a constant."""
+    with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
+        from dataclasses import replace
+
+        from tiny_audio.data.examples import Dropped
+        from tiny_audio.evaluate.clips import choose
+        from tiny_audio.evaluate.controls import show_controls
+        from tiny_audio.evaluate.controls import understand as run
+        from tiny_audio.evaluate.datasets import dataset as named
+        from tiny_audio.evaluate.rivals import system
+        from tiny_audio.evaluate.tasks import task as task_of
+
+        source, dropped, asked = replace(named(dataset), text=label), Dropped(), task_of(task)
+        examples = list(choose(source, (), seed, max_samples, dropped))
+        result = run(system(model, device), asked, examples, source, out, seed)
+    for reason, count in dropped.counts().items():
+        say(f"left out: {count} × {reason}")
+    Console().print(show_controls(result))

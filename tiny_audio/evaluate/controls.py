@@ -1,0 +1,171 @@
+"""A score of understanding beside what the same questions give without the sound.
+
+    audio       the clips themselves
+    silence     as many samples of nothing
+    swapped     another clip's audio, each clip's once (a seeded derangement)
+    majority    the most frequent answer, always: no system is asked
+
+A model that is no better with the audio than with silence or with another clip's has not listened.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from tiny_audio.data.examples import Example, SourceConfig
+from tiny_audio.evaluate.clips import batches, identifier
+from tiny_audio.evaluate.predictions import Prediction
+from tiny_audio.evaluate.provenance import made
+from tiny_audio.evaluate.result import write_json
+from tiny_audio.evaluate.run import RunConfig, predict
+from tiny_audio.evaluate.systems import System
+from tiny_audio.evaluate.tasks import Task, expected, options_in, question
+from tiny_audio.evaluate.understanding import Understanding, score, slots_in
+from tiny_audio.evaluate.view import percent
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.errors import ConfigError
+
+CONTROLS = ("audio", "silence", "swapped", "majority")
+UNDERSTANDING = "understanding.json"
+
+
+@dataclass(frozen=True)
+class Silence:
+    """As long as a clip, and nothing in it."""
+
+    duration_s: float
+
+    def samples(self) -> np.ndarray:
+        return np.zeros(max(1, round(self.duration_s * SAMPLE_RATE)), np.float32)
+
+    def digest(self) -> str:
+        return f"{round(self.duration_s * SAMPLE_RATE):064x}"
+
+
+def derangement(num: int, seed: int) -> list[int]:
+    """A random cycle through all places: none stays where it is (Sattolo 1986)."""
+    if num < 2:
+        raise ConfigError("One clip cannot be swapped with another; take two or more.")
+    rng, places = random.Random(f"swapped/{seed}"), list(range(num))
+    for last in range(num - 1, 0, -1):
+        other = rng.randrange(last)
+        places[last], places[other] = places[other], places[last]
+    return places
+
+
+def heard(examples: Sequence[Example], control: str, seed: int) -> list[Example]:
+    """The same questions with what is heard under a control."""
+    if control == "silence":
+        return [replace(one, sound=Silence(one.duration_s)) for one in examples]
+    if control == "swapped":
+        others = [examples[n] for n in derangement(len(examples), seed)]
+        pairs = zip(examples, others, strict=True)
+        return [replace(a, sound=b.sound, duration_s=b.duration_s) for a, b in pairs]
+    return list(examples)
+
+
+def asking(examples: Sequence[Example], task: Task) -> list[Example]:
+    """The clips with the task's question, of a multiple choice with its options."""
+    return [replace(one, prompt=_question(one, task)) for one in examples]
+
+
+def _question(example: Example, task: Task) -> str:
+    asked = example.prompt or task.prompt
+    if task.kind != "choice":
+        return asked
+    return f"{asked}\n{question(options_in(example.columns))}".strip()
+
+
+def majority(task: Task, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The most frequent answer for every clip."""
+    if task.kind == "caption":
+        counts: dict[str, Counter[str]] = {}
+        for one in predictions:
+            for slot, value in slots_in(task, one.columns).items():
+                counts.setdefault(slot, Counter())[value] += 1
+        answer = ", ".join(found.most_common(1)[0][0] for found in counts.values())
+    else:
+        answers = Counter(expected(task, one.ref, one.columns) for one in predictions)
+        answer = answers.most_common(1)[0][0]
+    return [replace(p, hyp=answer, outcome="ok", error="", seconds=0.0) for p in predictions]
+
+
+def with_controls(
+    system: System,
+    task: Task,
+    examples: Sequence[Example],
+    source: SourceConfig,
+    seed: int = 42,
+    batch_s: float = 60.0,
+) -> dict[str, list[Prediction]]:
+    """The answers under every control, in the order of the examples."""
+    config = RunConfig(name=source.path, source=source, seed=seed, batch_s=batch_s)
+    asked, found = asking(examples, task), dict[str, list[Prediction]]()
+    order = {identifier(one, source): n for n, one in enumerate(examples)}
+    for control in CONTROLS[:3]:
+        answers = [
+            prediction
+            for batch in batches(heard(asked, control, seed), batch_s)
+            for prediction in predict(system, config, batch)
+        ]
+        found[control] = sorted(answers, key=lambda p: order[p.id])
+    return found | {"majority": majority(task, found["audio"])}
+
+
+def understand(
+    system: System,
+    task: Task,
+    examples: Sequence[Example],
+    source: SourceConfig,
+    folder: Path,
+    seed: int = 42,
+) -> dict[str, Any]:
+    """Answer, score and keep: a file of predictions for every control, and understanding.json."""
+    answers = with_controls(system, task, examples, source, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for control, predictions in answers.items():
+        lines = "".join(prediction.to_line() for prediction in predictions)
+        (folder / f"{control}.jsonl").write_text(lines, encoding="utf-8")
+    scores = {control: score(task, predictions) for control, predictions in answers.items()}
+    about = system.about()
+    result = {
+        "format": "tiny-audio understanding 1",
+        "task": task.to_dict(),
+        "system": about,
+        "dataset": source.to_dict(),
+        "seed": seed,
+        "scores": {control: one.to_dict() for control, one in scores.items()},
+        "listens": listens(scores),
+        "made": made(str(about.get("device", "cpu"))),
+    }
+    write_json(folder / UNDERSTANDING, result)
+    return result
+
+
+def listens(scores: dict[str, Understanding]) -> bool:
+    """Whether the score with the audio lies above all controls, interval above interval."""
+    others = (one.interval[1] for name, one in scores.items() if name != "audio")
+    return scores["audio"].interval[0] > max(others)
+
+
+def show_controls(result: dict[str, Any]) -> Table:
+    """A line for the audio and one for every control."""
+    verdict = "above every control" if result["listens"] else "NOT above every control"
+    title = f"{result['system']['name']}: with the audio, accuracy is {verdict}"
+    shown = Table(title=title, title_justify="left")
+    for head in ("heard", "accuracy", "95 % interval", "macro-F1", "clips", "unparsed", "failed"):
+        shown.add_column(head, justify="left" if head == "heard" else "right")
+    for name, one in result["scores"].items():
+        low, high = one["interval"]
+        counts = (one["num_clips"], one["num_unparsed"], one["num_failed"])
+        rates = (percent(one["accuracy"]), f"{percent(low)} – {percent(high)}")
+        shown.add_row(name, *rates, f"{one['macro_f1']:.3f}", *map(str, counts))
+    return shown

@@ -1,0 +1,103 @@
+"""Other people's recognisers in the same harness, and the one place where names become systems.
+
+nano, a folder, a Hub id    one of our models
+hf:ID                       any ASR model of transformers (CTC or encoder-decoder), or its folder
+openai:BASE_URL#MODEL       any server that speaks OpenAI's transcription API
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import soxr
+import torch
+import transformers
+from torch import Tensor
+
+from tiny_audio.evaluate.endpoint import Endpoint
+from tiny_audio.evaluate.systems import Answer, System, failure, open_system
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.identity import weights_hash
+
+WHISPER_WINDOW_S = 30.0
+
+
+def system(name: str, device: str = "cpu") -> System:
+    """What a name stands for, loaded; see the module's docstring for the names."""
+    kind, colon, rest = name.partition(":")
+    if colon and kind in RIVALS:
+        if not rest:
+            raise ConfigError(f"{name!r} names no model. Expected {RIVALS[kind]}.")
+        return HfPipeline(rest, device) if kind == "hf" else Endpoint(*_address(rest))
+    return open_system(name, device)
+
+
+RIVALS = {
+    "hf": "hf:ID or hf:FOLDER, for example hf:openai/whisper-tiny.en",
+    "openai": "openai:BASE_URL#MODEL, for example openai:http://localhost:8000/v1#whisper-1",
+}
+
+
+def _address(rest: str) -> tuple[str, str]:
+    url, _, model = rest.rpartition("#")
+    if not url or not model:
+        raise ConfigError(f"'openai:{rest}' names no model. Expected {RIVALS['openai']}.")
+    return url, model
+
+
+class HfPipeline:
+    """An ASR model of transformers, given samples (never a file, so ffmpeg is not needed).
+
+    Clips are answered one by one: many CTC models were made to run without a mask, and padding in a
+    batch would change their answers. Whether generation was cut off, the pipeline does not say.
+    """
+
+    def __init__(self, source: str, device: str = "cpu") -> None:
+        self.source, self.device = source, device
+        try:
+            self.pipeline = transformers.pipeline(
+                "automatic-speech-recognition", model=source, device=device
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"{source!r} cannot be loaded as a speech recogniser: {error} "
+                f"Expected {RIVALS['hf']}."
+            ) from error
+        if not isinstance(self.pipeline, transformers.AutomaticSpeechRecognitionPipeline):
+            raise ConfigError(f"{source!r} is a model of this library; name it without hf:.")
+        self.rate = int(self.pipeline.feature_extractor.sampling_rate)
+
+    def about(self) -> dict[str, Any]:
+        model = self.pipeline.model
+        return {
+            "name": f"hf:{self.source}",
+            "kind": "transformers",
+            "architecture": type(model).__name__,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "weights_sha256": weights_hash(model, set()),
+            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+            "device": self.device,
+            "versions": {"transformers": transformers.__version__, "torch": torch.__version__},
+        }
+
+    def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
+        return [self._one(clip, question) for clip, question in zip(clips, asked, strict=True)]
+
+    def _one(self, clip: Tensor, question: str) -> Answer:
+        if question:
+            return Answer(None, "error", "a recogniser of transformers takes no prompt")
+        samples = clip.numpy()
+        if self.rate != SAMPLE_RATE:
+            samples = soxr.resample(samples, SAMPLE_RATE, self.rate)
+        heard = {"raw": samples, "sampling_rate": self.rate}
+        long = (
+            self.pipeline.type == "seq2seq_whisper" and len(clip) > WHISPER_WINDOW_S * SAMPLE_RATE
+        )
+        try:
+            written = self.pipeline(heard, **({"return_timestamps": True} if long else {}))
+        except (RuntimeError, ValueError) as error:
+            return failure(error)
+        text = str(written["text"]).strip()
+        return Answer(text, "ok" if text else "no_speech")

@@ -1,0 +1,135 @@
+"""Scores of what is no transcription: classes, multiple choice, captions.
+
+An answer that cannot be read, and a clip that failed, count as wrong and are counted; nothing is
+guessed for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tiny_audio.data.text import clean
+from tiny_audio.evaluate.parsers import parse_slot
+from tiny_audio.evaluate.predictions import Prediction
+from tiny_audio.evaluate.tasks import Task, expected, read
+from tiny_audio.model.errors import ConfigError, MissingExtra
+
+try:
+    from rapidfuzz import fuzz
+except ImportError as error:
+    raise MissingExtra("Scoring captions", "eval") from error
+
+UNPARSED = "unparsed"
+Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """The score of a task. `accuracy` is over all clips (captions: over all expected slots)."""
+
+    accuracy: float
+    interval: tuple[float, float]  # Wilson's, 95 %
+    macro_f1: float
+    num_clips: int
+    num_scored: int  # answers that could be right: clips, or slots of captions
+    num_unparsed: int  # wrong, too: nothing, several or a denied class; failed clips are here
+    num_failed: int
+    confusion: dict[str, dict[str, int]] = field(default_factory=dict)  # expected → answered → n
+    similarity: float | None = None  # of captions: mean, 0…1
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Pair = tuple[str, str | None]  # expected, answered
+
+
+def score(task: Task, predictions: Sequence[Prediction]) -> Understanding:
+    """The score of answers to a task other than transcription."""
+    if task.kind == "transcription":
+        raise ConfigError("A transcription has word errors, no classes: tiny-audio score.")
+    if not predictions:
+        raise ConfigError("There are no predictions to score.")
+    if task.kind == "caption":
+        return _captions(task, predictions)
+    pairs: list[Pair] = [
+        (expected(task, p.ref, p.columns), read(task, p.hyp, p.columns)) for p in predictions
+    ]
+    return summary(pairs, len(predictions), _failed(predictions))
+
+
+def summary(
+    pairs: Sequence[Pair], num_clips: int, num_failed: int, similarity: float | None = None
+) -> Understanding:
+    """Accuracy, macro-F1 and confusion of (expected, answered) pairs."""
+    confusion: dict[str, Counter[str]] = {}
+    for right, answered in pairs:
+        confusion.setdefault(right, Counter())[answered or UNPARSED] += 1
+    num_right = sum(right == answered for right, answered in pairs)
+    return Understanding(
+        accuracy=num_right / len(pairs),
+        interval=wilson(num_right, len(pairs)),
+        macro_f1=macro_f1(pairs),
+        num_clips=num_clips,
+        num_scored=len(pairs),
+        num_unparsed=sum(answered is None for _, answered in pairs),
+        num_failed=num_failed,
+        confusion={right: dict(row) for right, row in sorted(confusion.items())},
+        similarity=similarity,
+    )
+
+
+def wilson(num_right: int, num: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; unlike the normal one it has a width at 0 and at 1."""
+    share, z2 = num_right / num, Z_95**2
+    middle = (share + z2 / (2 * num)) / (1 + z2 / num)
+    half = Z_95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num * num))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def macro_f1(pairs: Sequence[Pair]) -> float:
+    """Mean F1 of the classes that occur among the references; an unparsed answer is a miss."""
+    scores = []
+    for name in sorted({right for right, _ in pairs}):
+        hits = sum(right == answered == name for right, answered in pairs)
+        said = sum(answered == name for _, answered in pairs)
+        there = sum(right == name for right, _ in pairs)
+        scores.append(2 * hits / (said + there))
+    return sum(scores) / len(scores)
+
+
+def _failed(predictions: Sequence[Prediction]) -> int:
+    return sum(p.hyp is None for p in predictions)
+
+
+def _captions(task: Task, predictions: Sequence[Prediction]) -> Understanding:
+    """Every expected slot of every clip is one thing to name; the text is compared besides."""
+    pairs: list[Pair] = []
+    for prediction in predictions:
+        for slot, value in slots_in(task, prediction.columns).items():
+            named = parse_slot(prediction.hyp or "", task.slots[slot])
+            pairs.append((f"{slot}={value}", None if named is None else f"{slot}={named}"))
+    if not pairs:
+        raise ConfigError("No clip has the column slots: what a caption has to name.")
+    alike = [similarity(p.ref, p.hyp or "") for p in predictions]
+    return summary(pairs, len(predictions), _failed(predictions), sum(alike) / len(alike))
+
+
+def slots_in(task: Task, columns: dict[str, Any]) -> dict[str, str]:
+    """The column `slots` of a caption: what it has to name, checked against the task's."""
+    found: dict[str, str] = columns.get("slots", {})
+    for slot, value in found.items():
+        if slot not in task.slots:
+            raise ConfigError.unknown(slot, task.slots, "The task")
+        if value not in task.slots[slot]:
+            raise ConfigError.unknown(value, task.slots[slot], f"The slot {slot!r}")
+    return found
+
+
+def similarity(ref: str, hyp: str) -> float:
+    """Rapidfuzz's ratio of the sorted words, 0…1: order is free, words too many cost."""
+    return fuzz.token_sort_ratio(clean(ref, "plain"), clean(hyp, "plain")) / 100

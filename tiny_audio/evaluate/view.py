@@ -1,0 +1,174 @@
+"""What an evaluation prints: a line a clip, a block every hundred, and tables of results."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tiny_audio.evaluate.failures import COUNTERS, failures_of
+from tiny_audio.evaluate.metrics import Counts, Utterance, total
+from tiny_audio.evaluate.run import Watch
+
+BLOCK = 100  # clips between two checkpoints
+RULE = "=" * 80
+
+
+def percent(rate: float | None, digits: int = 2) -> str:
+    return "n/a" if rate is None else f"{100 * rate:.{digits}f}%"
+
+
+def one_line(text: str | None) -> str:
+    return "" if text is None else " ".join(text.split())
+
+
+class Lines(Watch):
+    """Prints samples and checkpoints on stdout; the corpus figure is that of all clips so far."""
+
+    def __init__(self) -> None:
+        self.num, self.seconds, self.words = 0, 0.0, Counts()
+
+    def resumed(self, table: Sequence[Utterance]) -> None:
+        for utterance in table:
+            self._add(utterance)
+        print(f"{self.num} samples were there; going on.", flush=True)
+
+    def sample(self, utterance: Utterance) -> None:
+        self._add(utterance)
+        prediction = utterance.prediction
+        rate = "FAILED" if utterance.hyp is None else f"WER = {percent(utterance.words.rate)}"
+        said = f"  Pred: {one_line(prediction.hyp)}"
+        print(f"Sample {self.num}: {rate}, Time = {prediction.seconds:.2f}s")
+        print(f"  Ref:  {one_line(prediction.ref)}")
+        print(f"  Error: {prediction.error}" if prediction.hyp is None else said, flush=True)
+        if self.num % BLOCK == 0:
+            self.checkpoint()
+
+    def _add(self, utterance: Utterance) -> None:
+        self.num += 1
+        self.seconds += utterance.prediction.seconds
+        self.words = total([self.words, utterance.words])
+
+    def checkpoint(self) -> None:
+        print(RULE)
+        print(f"CHECKPOINT @ {self.num} samples:")
+        print(f"  Corpus WER: {percent(self.words.rate)}")
+        print(f"  Avg Time/Sample: {self.seconds / self.num:.2f}s")
+        print(RULE, flush=True)
+
+
+def show_result(name: str, result: Mapping[str, Any]) -> RenderableType:
+    """Rates with their counts, what else went wrong, and how fast it was."""
+    table = Table(title=Text(name), title_justify="left")
+    for column in ("", "rate", "95 % interval", "S", "D", "I", "N"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for key in ("wer", "cer"):
+        row = result["scores"][key]
+        numbers = [f"{row[k]:,}" for k in Counts._fields]
+        table.add_row(key.upper(), percent(row["rate"]), _interval(row), *numbers)
+    return Group(table, Text("\n".join(_facts(result))))
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return "n/a" if row["low"] is None else f"{percent(row['low'])} – {percent(row['high'])}"
+
+
+def _facts(result: Mapping[str, Any]) -> list[str]:
+    scores, raised, normal = result["scores"], result["counters"], result["normalizer"]
+    named = ", ".join(f"{raised[name]} {name.replace('_', ' ')}" for name in COUNTERS)
+    facts = [f"{scores['clips']:,} clips: {named}"]
+    if scores["failed"]:
+        wer, cer = (percent(scores["answered"][key]) for key in ("wer", "cer"))
+        facts.append(f"of the {scores['answered']['clips']:,} answered: WER {wer}, CER {cer}")
+    if raised["nonspeech_words_per_minute"] is not None:
+        clips, rate = raised["nonspeech_clips"], raised["nonspeech_words_per_minute"]
+        facts.append(f"nothing said in {clips} of them: {rate:g} words a minute written there")
+    if dropped := result["dataset"].get("dropped"):
+        facts.append("left out: " + ", ".join(f"{n} × {why}" for why, n in dropped.items()))
+    facts.append(f"normaliser: {normal['id']} (version {normal['version']})")
+    if (factor := result["speed"]["real_time_factor"]) is not None:
+        facts.append(f"real-time factor: {factor:.4f} on {_hardware(result['speed'])}")
+    return facts
+
+
+def _hardware(speed: Mapping[str, Any]) -> str:
+    made = speed["hardware"]
+    if made is None:
+        return "unknown hardware"
+    cpu = f"{made['cpu']} ({made['cores']} cores, {made['threads']} threads)"
+    return f"{made['gpu']} and {cpu}" if made["gpu"] else cpu
+
+
+def show_worst(table: Sequence[Utterance], count: int) -> RenderableType:
+    """The utterances with the most errors: what was said, and what was written."""
+    worst = sorted(table, key=lambda one: -one.words.errors)[:count]
+    shown = Table(title="worst utterances", title_justify="left")
+    for column in ("clip", "errors", "WER", "texts"):
+        shown.add_column(column)
+    for one in worst:
+        texts = Text(f"Ref:  {one.ref}\nPred: {'(failed)' if one.hyp is None else one.hyp}")
+        errors = f"{one.words.errors} of {one.words.length}"
+        shown.add_row(Text(one.prediction.id), errors, percent(one.words.rate), texts)
+    return shown
+
+
+def write_table(path: Path, tables: Mapping[str, Sequence[Utterance]]) -> None:
+    """Every utterance of every file as CSV: texts as compared, counts, and how it ended."""
+    counted = ("substitutions", "deletions", "insertions", "length")
+    units = [f"{unit}_{name}" for unit in ("word", "char") for name in counted]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "id", "ref", "hyp", "wer", "cer", *units, "outcome", "failures"])
+        for name, table in tables.items():
+            for one in table:
+                texts = (name, one.prediction.id, one.ref, one.hyp)
+                ending = (one.prediction.outcome, " ".join(failures_of(one)))
+                rates = (one.words.rate, one.chars.rate)
+                rows.writerow([*texts, *rates, *one.words, *one.chars, *ending])
+
+
+def show_comparison(names: tuple[str, str], found: Mapping[str, Any]) -> RenderableType:
+    """The difference overall and by groups, then the words and the clips that make it."""
+    title = f"A: {names[0]}\nB: {names[1]}"
+    parts: list[RenderableType] = [_differences(title, "", [{"value": "all", **found["overall"]}])]
+    parts += [_differences(f"by {c}", c, rows) for c, rows in found["groups"].items()]
+    parts += [
+        _words("A right, B wrong", found["words"]["a_right_b_wrong"]),
+        _words("B right, A wrong", found["words"]["b_right_a_wrong"]),
+        _worst("A worse than B", found["worst"]["of_a"]),
+        _worst("B worse than A", found["worst"]["of_b"]),
+    ]
+    normal = found["normalizer"]
+    parts.append(Text(f"normaliser: {normal['id']} (version {normal['version']})"))
+    return Group(*parts)
+
+
+def _differences(title: str, column: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column(column)
+    for name in ("clips", "words", "WER of A", "WER of B", "A − B", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        pair = (percent(row[one]["rate"]) for one in ("a", "b", "difference"))
+        values = (f"{row['clips']:,}", f"{row['words']:,}", *pair, _interval(row["difference"]))
+        table.add_row(Text(row["value"]), *values)
+    return table
+
+
+def _words(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    shown = [f"{row['word']} × {row['count']} ({row['instead'] or '–'})" for row in rows]
+    return Text(f"{title}: {', '.join(shown) or 'no word'}")
+
+
+def _worst(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    lines = [f"{title}: {'' if rows else 'no clip'}"]
+    for row in rows:
+        lines += [f"  {row['id']}, {row['more_errors']} more errors", f"    Ref: {row['ref']}"]
+        texts = {key: "(failed)" if row[key] is None else row[key] for key in ("a", "b")}
+        lines += [f"    A:   {texts['a']}", f"    B:   {texts['b']}"]
+    return Text("\n".join(lines))
