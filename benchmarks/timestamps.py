@@ -33,13 +33,13 @@ from tiny_audio.presets import load
 from tiny_audio.progress import progress
 
 RESULTS = Path(__file__).resolve().parent / "timestamps"
-SEED = 5
+SEED = 6  # the 50 ms of `timestamps.LATE_S` were measured with 5
 GOAL_MS = 60
-LEAST_WORDS, LONGEST_S = 3, 9.0
+LEAST_WORDS, LONGEST_S = 4, 9.0
 
 
 def sentences(count: int) -> Iterator[tuple[str, Voice]]:
-    """Texts of three words and more with unheard espeak-ng voices."""
+    """Texts of four words and more with unheard espeak-ng voices."""
     rng, made = random.Random(f"timestamps/{SEED}"), 0
     while made < count:
         text, voice = held_out_sentence(rng)[0], held_out_voice(rng)
@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/timestamps.py", description=__doc__)
     parser.add_argument("--model", default="nano", help="or a checkpoint folder")
     parser.add_argument("--aligner", type=Path, help="another CTC head")
-    parser.add_argument("--sentences", type=int, default=200)
+    parser.add_argument("--sentences", type=int, default=120)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -64,8 +64,8 @@ def train_head(recipe: HeadRecipe) -> dict[str, Any]:
     device = recipe.device or ("cuda" if torch.cuda.is_available() else "cpu")
     clips = SpelledClips(recipe, listener(recipe, device))
     write_about(folder / "data.json", clips.about())
-    loop = clips.loop(folder, device)
-    head = loop.module
+    head = clips.fresh_head()
+    loop = clips.loop(head, folder)
     loop.resume()
     loop.run(clips.batches, lambda: clips.word_errors(head, recipe.data.validation_clips))
     head.eval().save(folder / "ctc")
@@ -173,13 +173,15 @@ class SpelledClips:
             depth=self.recipe.depth,
         )
 
-    def loop(self, folder: Path, device: str) -> Loop:
-        """A fresh head and what trains it."""
+    def fresh_head(self) -> CtcHead:
         torch.manual_seed(self.recipe.seed)
-        head = CtcHead(self.head_config()).to(device)
+        return CtcHead(self.head_config()).to(self.model.device)
+
+    def loop(self, head: CtcHead, folder: Path) -> Loop:
+        """What trains the head, and writes metrics.jsonl."""
         return Loop(
             head,
-            loop_config(self.recipe, device),
+            loop_config(self.recipe, str(self.model.device)),
             folder / "head",
             loss=lambda batch: batch.loss(head),
             write=lambda row: record(folder, row),
