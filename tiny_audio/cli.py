@@ -8,6 +8,10 @@ import typer
 
 from tiny_audio import __version__
 from tiny_audio.commands.doctor import doctor
+from tiny_audio.commands.embeddings import embeddings
+from tiny_audio.commands.inspect import inspect
+from tiny_audio.commands.params import params
+from tiny_audio.commands.projectors import projectors
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
 from tiny_audio.commands.transcribe import transcribe
 
@@ -40,6 +44,10 @@ app.command()(quickstart)
 app.command(context_settings=KEYS)(train)
 app.command()(doctor)
 app.command(context_settings=KEYS)(plan)
+app.command()(params)
+app.command()(projectors)
+app.command()(embeddings)
+app.command()(inspect)
 
 
 def main() -> None:
