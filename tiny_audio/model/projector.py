@@ -83,7 +83,8 @@ class Projector(nn.Module, ABC):
         """
         if lengths_B is None:
             B, T, _ = frames_BTE.shape
-            return self(frames_BTE, torch.full((B,), T, device=frames_BTE.device))[0]
+            whole_B = torch.full((B,), T, device=frames_BTE.device)
+            return self.project(frames_BTE, whole_B)[:, : self.config.positions_for(T)]
         frames_BTE = frames_BTE * valid_mask(lengths_B, frames_BTE.shape[1])[..., None]
         audio_BPD = self.project(frames_BTE, lengths_B)
         positions = [self.config.positions_for(n) for n in lengths_B.tolist()]
