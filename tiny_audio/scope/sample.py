@@ -25,7 +25,7 @@ from tiny_audio.data.rows import Row, manifest_rows
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import IGNORED, Prompt
-from tiny_audio.train.batch import Collator, played
+from tiny_audio.train.batch import Collator
 from tiny_audio.train.task import Listening
 
 
@@ -38,7 +38,7 @@ class Target:
     token: str
     own: float
     silent: float
-    other: float | None  # None: the manifest has no other clip
+    other: float | None = None  # None: the manifest has no other clip
 
 
 @dataclass(frozen=True)
@@ -97,23 +97,18 @@ def usable(row: Row, manifest: Path) -> Example | Unusable:
 @torch.inference_mode()
 def listen(model: AudioLM, example: Example, other: Example | None) -> Sample:
     """Losses after the clip itself, after silence as long, and after another clip."""
-    own = _samples(model, example)
     collator = Collator(model.eval())
+    own = collator.hear(Visit(example, 0, 0))
     prompt = collator.prompt(Visit(example, 0, 0), model.config.positions_for(len(own)))
     places = [place for place, label in enumerate(prompt.labels) if label != IGNORED]
-    sounds = [own, own * 0, *([] if other is None else [_samples(model, other)])]
+    sounds = [own, own * 0, *([collator.hear(Visit(other, 0, 0))] if other else [])]
     losses = [losses_of(model, sound, example) for sound in sounds]
     tokens = [spelled(model, number) for number in prompt.ids]
     targets = [
-        Target(place, prompt.ids[place], tokens[place], *heard, *([None] if other is None else []))
+        Target(place, prompt.ids[place], tokens[place], *heard)
         for place, *heard in zip(places, *losses, strict=True)
     ]
     return Sample(example, len(own), prompt, tokens, targets, other and other.where)
-
-
-def _samples(model: AudioLM, example: Example) -> Tensor:
-    most = model.config.encoder.max_samples
-    return torch.from_numpy(played(Visit(example, 0, 0), None, most))
 
 
 def losses_of(model: AudioLM, samples_N: Tensor, example: Example) -> list[float]:
