@@ -17,6 +17,10 @@ from tiny_audio.commands.leaderboard import leaderboard
 from tiny_audio.commands.report import report
 from tiny_audio.commands.robustness import robustness
 from tiny_audio.commands.score import compare, score
+from tiny_audio.commands.embeddings import embeddings
+from tiny_audio.commands.inspect import inspect
+from tiny_audio.commands.params import params
+from tiny_audio.commands.projectors import projectors
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
 from tiny_audio.commands.train_head import train_head
 from tiny_audio.commands.transcribe import transcribe
@@ -63,6 +67,10 @@ app.command()(report)
 app.command()(robustness)
 app.command()(understand)
 app.add_typer(leaderboard, name="leaderboard")
+app.command()(params)
+app.command()(projectors)
+app.command()(embeddings)
+app.command()(inspect)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ in PROJECTORS.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +69,22 @@ class Projector(nn.Module, ABC):
         self.decoder_dim = decoder_dim
         self.auxiliary_loss: Tensor | None = None  # of the last call, for training to add
 
-    def forward(self, frames_BTE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """frames_BTE, lengths_B → audio_BPD, lengths_B (positions)."""
+    @overload
+    def forward(self, frames_BTE: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, frames_BTE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, frames_BTE: Tensor, lengths_B: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """frames_BTE, lengths_B → audio_BPD, lengths_B (positions).
+
+        Frames without lengths are one clip's, as `encode` makes them: all are valid, and the
+        audio embeddings come back alone.
+        """
+        if lengths_B is None:
+            B, T, _ = frames_BTE.shape
+            whole_B = torch.full((B,), T, device=frames_BTE.device)
+            return self.project(frames_BTE, whole_B)[:, : self.config.positions_for(T)]
         frames_BTE = frames_BTE * valid_mask(lengths_B, frames_BTE.shape[1])[..., None]
         audio_BPD = self.project(frames_BTE, lengths_B)
         positions = [self.config.positions_for(n) for n in lengths_B.tolist()]

@@ -1,0 +1,27 @@
+"""`tiny-audio embeddings`: how far audio embeddings are from words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tiny_audio.commands import refusing, say
+
+
+def embeddings(
+    file: Annotated[Path, typer.Argument(help="An audio file.")],
+    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("embedding_distributions.png"),
+) -> None:
+    """Three distributions: encoder frames, audio embeddings, the decoder's own words."""
+    with refusing():
+        from tiny_audio import load
+        from tiny_audio.scope.embeddings import draw, embeddings_of, render
+
+        found = embeddings_of(load(model), file)
+        draw(found, out)
+    Console().print(render(found))
+    say(f"Saved {out}")

@@ -1,0 +1,24 @@
+"""`tiny-audio params`: what a preset consists of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tiny_audio.commands import refusing
+
+
+def params(
+    preset: Annotated[str, typer.Argument(help="nano, whisper_tiny, hubert_swiglu_qwen3 …")],
+    lora: Annotated[
+        bool, typer.Option("--lora/--no-lora", help="With the preset's adapters, or before them.")
+    ] = True,
+) -> None:
+    """Parameters and memory of every component, counted without weights or a download."""
+    with refusing():
+        from tiny_audio.scope.parameters import components, render, true_scale
+
+        rows = components(true_scale(preset, lora=lora))
+    Console().print(render(preset, rows))

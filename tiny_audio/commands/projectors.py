@@ -1,0 +1,30 @@
+"""`tiny-audio projectors`: projectors side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tiny_audio.commands import refusing
+
+
+def projectors(
+    configs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[kind=swiglu,k=5,hidden=8192]…", help="Default: one of each kind."),
+    ] = None,
+    encoder_dim: Annotated[int, typer.Option(min=1, help="Width of the frames.")] = 1280,
+    decoder_dim: Annotated[int, typer.Option(min=1, help="Width of the decoder.")] = 2048,
+    seconds: Annotated[
+        float, typer.Option(help="Length of the clip, at 50 frames a second.")
+    ] = 3.0,
+) -> None:
+    """Compare projectors: parameters, positions, compression, milliseconds per position."""
+    with refusing():
+        from tiny_audio.scope.projectors import compare, kinds, parse, render
+
+        chosen = [parse(text) for text in configs or []] or kinds()
+        rows = compare(chosen, encoder_dim, decoder_dim, seconds)
+    Console().print(render(rows, encoder_dim, decoder_dim))
