@@ -9,18 +9,18 @@ import typer
 from tiny_audio import __version__
 from tiny_audio.commands.datasets import datasets
 from tiny_audio.commands.doctor import doctor
-from tiny_audio.commands.serve import serve
-from tiny_audio.commands.stream import stream
-from tiny_audio.commands.trace import trace
+from tiny_audio.commands.embeddings import embeddings
 from tiny_audio.commands.eval import evaluate
+from tiny_audio.commands.inspect import inspect
 from tiny_audio.commands.leaderboard import leaderboard
+from tiny_audio.commands.params import params
+from tiny_audio.commands.projectors import projectors
 from tiny_audio.commands.report import report
 from tiny_audio.commands.robustness import robustness
 from tiny_audio.commands.score import compare, score
-from tiny_audio.commands.embeddings import embeddings
-from tiny_audio.commands.inspect import inspect
-from tiny_audio.commands.params import params
-from tiny_audio.commands.projectors import projectors
+from tiny_audio.commands.serve import serve
+from tiny_audio.commands.stream import stream
+from tiny_audio.commands.trace import trace
 from tiny_audio.commands.train import KEYS, plan, quickstart, train
 from tiny_audio.commands.train_head import train_head
 from tiny_audio.commands.transcribe import transcribe
