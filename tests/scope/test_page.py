@@ -115,6 +115,7 @@ def test_no_text_ends_the_script_and_no_mark_is_left(seen, fresh):
     assert not re.search(r"(src|href)=\"(?!data:,|#)|https?://(?!www\.w3\.org/2000/svg)", page)
 
 
+@pytest.mark.slow
 def test_ten_seconds_take_less_than_five_megabytes():
     samples = np.concatenate(
         [soundfile.read(path, dtype="float32")[0] for path, _ in toys.samples()]
