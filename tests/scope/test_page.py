@@ -115,6 +115,7 @@ def test_no_text_ends_the_script_and_no_mark_is_left(seen, fresh):
     assert not re.search(r"(src|href)=\"(?!data:,|#)|https?://(?!www\.w3\.org/2000/svg)", page)
 
 
+@pytest.mark.slow
 def test_ten_seconds_take_less_than_five_megabytes():
     samples = np.concatenate(
         [soundfile.read(path, dtype="float32")[0] for path, _ in toys.samples()]
@@ -147,12 +148,19 @@ def chromium():
 
 
 @pytest.fixture(scope="module")
-def paths(seen, fresh, tmp_path_factory):
+def hubert():
+    return trace(toys.toy_preset("hubert_swiglu_qwen3").build(), CLIP, name="toy")
+
+
+@pytest.fixture(scope="module")
+def paths(seen, fresh, hubert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    hubert = trace(
-        toys.toy_preset("hubert_swiglu_qwen3").build(), toys.clips(20_000)[0], sampling_rate=16_000
-    )
-    pages = {"one": render(seen), "two": render(seen, fresh), "hubert": render(hubert)}
+    pages = {
+        "one": render(seen),
+        "two": render(seen, fresh),
+        "hubert": render(hubert),
+        "other": render(seen, hubert),
+    }
     for name, page in pages.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in pages}
@@ -214,22 +222,37 @@ def test_the_pages_own_numbers_are_the_tensors(opened, seen):
     assert page.evaluate("Array.from(window.trace.samples)") == audio.tolist()
 
 
+def hover(page, plot, track):
+    """Point at the middle of a heat map: what is read out is that step of that dimension."""
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    start, end, step, dimension, value, half = re.match(
+        r"([\d.]+)–([\d.]+) s · step (\d+)\ndimension (\d+) = (\S+) ± (\S+)",
+        page.locator("#tip").inner_text(),
+    ).groups()
+    wanted = track.values_SC[int(step), int(dimension)].item()
+    assert float(value) == pytest.approx(wanted, abs=float(half) + 0.01 * abs(wanted))
+    assert float(start) == pytest.approx(track.start_s[int(step)].item(), abs=1e-3)
+    assert float(end) == pytest.approx(track.end_s[int(step)].item(), abs=1e-3)
+    return x, y
+
+
+@pytest.mark.slow
+def test_encoders_of_other_widths_stand_side_by_side(opened, seen, hubert):
+    page = opened("other")
+    plots = page.locator("#frames .plot")
+    hover(page, plots.first, seen.frames)
+    hover(page, plots.last, hubert.frames)
+    assert page.locator("#frames button").count() == 0  # no difference of other dimensions
+
+
 @pytest.mark.slow
 def test_zoom_and_drag_move_all_panels_and_hover_reads_the_value(opened, seen):
     page = opened("one")
     frames = page.locator("#frames .plot").first
-    frames.scroll_into_view_if_needed()
-    box = frames.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    read = page.locator("#tip").inner_text()
-    start, end, step, dimension, value, half = re.match(
-        r"([\d.]+)–([\d.]+) s · step (\d+)\ndimension (\d+) = (\S+) ± (\S+)", read
-    ).groups()
-    wanted = seen.frames.values_SC[int(step), int(dimension)].item()
-    assert float(value) == pytest.approx(wanted, abs=float(half) + 0.01 * abs(wanted))
-    assert float(start) == pytest.approx(seen.frames.start_s[int(step)].item(), abs=1e-3)
-    assert float(end) == pytest.approx(seen.frames.end_s[int(step)].item(), abs=1e-3)
+    x, y = hover(page, frames, seen.frames)
     hovers = page.evaluate(
         "[...document.querySelectorAll('.hover')].filter(h => h.style.visibility === 'visible')"
         ".map(h => h.style.transform)"

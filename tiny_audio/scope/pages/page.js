@@ -79,8 +79,7 @@ function logMel() {
     ? "How loud every pitch is, 100 columns a second: what the encoder looks at, low pitches at the bottom."
     : "How loud every pitch is, for the eye only: this encoder hears the waveform itself.");
   const tracks = DATA.same.log_mel ? [FIRST.log_mel] : DATA.traces.map((one) => one.log_mel);
-  const num = FIRST.log_mel.num_rows;
-  const over = (pen, _, height) => {
+  const over = (pen, { num_rows: num }, height) => {
     pen.fillStyle = ink("--soft");
     pen.font = `11px ${ink("--mono")}`;
     pen.textAlign = "right";
@@ -89,20 +88,20 @@ function logMel() {
       pen.fillText(hz < 1000 ? `${hz} Hz` : `${hz / 1000} kHz`, gutter() - 6, height * (1 - (row + 0.5) / num) + 4);
     }
   };
-  const rowName = (row) => `bin ${row} (${Math.round(melHz(row, num))} Hz)`;
+  const rowName = (track, row) => `bin ${row} (${Math.round(melHz(row, track.num_rows))} Hz)`;
   const compared = compareHeat(made, tracks, { map: "viridis", height: 160, upward: true, rowName, over, same: DATA.same.log_mel });
   legend(made, "viridis", compared.range);
   compareChooser(made, [compared]);
 }
 
-const dimension = (track) => (row) => `dimension ${track.rows[row]}`;
+const dimension = (track, row) => `dimension ${track.rows[row]}`;
 const rootMean = (track) => `root mean square ${short(track.rms)}`;
 
 function frames() {
   const made = panel("frames", "Encoder frames", `frames_BTE ${shapeOf(FIRST.frames)}`,
     `What the encoder heard: the ${FIRST.frames.rows.length} most active of ${FIRST.frames.shape[2]} dimensions, the most active on top.`);
   const tracks = DATA.same.frames ? [FIRST.frames] : DATA.traces.map((one) => one.frames);
-  const compared = compareHeat(made, tracks, { map: "diverging", height: 150, rowName: dimension(FIRST.frames), text: rootMean, same: DATA.same.frames });
+  const compared = compareHeat(made, tracks, { map: "diverging", height: 150, rowName: dimension, text: rootMean, same: DATA.same.frames });
   legend(made, "diverging", compared.range);
   compareChooser(made, [compared]);
 }
@@ -116,14 +115,14 @@ function stages() {
     const group = element("div", { class: "stage" }, element("h3", {}, tracks[0].name));
     made.append(group);
     const text = (track) => `${rootMean(track)} · ${track.rows.length} of ${track.shape[2]} dimensions`;
-    return compareHeat(group, tracks, { map: "diverging", ownRange: true, height: 64, rowName: dimension(tracks[0]), text });
+    return compareHeat(group, tracks, { map: "diverging", ownRange: true, height: 64, rowName: dimension, text });
   }));
 }
 
 function audioEmbeddings() {
   const made = panel("audio", "Audio embeddings, and the words they are near", `audio_BPD ${shapeOf(FIRST.audio)}`,
     "What the decoder gets in place of words; below, the tokens whose own embeddings point most in the same direction (cosine, from 0 in violet to 1 in yellow).");
-  const compared = compareHeat(made, DATA.traces.map((one) => one.audio), { map: "diverging", height: 110, rowName: dimension(FIRST.audio), text: rootMean });
+  const compared = compareHeat(made, DATA.traces.map((one) => one.audio), { map: "diverging", height: 110, rowName: dimension, text: rootMean });
   legend(made, "diverging", compared.range);
   compareChooser(made, [compared]);
   DATA.traces.forEach((one, number) => {

@@ -181,13 +181,13 @@ function heatPlot(holder, label, track, options) {
     heat(pen, image, track, width, 0, tall);
     grid(pen, width, tall);
     hatch(pen, track.end_s[track.end_s.length - 1], track.padded_to_s, width, tall);
-    options.over?.(pen, width, tall);
+    options.over?.(pen, track, tall);
   }, (t, y) => {
     const at = stepAt(track, t);
     if (at < 0) return t > DATA.duration_s ? "padding" : "";
     let row = Math.min(track.num_rows - 1, Math.max(0, Math.floor(y * track.num_rows)));
     if (options.upward) row = track.num_rows - 1 - row;
-    return `${span(track, at)} · step ${at}\n${rowName(row)} = ${short(track.value(row, at))} ± ${short(track.step[row] / 2)}${unit}`;
+    return `${span(track, at)} · step ${at}\n${rowName(track, row)} = ${short(track.value(row, at))} ± ${short(track.step[row] / 2)}${unit}`;
   });
 }
 
