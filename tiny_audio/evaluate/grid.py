@@ -69,22 +69,15 @@ def _row(name: str, table: list[Utterance], clean: list[Utterance]) -> dict[str,
 
 def show_grid(grid: dict[str, Any]) -> Table:
     """A line for every condition: WER, its interval, and how much worse than clean."""
-    shown = Table(
-        title=f"{grid['system']['name']} on {grid['dataset']['name']}", title_justify="left"
-    )
-    for head in (
-        "condition",
-        "clips",
-        "failed",
-        "WER",
-        "95 % interval",
-        "worse by",
-        "95 % interval",
-    ):
-        shown.add_column(head, justify="left" if head == "condition" else "right")
+    clips = grid["rows"][0]["clips"]
+    title = f"{grid['system']['name']} on {grid['dataset']['name']}, {clips} clips"
+    shown = Table(title=title, title_justify="left", box=None)
+    shown.add_column("condition", no_wrap=True)
+    for head in ("failed", "WER", "95 % interval", "worse by", "95 % interval"):
+        shown.add_column(head, justify="right")
     for row in grid["rows"]:
-        counts = (str(row["clips"]), str(row["failed"]))
-        shown.add_row(row["condition"], *counts, *_ends(row["wer"]), *_ends(row["worse"]))
+        ends = (*_ends(row["wer"]), *_ends(row["worse"]))
+        shown.add_row(row["condition"], str(row["failed"]), *ends)
     return shown
 
 
