@@ -205,7 +205,7 @@ def follow(came_TS: np.ndarray, state: int) -> np.ndarray:
     path = np.empty(len(came_TS), int)
     for t in range(len(came_TS) - 1, -1, -1):
         path[t] = state
-        state -= came_TS[t, state]
+        state -= int(came_TS[t, state])  # numpy would keep it an int8
     return path
 
 
