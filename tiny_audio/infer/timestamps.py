@@ -36,7 +36,7 @@ from tiny_audio.presets import NANO
 
 ANYTHING = -1  # a label that fits every frame: what stands for a word that cannot be spelled
 # A head writes a word's first character when it has heard it: 49 ms after the word began (median of
-# 227 words, benchmarks/timestamps.py); its last one when the word ends (1 ms).
+# 227 words, docs/decisions/017); its last one when the word ends (1 ms).
 LATE_S = 0.05
 SPACE = encode_characters(" ")[0]
 
