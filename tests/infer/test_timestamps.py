@@ -85,6 +85,12 @@ def test_words_are_found_where_their_characters_are():
     assert [tuple(s) for s in spans] == [(0, 4), (9, 13)]
 
 
+def test_long_texts_are_aligned_too():
+    words = ["november"] * 40  # 719 states
+    spans = word_spans(peaks(" ".join(words)), words)
+    assert [tuple(s) for s in spans] == [(27 * n, 27 * n + 22) for n in range(40)]
+
+
 def test_a_word_without_spelling_takes_its_place_but_gets_no_time():
     log_probs = peaks("play twelve songs")
     first, unknown, last = word_spans(log_probs, ["play", "", "songs"])

@@ -36,7 +36,7 @@ from tiny_audio.presets import NANO
 
 ANYTHING = -1  # a label that fits every frame: what stands for a word that cannot be spelled
 # A head writes a word's first character when it has heard it: 49 ms after the word began (median of
-# 227 words, benchmarks/timestamps.py); its last one when the word ends (1 ms).
+# 227 words, docs/decisions/017); its last one when the word ends (1 ms).
 LATE_S = 0.05
 SPACE = encode_characters(" ")[0]
 
@@ -205,7 +205,7 @@ def follow(came_TS: np.ndarray, state: int) -> np.ndarray:
     path = np.empty(len(came_TS), int)
     for t in range(len(came_TS) - 1, -1, -1):
         path[t] = state
-        state -= came_TS[t, state]
+        state -= int(came_TS[t, state])  # numpy would keep it an int8
     return path
 
 
