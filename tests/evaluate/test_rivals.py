@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from tiny_audio.evaluate.rivals import system
+from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.presets import NANO
 
@@ -139,3 +140,13 @@ def test_our_models_are_systems_by_their_names():
     nano = system("nano")
     (answer,) = nano.answer([torch.from_numpy(np.zeros(16_000, np.float32))], [""])
     assert answer[:2] == ("", "no_speech")
+
+
+def test_a_ctc_head_is_named_by_its_model_or_by_its_folder():
+    clip = toys.samples()[0][0]
+    own, named = system("ctc:nano"), system(f"ctc:{NANO / 'ctc'}#nano")
+    assert own.about() == named.about()
+    samples = load_audio(clip).samples
+    (one,), (other,) = own.answer([samples], [""]), named.answer([samples], [""])
+    assert one == other
+    assert one.text

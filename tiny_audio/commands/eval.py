@@ -13,7 +13,7 @@ from tiny_audio.commands import refusing, say
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="nano, a folder, a Hub id, hf:ID, or openai:URL#MODEL.")
+        str, typer.Argument(help="nano, a folder, a Hub id, hf:ID, openai:URL#MODEL, or ctc:MODEL.")
     ],
     dataset: Annotated[
         str, typer.Option(help="A name (tiny-audio datasets), a path, or hf:ID.")

@@ -3,11 +3,13 @@
 nano, a folder, a Hub id    one of our models
 hf:ID                       any ASR model of transformers (CTC or encoder-decoder), or its folder
 openai:BASE_URL#MODEL       any server that speaks OpenAI's transcription API
+ctc:MODEL, ctc:FOLDER#MODEL the encoder of one of our models with its own CTC head, or with another
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import soxr
@@ -15,11 +17,13 @@ import torch
 import transformers
 from torch import Tensor
 
+from tiny_audio.evaluate.ctc_system import CtcSystem
 from tiny_audio.evaluate.endpoint import Endpoint
 from tiny_audio.evaluate.systems import Answer, System, failure, open_system
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.identity import weights_hash
+from tiny_audio.presets import load
 
 WHISPER_WINDOW_S = 30.0
 
@@ -30,13 +34,14 @@ def system(name: str, device: str = "cpu") -> System:
     if colon and kind in RIVALS:
         if not rest:
             raise ConfigError(f"{name!r} names no model. Expected {RIVALS[kind]}.")
-        return HfPipeline(rest, device) if kind == "hf" else Endpoint(*_address(rest))
+        return OPENERS[kind](rest, device)
     return open_system(name, device)
 
 
 RIVALS = {
     "hf": "hf:ID or hf:FOLDER, for example hf:openai/whisper-tiny.en",
     "openai": "openai:BASE_URL#MODEL, for example openai:http://localhost:8000/v1#whisper-1",
+    "ctc": "ctc:MODEL or ctc:FOLDER#MODEL, for example ctc:nano",
 }
 
 
@@ -45,6 +50,13 @@ def _address(rest: str) -> tuple[str, str]:
     if not url or not model:
         raise ConfigError(f"'openai:{rest}' names no model. Expected {RIVALS['openai']}.")
     return url, model
+
+
+def _ctc(rest: str, device: str) -> CtcSystem:
+    folder, _, name = rest.rpartition("#")
+    checkpoint = Path(name) if Path(name).is_dir() else None
+    model = load(name, device=device).eval()
+    return CtcSystem(model, Path(folder) if folder else None, checkpoint)
 
 
 class HfPipeline:
@@ -101,3 +113,10 @@ class HfPipeline:
             return failure(error)
         text = str(written["text"]).strip()
         return Answer(text, "ok" if text else "no_speech")
+
+
+OPENERS: dict[str, Callable[[str, str], System]] = {
+    "hf": HfPipeline,
+    "openai": lambda rest, device: Endpoint(*_address(rest)),
+    "ctc": _ctc,
+}
