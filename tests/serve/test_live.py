@@ -16,7 +16,7 @@ END = json.dumps({"type": "end"})
 
 @pytest.fixture(scope="module")
 def client(app):
-    return TestClient(app)  # without its lifespan: the service is shared
+    return TestClient(app)
 
 
 def pcm(path):

@@ -1,7 +1,5 @@
 """The application: routes, the gate before them, and what is said about them in /openapi.json."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -37,21 +35,15 @@ REFUSED: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(service: Service, token: str | None = None) -> FastAPI:
-    """The application around a service, which is closed with it.
+    """The application around a service, which whoever made it closes.
 
     There is no page of documentation: FastAPI's would load scripts from elsewhere."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        service.close()
 
     app = FastAPI(
         title="Tiny Audio",
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan,
         responses=REFUSED,
     )
     app.state.service = service

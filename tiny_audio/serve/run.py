@@ -61,4 +61,7 @@ def serve(
         # uvicorn raises the signal that ended it once more when all is done: it has been obeyed.
         for ending in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ending, lambda *_: None)
-        uvicorn.Server(config).run()
+        try:
+            uvicorn.Server(config).run()
+        finally:
+            service.close()
