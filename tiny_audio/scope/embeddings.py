@@ -94,7 +94,8 @@ def distribution(values: Tensor) -> Distribution:
     """Statistics of vectors (rows, width)."""
     low, high = values.aminmax()
     return Distribution(
-        *values.shape,
+        rows=values.shape[0],
+        width=values.shape[1],
         mean=values.mean().item(),
         std=values.std(correction=0).item(),
         low=low.item(),

@@ -108,7 +108,8 @@ def listen(model: AudioLM, example: Example, other: Example | None) -> Sample:
         Target(place, prompt.ids[place], tokens[place], *heard)
         for place, *heard in zip(places, *losses, strict=True)
     ]
-    return Sample(example, len(own), prompt, tokens, targets, other and other.where)
+    where = other.where if other else None
+    return Sample(example, len(own), prompt, tokens, targets, where)
 
 
 def losses_of(model: AudioLM, samples_N: Tensor, example: Example) -> list[float]:
