@@ -76,8 +76,8 @@ def count(ref: Sequence[Hashable], hyp: Sequence[Hashable]) -> Counts:
     texts = isinstance(ref, str) and isinstance(hyp, str)
     units = (ref, hyp) if texts else _coded(ref, hyp)
     kinds = [op[0] for op in Levenshtein.editops(*units).as_list()]
-    found = (kinds.count(kind) for kind in ("replace", "delete", "insert"))
-    return Counts(*found, length=len(ref))
+    replaced, deleted, inserted = map(kinds.count, ("replace", "delete", "insert"))
+    return Counts(replaced, deleted, inserted, len(ref))
 
 
 def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Edit]:

@@ -102,7 +102,7 @@ def _whisper_en() -> tuple[Rewrite, str]:
         """Most texts hold nothing of its 60 contractions and abbreviations, which are tried one
         by one: without them it takes half the time. All others hold an apostrophe."""
         plain = not JOINING.search(text) and replaced.isdisjoint(WORD.findall(text.lower()))
-        return (short if plain else whole)(text)  # type: ignore[no-any-return]
+        return (short if plain else whole)(text)
 
     return rewrite, _whisper_version()
 
