@@ -9,7 +9,7 @@ from tiny_audio import __version__
 
 from . import chat, live, transcriptions
 from .guard import Guard
-from .refusals import add_handlers
+from .refusals import add_handlers, answers
 from .service import Service
 
 router = APIRouter()
@@ -60,7 +60,7 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/metrics")
+@router.get("/metrics", responses=answers("text/plain"))
 async def metrics(request: Request) -> Response:
     """Counters in Prometheus' text format."""
     service: Service = request.app.state.service

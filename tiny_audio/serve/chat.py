@@ -16,14 +16,14 @@ from tiny_audio.model.errors import TinyAudioError
 
 from .answering import Answer, Question, answer
 from .conversation import ChatRequest
-from .refusals import Refusal
+from .refusals import Refusal, answers
 from .service import Service, first_of, unless_gone
 from .transcriptions import error_event, event
 
 router = APIRouter()
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", responses=answers("text/event-stream"))
 async def complete(request: Request, asked: ChatRequest) -> Response:
     """The answer to a conversation, greedy."""
     service: Service = request.app.state.service

@@ -39,6 +39,11 @@ def error_response(
     return JSONResponse({"error": error}, status, headers)
 
 
+def answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """What else /openapi.json says a route answers with, besides JSON."""
+    return {200: {"content": {kind: {"schema": {"type": "string"}} for kind in kinds}}}
+
+
 CODES = {
     401: "invalid_api_key",
     404: "not_found",

@@ -14,7 +14,7 @@ from tiny_audio.infer.results import Segment, Transcript
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.errors import TinyAudioError, nearest
 
-from .refusals import Refusal, error_response
+from .refusals import Refusal, answers, error_response
 from .service import Service, first_of, unless_gone
 
 router = APIRouter()
@@ -25,7 +25,9 @@ FIELDS = [
 ]
 
 
-@router.post("/v1/audio/transcriptions")
+@router.post(
+    "/v1/audio/transcriptions", responses=answers("text/plain", "text/vtt", "text/event-stream")
+)
 async def transcribe(
     request: Request,
     file: Annotated[UploadFile, File(description="wav, flac, mp3, ogg, opus, m4a, webm")],
