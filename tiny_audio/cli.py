@@ -50,27 +50,18 @@ def options(
 
 
 # In the order of `--help`.
-app.command()(transcribe)
-app.command()(serve)
-app.command()(stream)
-app.command()(quickstart)
-app.command(context_settings=KEYS)(train)
-app.command()(train_head)
-app.command()(doctor)
-app.command(context_settings=KEYS)(plan)
-app.command()(trace)
-app.command("eval")(evaluate)
-app.command()(score)
-app.command()(compare)
-app.command()(datasets)
-app.command()(report)
-app.command()(robustness)
-app.command()(understand)
-app.add_typer(leaderboard, name="leaderboard")
-app.command()(params)
-app.command()(projectors)
-app.command()(embeddings)
-app.command()(inspect)
+USE, TRAIN, MEASURE, EXPLAIN = "Use a model", "Train one", "Measure it", "Look inside"
+for panel, commands in {
+    USE: (transcribe, stream, serve),
+    TRAIN: (quickstart, train, plan, doctor, train_head),
+    MEASURE: (evaluate, score, compare, report, robustness, understand, datasets),
+    EXPLAIN: (trace, embeddings, inspect, params, projectors),
+}.items():
+    for command in commands:
+        keys = KEYS if command in (train, plan) else None
+        name = "eval" if command is evaluate else None
+        app.command(name, context_settings=keys, rich_help_panel=panel)(command)
+app.add_typer(leaderboard, name="leaderboard", rich_help_panel=MEASURE)
 
 
 def main() -> None:

@@ -120,3 +120,11 @@ def test_links_lead_somewhere(page):
         elif page.startswith("docs/") and not there.is_relative_to(pages.ROOT / "docs"):
             lost.append(f"{target} (outside of the site)")
     assert not lost
+
+
+def test_every_decision_is_listed():
+    folder = pages.ROOT / "docs"
+    listed = re.findall(
+        r"\.\./decisions/([^)]+)", (folder / "explanation/decisions.md").read_text()
+    )
+    assert sorted(listed) == sorted(path.name for path in (folder / "decisions").iterdir())
