@@ -41,7 +41,7 @@ def error_response(
 
 def answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
     """What else /openapi.json says a route answers with, besides JSON."""
-    return {200: {"content": {kind: {"schema": {"type": "string"}} for kind in kinds}}}
+    return {200: {"content": {kind: {"schema": {}} for kind in kinds}}}
 
 
 CODES = {
