@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from tiny_audio import __version__
 from tiny_audio.evaluate.predictions import Outcome
-from tiny_audio.infer.transcriber import DEFAULT_WINDOW_S, Transcriber, Window
+from tiny_audio.infer.jobs import Failed
+from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import TinyAudioError
 from tiny_audio.model.identity import tokenizer_hash
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.model.prompt import prompt_identity, transcription_turns
+from tiny_audio.model.prompt import prompt_identity
 
 
 class Answer(NamedTuple):
@@ -46,8 +47,7 @@ def open_system(model: str, device: str = "cpu") -> System:
 
 
 class OurModel:
-    """A model of this library, as `transcribe` uses it: clips of one window in batches, longer ones
-    cut into windows at quiet places."""
+    """A model of this library, as `transcribe` uses it."""
 
     def __init__(self, name: str, model: AudioLM):
         self.name, self.transcriber = name, Transcriber(model)
@@ -77,42 +77,25 @@ class OurModel:
         }
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
-        """A clip that cannot be answered fails alone, not with its batch."""
+        """What `transcribe` makes of each clip; one that cannot be answered fails alone."""
         answers = dict[int, Answer]()
-        together = [n for n, clip in enumerate(clips) if self._fits(clip)]
-        if together:
-            found = self._batch([clips[n] for n in together], [asked[n] for n in together])
-            answers |= zip(together, found, strict=True)
-        for n, clip in enumerate(clips):
-            if n not in answers:
-                answers[n] = self._long(clip, asked[n])
+        for prompt in dict.fromkeys(asked):
+            numbers = [n for n, one in enumerate(asked) if one == prompt]
+            answers |= zip(numbers, self._answer([clips[n] for n in numbers], prompt), strict=True)
         return [answers[n] for n in range(len(clips))]
 
-    def _fits(self, clip: Tensor) -> bool:
-        """Whether `transcribe` would hear the clip in one window."""
-        config = self.model.config
-        longest = config.encoder.max_samples or int(DEFAULT_WINDOW_S * SAMPLE_RATE)
-        return config.prompt.long_audio == "windows" or len(clip) <= longest
-
-    def _batch(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
-        turns = [transcription_turns(self.model.config.prompt, one or None) for one in asked]
-        windows = [Window(0, clip) for clip in clips]
+    def _answer(self, clips: Sequence[Tensor], prompt: str) -> list[Answer]:
+        request = Request(prompt=prompt or None)
         try:
-            segments = self.transcriber.transcribe_windows(windows, turns)
-        except TinyAudioError as error:
-            if len(clips) == 1:
-                return [failure(error)]
-            return [self._batch([c], [a])[0] for c, a in zip(clips, asked, strict=True)]
-        return [Answer(s.text, s.outcome, confidence=s.confidence) for s in segments]
-
-    def _long(self, clip: Tensor, asked: str) -> Answer:
-        try:
-            whole = self.transcriber.transcribe(
-                clip, prompt=asked or None, sampling_rate=SAMPLE_RATE
-            )
-        except TinyAudioError as error:
-            return failure(error)
-        return Answer(whole.text, whole.outcome)
+            made = list(self.transcriber.transcribe_many(clips, request, sampling_rate=SAMPLE_RATE))
+        except TinyAudioError as error:  # the question itself
+            return [failure(error)] * len(clips)
+        return [
+            failure(one.error)
+            if isinstance(one, Failed)
+            else Answer(one.text, one.outcome, confidence=one.confidence)
+            for one in made
+        ]
 
 
 def failure(error: Exception) -> Answer:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.encoder import EncoderConfig
 
 from .results import Segment, Word
 
@@ -26,6 +27,8 @@ HISTORY_HOPS = 300  # loud and quiet mean: of the last 15 s
 # still 15 dB below the loudest. Below -80 dB of full scale, the last two of 16 bits, all is quiet.
 QUIET_DB, FLOOR_DB, SNR_DB = 35.0, 6.0, 15.0
 SILENT_DB = -80.0
+# Encoders without a limit of their own (HuBERT) still get windows of this length.
+DEFAULT_WINDOW_S = 30.0
 # The most words of two windows that can have been said in the second that both heard.
 OVERLAP_WORDS = 6
 
@@ -59,6 +62,12 @@ class CutPolicy:
     def longest(self) -> int:
         """The longest window in hops."""
         return max(2, int(self.longest_s * SAMPLE_RATE / HOP))
+
+
+def policy_of(encoder: EncoderConfig) -> CutPolicy:
+    """How long audio is cut for an encoder."""
+    longest = encoder.max_samples
+    return CutPolicy(longest / SAMPLE_RATE if longest else DEFAULT_WINDOW_S)
 
 
 @dataclass(frozen=True)
@@ -172,8 +181,8 @@ def join(before: Segment, after: Segment, overlap_s: float) -> tuple[Segment, Se
     """
     middle_s = before.end_s - overlap_s / 2
     tail, head = before.words[-OVERLAP_WORDS:], after.words[:OVERLAP_WORDS]
-    texts = [[word.text for word in words] for words in (tail, head)]
-    match = SequenceMatcher(None, *texts, autojunk=False).find_longest_match()
+    said, again = ([word.text for word in words] for words in (tail, head))
+    match = SequenceMatcher(None, said, again, autojunk=False).find_longest_match()
     if match.size:
         kept = match.a + (match.size + 1) // 2 - len(tail)
         first = match.b + (match.size + 1) // 2

@@ -87,6 +87,12 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words)
 
     @property
+    def confidence(self) -> float | None:
+        """Geometric mean of the words' confidences; None where there is no word."""
+        sure = [word.confidence for word in self.words if word.confidence]
+        return math.exp(sum(map(math.log, sure)) / len(sure)) if sure else None
+
+    @property
     def real_time_factor(self) -> float:
         """Seconds of work per second of audio; below 1 is faster than it was spoken."""
         return self.timings.total_s / self.duration_s if self.duration_s else 0.0

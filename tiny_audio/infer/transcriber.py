@@ -37,8 +37,6 @@ from .longform import CutPolicy, Window, cut
 from .results import Outcome, Segment, Timings, Transcript, Word
 from .timestamps import Aligner, confidences, load_aligner
 
-# Encoders without a limit of their own (HuBERT) still get windows of this length.
-DEFAULT_WINDOW_S = 30.0
 # Text that the decoder believes less than this, per token, is noise that it found words for: on
 # sounds without speech most of them are, of clips of speech one in 261 (docs/decisions/020).
 MIN_LOGPROB = -1.0
@@ -116,8 +114,7 @@ class Transcriber:
     @property
     def policy(self) -> CutPolicy:
         """How long audio is cut for this model's encoder."""
-        longest = self.model.config.encoder.max_samples
-        return CutPolicy(longest / SAMPLE_RATE if longest else DEFAULT_WINDOW_S)
+        return policy_of(self.model.config.encoder)
 
     def transcribe(
         self,
@@ -136,8 +133,9 @@ class Transcriber:
         The first four options are those of `Request`, the others those of `load_audio`. Raises
         `AudioError`, and `CheckpointError` where no aligner for the model is there.
         """
-        request = Request(prompt, _tuple(hotwords), timestamps, min_logprob)
-        options = {"channel": channel, "allow_truncated": allow_truncated}
+        words = (hotwords,) if isinstance(hotwords, str) else tuple(hotwords)
+        request = Request(prompt, words, timestamps, min_logprob)
+        options: dict[str, Any] = {"channel": channel, "allow_truncated": allow_truncated}
         (made,) = self.transcribe_many([source], request, sampling_rate=sampling_rate, **options)
         if isinstance(made, Failed):
             raise made.error
@@ -299,7 +297,3 @@ def silence(window: Window) -> Segment:
 def _span(window: Window) -> tuple[float, float]:
     end = window.start + len(window.samples_N)
     return window.start / SAMPLE_RATE, end / SAMPLE_RATE
-
-
-def _tuple(words: Sequence[str]) -> tuple[str, ...]:
-    return words if isinstance(words, str) else tuple(words)  # Request refuses the string

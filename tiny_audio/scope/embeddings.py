@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiny_audio.infer.transcriber import DEFAULT_WINDOW_S, cut
+from tiny_audio.infer.longform import cut, policy_of
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.encoder import features, valid_mask
 from tiny_audio.model.errors import MissingExtra
@@ -81,8 +81,8 @@ class Gap:
 def embeddings_of(model: AudioLM, source: Any) -> Embeddings:
     """A file of any length, window by window. Raises `AudioError`."""
     samples = load_audio(source).samples
-    longest = model.config.encoder.max_samples or int(DEFAULT_WINDOW_S * SAMPLE_RATE)
-    clips = [window.samples_N.to(model.device) for window in cut([samples], longest)]
+    windows = cut([samples], policy_of(model.config.encoder))
+    clips = [window.samples_N.to(model.device) for window in windows]
     heard = model.embed_audio(features(model.config.encoder, clips))
     frames = heard.frames_BTE[valid_mask(heard.frame_lengths_B, heard.frames_BTE.shape[1])]
     audio = heard.audio_BPD[valid_mask(heard.lengths_B, heard.audio_BPD.shape[1])]
