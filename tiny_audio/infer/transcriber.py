@@ -33,7 +33,7 @@ from tiny_audio.presets import load
 from .hearing import embed_by_length
 from .hotwords import Hotwords
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
-from .longform import CutPolicy, Window, cut
+from .longform import CutPolicy, Window, cut, policy_of
 from .results import Outcome, Segment, Timings, Transcript, Word
 from .timestamps import Aligner, confidences, load_aligner
 

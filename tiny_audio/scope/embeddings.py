@@ -17,8 +17,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiny_audio.infer.longform import cut, policy_of
-from tiny_audio.model.audio import SAMPLE_RATE, load_audio
+from tiny_audio.model.audio import load_audio
 from tiny_audio.model.encoder import features, valid_mask
 from tiny_audio.model.errors import MissingExtra
 from tiny_audio.model.modeling import AudioLM
@@ -81,8 +80,8 @@ class Gap:
 def embeddings_of(model: AudioLM, source: Any) -> Embeddings:
     """A file of any length, window by window. Raises `AudioError`."""
     samples = load_audio(source).samples
-    windows = cut([samples], policy_of(model.config.encoder))
-    clips = [window.samples_N.to(model.device) for window in windows]
+    longest = model.config.encoder.max_samples or len(samples)
+    clips = list(samples.to(model.device).split(longest))
     heard = model.embed_audio(features(model.config.encoder, clips))
     frames = heard.frames_BTE[valid_mask(heard.frame_lengths_B, heard.frames_BTE.shape[1])]
     audio = heard.audio_BPD[valid_mask(heard.lengths_B, heard.audio_BPD.shape[1])]
