@@ -101,7 +101,7 @@ def _transcribe_tab(desk: Desk) -> gr.Audio:
             if desk.untimed:
                 gr.HTML(note(f"Words are not timed: {desk.untimed}"), apply_default_css=False)
         with gr.Column(scale=3, min_width=300):
-            about = f"The text appears here. Files of up to {clock(MAX_CLIP_S)} hours."
+            about = f"The text appears here. Files may last {MAX_CLIP_S / 3600:g} hours."
             result = _output("result", about)
 
     def transcribe(
@@ -111,7 +111,7 @@ def _transcribe_tab(desk: Desk) -> gr.Audio:
         progress: gr.Progress = gr.Progress(),  # noqa: B008 — how gradio hands it in
     ) -> str:
         def told(seconds: float, of: float) -> None:
-            progress((seconds, of), desc=f"{clock(seconds)} of {clock(of)}", unit="s")
+            progress(seconds / of, desc=f"{clock(seconds)} of {clock(of)}")
 
         return _shown(clip, lambda path: desk.transcribe(path, hotwords, prompt, told))
 
@@ -166,13 +166,13 @@ def _text_tab(desk: Desk) -> None:
 
 def _explain_tab(desk: Desk, clip: gr.Audio) -> None:
     """A clip's way through the model."""
-    with gr.Row(equal_height=True):
+    with gr.Row():
         with gr.Column(scale=3, min_width=300):
             part = _clip("explained")
         with gr.Column(scale=2, min_width=260):
             gr.HTML(note(EXPLAIN_ABOUT), apply_default_css=False)
             run = gr.Button("Explain", variant="primary", elem_id="explain")
-    result = _output("trace", f"The clip's page appears here. Clips of up to {MAX_TRACE_S:.0f} s.")
+    result = _output("trace", f"The clip's page appears here. Clips may last {MAX_TRACE_S:g} s.")
     # The clip of the first tab is there already; the browser hands it over.
     clip.change(None, clip, part, js="(clip) => clip", **QUIET)
 
@@ -311,6 +311,12 @@ def _theme() -> gr.themes.Base:
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"],
         font_mono=["ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"],
     ).set(
+        body_background_fill="#fbfaf8",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        block_radius="12px",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_text_color="white",

@@ -26,6 +26,8 @@ DOWNLOADS = {
     "vtt": ("vtt", "text/vtt"),
     "json": ("verbose_json", "application/json"),
 }
+# Without it a link within the framed page would open the page around it.
+FRAME_BASE = '<base href="about:srcdoc">'
 
 
 def player(transcript: Transcript, clip: Path) -> str:
@@ -34,16 +36,19 @@ def player(transcript: Transcript, clip: Path) -> str:
         f'<section class="ta-result">{_facts(transcript)}'
         f'<audio class="ta-sound" controls preload="metadata" src="{file_url(clip)}"></audio>'
         f'<div class="ta-said">{_said(transcript)}</div>{_notes(transcript.notes)}'
-        f'<p class="ta-downloads">Download {_downloads(transcript, clip.stem)}</p></section>'
+        f"{_downloads(transcript, clip.stem)}</section>"
     )
 
 
 def framed(page: str, name: str) -> str:
-    """A page of its own in a frame that can do nothing but run its own scripts, with its size."""
+    """A page of its own in a frame that can do nothing but run its own scripts."""
+    inside = page.replace("<head>", f"<head>{FRAME_BASE}", 1)
     size = f"{len(page.encode()) / 1e6:.1f} MB"
     link = f'<a class="ta-save" href="#" download="{escape(name)}">Download this page</a>'
     about = f'<p class="ta-downloads">{link} <span class="ta-soft">{size}, works offline</span></p>'
-    frame = f'<iframe title="The clip on its way" sandbox="allow-scripts" srcdoc="{escape(page)}">'
+    frame = (
+        f'<iframe title="The clip on its way" sandbox="allow-scripts" srcdoc="{escape(inside)}">'
+    )
     return f'<section class="ta-trace">{about}{frame}</iframe></section>'
 
 
@@ -74,14 +79,18 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+def _length(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
+
+
 def _facts(transcript: Transcript) -> str:
     kind = transcript.outcome if transcript.complete else "partial"
     facts = [f'<b class="ta-pill ta-{kind}">{OUTCOMES[transcript.outcome]}</b>']
     if (sure := confidence(transcript.words)) is not None:
         about = "Geometric mean of the words' probabilities; not calibrated"
         facts.append(f'<span title="{about}">confidence <b>{sure:.0%}</b></span>')
-    facts.append(f"<span><b>{transcript.duration_s:,.1f} s</b> of sound</span>")
-    facts.append(f"<span><b>{transcript.timings.total_s:,.1f} s</b> of work</span>")
+    facts.append(f"<span><b>{_length(transcript.duration_s)}</b> of sound</span>")
+    facts.append(f"<span><b>{_length(transcript.timings.total_s)}</b> of work</span>")
     return f'<p class="ta-facts">{"".join(facts)}</p>'
 
 
@@ -148,8 +157,11 @@ def _notes(notes: Sequence[str]) -> str:
 
 def _downloads(transcript: Transcript, stem: str) -> str:
     """Links that hold their file, so that none lies on the server."""
-    return " ".join(
+    if not transcript.text:
+        return ""
+    links = " ".join(
         f'<a download="{escape(stem)}.{suffix}" '
         f'href="data:{kind};charset=utf-8,{quote(FORMATS[name](transcript))}">{suffix}</a>'
         for suffix, (name, kind) in DOWNLOADS.items()
     )
+    return f'<p class="ta-downloads">Download {links}</p>'

@@ -51,7 +51,7 @@ element.addEventListener("click", ({ target }) => {
 });
 element.addEventListener("click", ({ target }) => {
   if (!target.matches("a.ta-save")) return;
-  const page = new Blob([element.querySelector("iframe").srcdoc], { type: "text/html" });
-  target.href = URL.createObjectURL(page);
+  const page = element.querySelector("iframe").srcdoc.replace('<base href="about:srcdoc">', "");
+  target.href = URL.createObjectURL(new Blob([page], { type: "text/html" }));
   setTimeout(() => URL.revokeObjectURL(target.href), 60000);
 });
