@@ -322,8 +322,10 @@ def test_a_message_is_answered_and_a_placeholder_refused(page, desk):
     assert "placeholder" in page.inner_text("#trouble")
     assert page.locator("#talk .user").count() == 1
     assert page.input_value("#message textarea") == "<b>what</b> is <audio>"
-    page.click("button#clear")
+    page.click("#talk [aria-label=Clear]")
     page.wait_for_selector("#talk .user", state="detached")
+    demoing.say(page, MESSAGE)  # what was said before is forgotten
+    assert page.locator("#talk .bot.message").all_inner_texts() == [answered]
 
 
 @pytest.mark.slow
@@ -353,6 +355,18 @@ def test_it_fits_a_phone(demo):
         assert page.outside == page.complaints == []
 
 
+def refused(demo, number, path):
+    """What is told to somebody who gives the server a clip that was not uploaded."""
+    clip = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    asked = {"data": [clip, "", ""], "fn_index": number, "session_hash": path}
+    httpx.post(f"{demo.url}gradio_api/queue/join", json=asked).raise_for_status()
+    query = {"session_hash": path}
+    with httpx.stream("GET", f"{demo.url}gradio_api/queue/data", params=query) as told:
+        events = "".join(told.iter_text())
+    assert '"success":false' in events
+    return events
+
+
 @pytest.mark.slow
 def test_the_server_fetches_and_gives_away_nothing_but_uploads(demo):
     for path in ("http://example.org/a.wav", "HTTPS://example.org", "/etc/passwd"):
@@ -361,6 +375,9 @@ def test_the_server_fetches_and_gives_away_nothing_but_uploads(demo):
     config = httpx.get(f"{demo.url}config").json()
     assert not config["analytics_enabled"]
     assert not [d for d in config["dependencies"] if d["api_visibility"] != "private"]
+    number = next(d["id"] for d in config["dependencies"] if len(d["inputs"]) == 3)
+    assert "root:" not in refused(demo, number, "/etc/passwd")
+    assert "addresses are not fetched" in refused(demo, number, "http://example.org/a.wav")
 
 
 @pytest.mark.slow

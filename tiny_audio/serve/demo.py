@@ -129,21 +129,18 @@ def _text_tab(desk: Desk) -> None:
         render_markdown=False,
         allow_tags=False,
         allow_file_downloads=False,
-        buttons=["copy"],
+        buttons=[],
         feedback_options=None,
         placeholder="Write a message: the language model answers, without any sound.",
     )
     trouble = gr.HTML(elem_id="trouble", apply_default_css=False)
-    with gr.Row():
-        message = gr.Textbox(
-            show_label=False,
-            placeholder="Message",
-            max_length=4_000,
-            scale=6,
-            submit_btn="Send",
-            elem_id="message",
-        )
-        clear = gr.Button("Start anew", scale=1, min_width=120, elem_id="clear")
+    message = gr.Textbox(
+        show_label=False,
+        placeholder="Message",
+        max_length=4_000,
+        submit_btn="Send",
+        elem_id="message",
+    )
     turns = gr.State(list[Turn]())
 
     def reply(text: str, said: list[Turn]) -> Iterator[tuple[Any, list[Turn], str, str]]:
@@ -161,7 +158,7 @@ def _text_tab(desk: Desk) -> None:
 
     outputs: list[Any] = [talk, turns, message, trouble]
     message.submit(reply, [message, turns], outputs, **QUIET, **MODEL)
-    clear.click(lambda: ([], [], "", ""), None, outputs, **QUIET)
+    talk.clear(lambda: ([], [], "", ""), None, outputs, **QUIET)
 
 
 def _explain_tab(desk: Desk, clip: gr.Audio) -> None:
@@ -200,10 +197,10 @@ def _clip(name: str) -> gr.Audio:
     )
     fetch = clip.async_move_resource_to_block_cache
 
-    async def keep(path: Any) -> str | None:
-        if "://" in str(path):
+    async def keep(url_or_file_path: str | Path | None) -> str | None:
+        if "://" in str(url_or_file_path):
             raise gr.Error("Upload the file: addresses are not fetched.")
-        return await fetch(path)
+        return await fetch(url_or_file_path)
 
     # Of this component only; a subclass would have gradio write a .pyi beside this file.
     clip.async_move_resource_to_block_cache = keep  # type: ignore[method-assign]
