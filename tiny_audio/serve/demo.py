@@ -199,7 +199,7 @@ def _clip(name: str) -> gr.Audio:
 
     async def keep(url_or_file_path: str | Path | None) -> str | None:
         if "://" in str(url_or_file_path):
-            raise gr.Error("Upload the file: addresses are not fetched.")
+            raise gr.Error("Upload the file: addresses are not fetched.", print_exception=False)
         return await fetch(url_or_file_path)
 
     # Of this component only; a subclass would have gradio write a .pyi beside this file.
