@@ -388,7 +388,7 @@ def guarded(desk, tmp_path, monkeypatch):
 def test_a_token_is_asked_for_and_only_uploads_are_read(guarded):
     for path in ("config", "gradio_api/file=/etc/passwd"):
         assert guarded.get(path).status_code == 401
-    wrong = {"username": "me", "password": "open barley"}
+    wrong = {"username": "me", "password": "öffne dich"}
     assert guarded.post("login", data=wrong).status_code == 400
     right = {"username": "me", "password": "open sesame"}
     assert guarded.post("login", data=right).status_code == 200
