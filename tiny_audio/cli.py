@@ -8,6 +8,7 @@ import typer
 
 from tiny_audio import __version__
 from tiny_audio.commands.datasets import datasets
+from tiny_audio.commands.demo import demo
 from tiny_audio.commands.doctor import doctor
 from tiny_audio.commands.embeddings import embeddings
 from tiny_audio.commands.eval import evaluate
@@ -52,7 +53,7 @@ def options(
 # In the order of `--help`.
 USE, TRAIN, MEASURE, EXPLAIN = "Use a model", "Train one", "Measure it", "Look inside"
 for panel, commands in {
-    USE: (transcribe, stream, serve),
+    USE: (transcribe, stream, demo, serve),
     TRAIN: (quickstart, train, plan, doctor, train_head),
     MEASURE: (evaluate, score, compare, report, robustness, understand, datasets),
     EXPLAIN: (trace, embeddings, inspect, params, projectors),

@@ -35,13 +35,13 @@ def serve(
     """Answer over HTTP: transcriptions, chat with audio, live audio; SIGTERM ends it in order."""
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         try:
-            from tiny_audio.serve.run import check_address
             from tiny_audio.serve.run import serve as run
         except ModuleNotFoundError as error:
             from tiny_audio.model.errors import MissingExtra
 
             raise MissingExtra("tiny-audio serve", "serve") from error
         from tiny_audio.infer.transcriber import Transcriber
+        from tiny_audio.serve.address import check_address
         from tiny_audio.serve.limits import Limits
 
         check_address(host, token)

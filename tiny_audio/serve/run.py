@@ -8,25 +8,15 @@ from pathlib import Path
 import uvicorn
 
 from tiny_audio.infer.transcriber import Transcriber
-from tiny_audio.model.errors import ConfigError
 
+from .address import check_address
 from .app import create_app
 from .connection import Connection
 from .limits import MAX_HEADER_BYTES, Limits
 from .service import Service
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MAX_CONNECTIONS = 1024
 MAX_MESSAGE_BYTES = 2**20  # of a WebSocket: half a minute of audio
-
-
-def check_address(host: str, token: str | None) -> None:
-    """Whoever opens the server to others, names a token."""
-    if host not in LOOPBACK and not token:
-        raise ConfigError(
-            f"--host {host} lets other machines in. Give a secret with --token or "
-            f"TINY_AUDIO_TOKEN, or use --host 127.0.0.1."
-        )
 
 
 def serve(
