@@ -24,7 +24,7 @@ RATE = 16_000
 class Short(Transcriber):
     """A toy with short windows, so that a few seconds hold pauses, overlaps and silences."""
 
-    policy = CutPolicy(1.0, enough_s=0.8, overlap_s=0.4, silence_s=0.5)
+    policy = CutPolicy(1.0, pauses=((0.0, 0.35), (0.8, 0.1)), overlap_s=0.4, silence_s=0.5)
 
 
 @pytest.fixture(scope="module")

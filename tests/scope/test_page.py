@@ -76,7 +76,7 @@ def test_data_is_that_of_the_trace(seen):
         torch.testing.assert_close(floats(packed["start_s"]).double(), track.start_s)
         torch.testing.assert_close(floats(packed["end_s"]).double(), track.end_s)
         assert packed["shape"] == [1, *track.values_SC.shape]
-    [answer], [packed] = seen.answers, one["answers"]
+    answer, packed = seen.answers[0], one["answers"][0]
     assert packed["tokens"] == list(answer.tokens)
     assert_within(packed["attention"], answer.attention_on_audio.flatten(0, 1))
     assert [s["probability"] for s in packed["steps"]] == [

@@ -9,6 +9,7 @@ import yaml
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.compose import compose_recipe, compose_sweep
 from tiny_audio.train.experiments import EXPERIMENTS
+from tiny_audio.train.loop import multiplies_bf16
 from tiny_audio.train.recipe import DistillConfig, Recipe
 from tiny_audio.train.run import folder_of, remember
 
@@ -62,7 +63,7 @@ def test_a_typo_names_the_nearest_key(arguments, said):
         ("data=5", "Recipe.data is 5"),
         ("data.batch_s=long", "DataConfig.batch_s is 'long'"),
         ("data.batch_s=0", "data.batch_s=0 must be greater than 0"),
-        ("precision=fp16", "Recipe.precision is 'fp16'.*one of 'bf16', 'fp32'"),
+        ("precision=fp16", "Recipe.precision is 'fp16'.*one of 'auto', 'bf16', 'fp32'"),
         ("stages.projector.cache=1", "Stage.cache is 1"),
         ("stages.projector.minutes=0", "one of steps, minutes and epochs"),
         ("stages.projector.learning_rate.projector=abc", "Stage.learning_rate"),
@@ -172,7 +173,7 @@ def test_every_experiment_composes_and_goes_through_yaml(name):
 def test_a_runs_recipe_is_composed_again():
     given = [QUICK, "seed=5", "+stages.projector.learning_rate.decoder=1e-5", "data.augment={}"]
     made = compose_recipe([*given, "name='ünï'", "output=mine/run"])
-    remember(made, folder_of(made))
+    made = remember(made, folder_of(made))
     assert compose_recipe(["mine/run/recipe.yaml"]) == made
     changed = compose_recipe(["mine/run/recipe.yaml", "seed=6"])
     assert (changed.seed, changed.stages) == (6, made.stages)
@@ -182,7 +183,7 @@ def test_a_runs_recipe_is_composed_again():
 
 def test_each_run_of_a_sweep_can_be_repeated_and_swept_again():
     for made in compose_sweep([QUICK, "seed=1,2"]):
-        remember(made, folder_of(made))
+        made = remember(made, folder_of(made))
         path = folder_of(made) / "recipe.yaml"
         assert compose_recipe([str(path)]) == made
         again = compose_sweep([str(path), "data.block=64,128"])
@@ -198,3 +199,16 @@ def test_composing_leaves_nothing_behind():
     compose_recipe([QUICK])
     compose_sweep([QUICK, "seed=1,2"])
     assert not os.listdir()
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(tmp_path):
+    """On another machine "auto" would be another arithmetic, and not the same run."""
+    recipe = compose_recipe([QUICK])
+    assert recipe.precision == "auto"
+    settled = remember(recipe, tmp_path)
+    assert settled.precision == ("bf16" if multiplies_bf16() else "fp32")
+    path, other = tmp_path / "recipe.yaml", {"bf16": "fp32", "fp32": "bf16"}[settled.precision]
+    path.write_text(path.read_text().replace(settled.precision, other))
+    assert remember(recipe, tmp_path).precision == other
+    with pytest.raises(ConfigError, match="precision"):
+        remember(settled, tmp_path)

@@ -28,7 +28,9 @@ def train_head(
     minutes: Annotated[float, typer.Option(help="Training time, after listening once.")] = 5.0,
     frames: Annotated[Path, typer.Option(help="Where frames are kept.")] = Path("runs/frames"),
     seed: Annotated[int, typer.Option(help="Of the head and of the order of clips.")] = 0,
-    precision: Annotated[str, typer.Option(help="bf16, or fp32 for CPUs without it.")] = "bf16",
+    precision: Annotated[
+        str, typer.Option(help="bf16, fp32, or auto: what this machine is fast in.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="Empty: a GPU if there is one, else cpu.")] = "",
 ) -> None:
     """Train a CTC head: transcripts without a language model, and the times of words."""

@@ -50,13 +50,16 @@ class CutPolicy:
     """Where windows end (docs/decisions/019): how they were measured stands there."""
 
     longest_s: float
-    pause_s: float = 0.2  # a silence this long ends a window; a stop consonant is shorter
-    enough_s: float = 5.0  # from here on
-    dip_s: float = 0.1  # this much silence will do
+    # From (this many seconds on, so much silence) ends a window; a stop consonant is below 0.1 s.
+    pauses: tuple[tuple[float, float], ...] = ((0.0, 0.35), (2.5, 0.2), (5.0, 0.1))
     overlap_s: float = 1.0  # where there is neither
     search_share: float = 0.4  # the last part of a longest window, searched for those
     silence_s: float = 1.5  # before the first word: from here on a window of its own,
     lead_s: float = 0.2  # but for the last of it
+
+    def pause(self, num_hops: int) -> int:
+        """Hops of silence that end a window which is so long."""
+        return next(hops(p) for start, p in self.pauses[::-1] if num_hops >= hops(start))
 
     @property
     def longest(self) -> int:
@@ -147,9 +150,9 @@ def window_end(
     quiet: tuple[bool, ...], levels: NDArray[np.float32], policy: CutPolicy
 ) -> tuple[int, int] | None:
     """Where the window ends now that its last hop is known: (end, overlap) in hops, or None."""
-    pause = hops(policy.pause_s if len(quiet) < hops(policy.enough_s) else policy.dip_s)
+    pause = policy.pause(len(quiet))
     if all(quiet[-pause:]) and len(quiet) >= pause and not all(quiet):
-        return len(quiet) - pause // 2, 0
+        return len(quiet) - 1, 0  # the silence stays behind what was said
     lead = hops(policy.lead_s)
     if all(quiet[:-1]) and not quiet[-1] and len(quiet) > hops(policy.silence_s):
         return len(quiet) - 1 - lead, 0
@@ -164,7 +167,7 @@ def forced_end(
     """Where a longest window without a pause ends: in its last long dip, else twice over."""
     first = int(len(quiet) * (1 - policy.search_share))
     for end in range(len(quiet), first, -1):
-        dip = end - hops(policy.dip_s)
+        dip = end - policy.pause(len(quiet))
         if dip >= first and all(quiet[dip:end]):
             return (dip + end) // 2, 0
     half = min(hops(policy.overlap_s) // 2, (len(quiet) - first) // 4)

@@ -29,6 +29,7 @@ from tiny_audio.scope.cost import (
     optimizer_bytes,
     stored,
 )
+from tiny_audio.train.loop import multiplies_bf16
 from tiny_audio.train.recipe import Recipe, Stage
 
 # What the allocator cannot use in pieces, and the kernels' own work space.
@@ -104,6 +105,9 @@ def plan(
     """
     device = recipe.device or "cuda"
     on_gpu = device.startswith("cuda")
+    if recipe.precision == "auto":
+        fast = on_gpu or multiplies_bf16(device)
+        recipe = replace(recipe, precision="bf16" if fast else "fp32")
     usable = int(memory_bytes * USABLE) - (CUDA_CONTEXT if on_gpu else 0)
     config = planned_config(recipe.model)
     model = weightless(config, torch.bfloat16 if on_gpu else torch.float32)

@@ -60,7 +60,7 @@ class HeadRecipe(Setting):
 def train_head(recipe: HeadRecipe) -> dict[str, Any]:
     """Train, or go on where it stopped; returns what result.json says."""
     folder = Path(recipe.output or "runs/head")
-    remember(recipe, folder)
+    recipe = remember(recipe, folder)
     device = recipe.device or ("cuda" if torch.cuda.is_available() else "cpu")
     clips = SpelledClips(recipe, listener(recipe, device))
     write_about(folder / "data.json", clips.about())

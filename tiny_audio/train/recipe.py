@@ -103,7 +103,8 @@ class Setting(StrictConfig):
     data: DataConfig = field(default_factory=DataConfig)
     output: str = ""
     frames: str = "runs/frames"
-    precision: Literal["bf16", "fp32"] = "bf16"
+    # auto: bf16 where the hardware multiplies it, fp32 elsewhere; a run keeps what it began with.
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: str = ""  # empty: a GPU if there is one, else the CPU
 
 

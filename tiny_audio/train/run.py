@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -34,7 +34,7 @@ from tiny_audio.train.data import copies_of, fill, gather, plan_of, write_about
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
 from tiny_audio.train.frames import FrameCache, cache_in
-from tiny_audio.train.loop import Loop, LoopConfig
+from tiny_audio.train.loop import Loop, LoopConfig, multiplies_bf16
 from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
 from tiny_audio.train.task import Listening
 from tiny_audio.train.track import read_metrics, tracker
@@ -48,7 +48,7 @@ def train(recipe: Recipe, processes: int = 1, watch: Write | None = None) -> Pat
     `watch` is called with every row of metrics.jsonl, in the first process.
     """
     folder = folder_of(recipe)
-    remember(recipe, folder)
+    recipe = remember(recipe, folder)
     launch(_work, (recipe, folder, watch), processes)
     return folder
 
@@ -57,17 +57,28 @@ def folder_of(recipe: Recipe) -> Path:
     return Path(recipe.output or f"runs/{recipe.name}")
 
 
-def remember(recipe: Setting, folder: Path) -> None:
-    """Write recipe.yaml; the folder of another recipe is refused, and the difference named."""
+Settled = TypeVar("Settled", bound=Setting)
+
+
+def remember(recipe: Settled, folder: Path) -> Settled:
+    """Write recipe.yaml with the precision that "auto" stands for, and return that recipe. The
+    folder of another recipe is refused, and the difference named.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path, values = folder / "recipe.yaml", recipe.to_dict()
-    if path.exists() and (found := yaml.safe_load(path.read_text())) != values:
+    path = folder / "recipe.yaml"
+    found = yaml.safe_load(path.read_text()) if path.exists() else {}
+    if recipe.precision == "auto":
+        fitting = "bf16" if multiplies_bf16(recipe.device) else "fp32"
+        recipe = replace(recipe, precision=found.get("precision", fitting))
+    values = recipe.to_dict()
+    if found and found != values:
         changed = ", ".join(sorted(differences(found, values)))
         raise ConfigError(
             f"{folder} holds another run (it differs in {changed}). Repeat that one, or give "
             f"another folder with output=FOLDER."
         )
     path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return recipe
 
 
 def differences(one: Any, other: Any, at: str = "") -> Iterator[str]:
