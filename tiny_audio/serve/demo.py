@@ -199,7 +199,7 @@ def _clip(name: str) -> gr.Audio:
 
     async def keep(url_or_file_path: str | Path | None) -> str | None:
         if "://" in str(url_or_file_path):
-            raise gr.Error("Upload the file: addresses are not fetched.")
+            raise gr.Error("Upload the file: addresses are not fetched.", print_exception=False)
         return await fetch(url_or_file_path)
 
     # Of this component only; a subclass would have gradio write a .pyi beside this file.
@@ -248,11 +248,15 @@ def open_page(desk: Desk, host: str, port: int, token: str | None, folder: Path)
     check_address(host, token)
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     page = build(desk).queue(max_size=MAX_WAITING, api_open=False)
+
+    def admits(_: str, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), (token or "").encode())
+
     try:
         page.launch(
             server_name=host,
             server_port=port,
-            auth=None if token is None else lambda _, given: hmac.compare_digest(given, token),
+            auth=admits if token else None,
             auth_message="Any name; the password is the token.",
             share=False,
             quiet=True,
