@@ -68,6 +68,7 @@ def test_json_is_one_object_per_file_and_a_bad_file_fails_alone(model, clip, tmp
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_text_is_one_clean_line_per_file(model, clip):
     done = run("transcribe", clip, clip, "--model", model)
     assert done.returncode == 0, done.stderr.decode()
@@ -75,6 +76,7 @@ def test_text_is_one_clean_line_per_file(model, clip):
     assert first == second != ""
 
 
+@pytest.mark.slow
 def test_subtitles_are_written_beside_each_other(model, clip, tmp_path):
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"not audio at all")
@@ -98,6 +100,7 @@ def test_every_format_is_printed(model, clip):
         assert done.stdout.startswith(begins)
 
 
+@pytest.mark.slow
 def test_a_pipe_is_written_line_by_line(clip):
     path, text = toys.samples()[0]
     samples, rate = soundfile.read(path, dtype="int16")
@@ -109,6 +112,7 @@ def test_a_pipe_is_written_line_by_line(clip):
     assert b"arecord" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_is_asked_is_another_prompt(model, clip):
     asked = run("transcribe", clip, "--model", model, "--prompt", "Describe this sound.")
     plain = run("transcribe", clip, "--model", model)
@@ -141,6 +145,7 @@ def test_silence_is_said_to_be_no_speech(tmp_path):
     assert (row["text"], row["outcome"]) == ("", "no_speech")
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf_8_stops_nothing(model, clip, tmp_path):
     odd = os.fsencode(tmp_path) + b"/caf\xe9.wav"
     with open(odd, "wb") as file:
@@ -163,6 +168,7 @@ def test_a_pipe_without_end_is_an_error(model, monkeypatch):
         next(stream_audio(Endless()))
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_while_stdout_still_goes_to_its_file(model, clip):
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "tiny_audio", "transcribe", clip, "--model", model]

@@ -28,6 +28,7 @@ def test_wrong_use_exits_with_2_and_says_why(arguments, message):
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_train_repeats_a_recipe(tmp_path):
     folder = tmp_path / "given"
     given = toy_runs.validated(toy_runs.recipe(folder, steps=2))

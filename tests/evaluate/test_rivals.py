@@ -87,6 +87,7 @@ def test_a_ctc_model_answers_as_alone_whatever_is_in_its_batch(ctc):
     assert any(a.text for a in answers)
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_answers_too(whisper):
     rival = system(f"hf:{whisper}")
     (answer,) = rival.answer(toys.clips(16_000), [""])

@@ -102,6 +102,7 @@ def nano():
     return open_system("nano")
 
 
+@pytest.mark.slow
 def test_a_grid_is_a_run_a_condition_and_one_table(nano, tmp_path):
     config = RunConfig(name="samples", source=SOURCE, max_samples=4, normalizer="plain")
     grid = run_grid(nano, config, ["noise:white@-10dB"], tmp_path)

@@ -77,6 +77,7 @@ def check(results: list[dict[str, Any]]) -> None:
     assert peak_mb < PEAK_MB, f"peak {peak_mb} MB, of which decoding {growth_mb} MB"
 
 
+@pytest.mark.slow
 def test_hostile_files(tmp_path: Path) -> None:
     results = run_worker(tmp_path / "files", seed=0, num_files=NUM_FILES)
     check(results)

@@ -89,6 +89,7 @@ def test_the_histogram_holds_every_value():
     assert len(edges) == len(shares) + 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_three_stages_and_draws_them(tmp_path):
     out = tmp_path / "e.png"
     path = str(toys.samples()[0][0])

@@ -34,6 +34,7 @@ def clip(clips):
     return next(iter(clips))
 
 
+@pytest.mark.slow
 def test_every_format_holds_the_text(ask, clips, clip):
     text = clips[clip]
     assert post(ask, clip, model="nano").json() == {"text": text}

@@ -30,6 +30,7 @@ def pool(tmp_path_factory):
     made.close()
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_load_audio_and_leave_no_file(pool, clips):
     for path in list(clips)[:3]:
         heard = pool.submit(io.BytesIO(path.read_bytes())).result()

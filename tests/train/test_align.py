@@ -63,6 +63,7 @@ def test_batches_are_a_function_of_the_step(model, heard):
     assert all(torch.equal(a, b) for a, b in zip(once.frames, again.frames, strict=True))
 
 
+@pytest.mark.slow
 def test_it_learns_and_writes_what_it_learnt(model, heard, tmp_path):
     model.language_model.requires_grad_(True)
     model.eval()

@@ -181,6 +181,7 @@ def test_a_runs_recipe_is_composed_again():
         remember(changed, folder_of(changed))
 
 
+@pytest.mark.slow
 def test_each_run_of_a_sweep_can_be_repeated_and_swept_again():
     for made in compose_sweep([QUICK, "seed=1,2"]):
         made = remember(made, folder_of(made))

@@ -56,6 +56,7 @@ def trained(tmp_path_factory):
     return recipe, train_head(recipe)
 
 
+@pytest.mark.slow
 def test_eight_clips_are_learnt_by_heart(trained):
     recipe, result = trained
     assert result["wer"] == 0.0
