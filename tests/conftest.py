@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import hypothesis
 import pytest
 import torch
+import warm
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("offline", deadline=None, derandomize=True, max_examples=50)
@@ -24,3 +26,10 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not there: public data and models are not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory) -> Iterator[str]:
+    """A `python` for tests that run many commands: it has the imports behind it."""
+    with warm.python(tmp_path_factory.mktemp("warm")) as script:
+        yield str(script)

@@ -21,8 +21,17 @@ from tiny_audio.model.errors import AudioError
 UNSURE = ("--min-logprob", "-99")
 
 
+PYTHON = sys.executable
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick(python):
+    global PYTHON
+    PYTHON = python
+
+
 def run(*arguments, **options):
-    command = [sys.executable, "-m", "tiny_audio", *map(str, arguments)]
+    command = [PYTHON, "-m", "tiny_audio", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, timeout=120, **options)
 
 

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 
 import pytest
 import toys
@@ -50,8 +49,8 @@ def test_every_exercise_is_checked():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_an_exercise_runs_as_it_is_typed(path, tmp_path):
-    command = [sys.executable, str(path), "--out", str(tmp_path)]
+def test_an_exercise_runs_as_it_is_typed(path, tmp_path, python):
+    command = [python, str(path), "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=toys.REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lost = [text for text in PRINTED[path.stem] if text not in done.stdout]

@@ -1,0 +1,131 @@
+"""Python commands without their ten seconds of imports: forked from a process that has made them.
+
+`python tests/warm.py SOCKET` imports the library once and forks for every client. The client,
+`CLIENT` below, hands over its arguments, folder, environment and streams, forwards signals and ends
+with the same exit code; what runs is the same code as in a fresh process.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import runpy
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+CLIENT = """
+import json, os, signal, socket, struct, sys
+server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+server.connect({path!r})
+said = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [struct.pack("!I", len(said))], [0, 1, 2])
+server.sendall(said)
+pid = struct.unpack("!I", server.recv(4))[0]
+for one in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(one, lambda number, frame: os.kill(pid, number))
+ended = server.recv(4)
+sys.exit(struct.unpack("!i", ended)[0] if ended else 70)
+"""
+
+
+def serve(path: str) -> None:
+    """Import what commands import, then fork for every client that connects."""
+    import tiny_audio.cli
+    import tiny_audio.evaluate.run
+    import tiny_audio.infer.transcriber
+    import tiny_audio.scope.trace
+    import tiny_audio.train.run  # noqa: F401
+
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks below
+    while True:
+        client, _ = listener.accept()
+        if os.fork():
+            client.close()
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        listener.close()
+        head, streams, _, _ = socket.recv_fds(client, 4, 3)
+        size, said = struct.unpack("!I", head)[0], b""
+        while len(said) < size:
+            said += client.recv(size - len(said))
+        pid = os.fork()
+        if not pid:
+            client.close()
+            become(streams, *json.loads(said))
+        for stream in streams:
+            os.close(stream)
+        client.sendall(struct.pack("!I", pid))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with contextlib.suppress(OSError):
+            client.sendall(struct.pack("!i", code if code >= 0 else 128 - code))
+        os._exit(0)
+
+
+def become(streams: list[int], arguments: list[str], folder: str, environment: dict) -> None:
+    """Run `python ARGUMENTS…` in this process, with the client's streams, and end."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    code = 0
+    try:
+        sys.path.insert(0, "" if arguments[0].startswith("-") else str(Path(arguments[0]).parent))
+        if arguments[0] == "-c":
+            sys.argv = ["-c", *arguments[2:]]
+            exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
+        elif arguments[0] == "-m":
+            sys.argv = arguments[1:]
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = arguments
+            runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:  # as the interpreter does: whatever it is, it is shown
+        traceback.print_exc()
+        code = 1
+    finally:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
+@contextlib.contextmanager
+def python(folder: Path):
+    """A `python` that starts at once: the path of its script, for shells and subprocesses."""
+    path = folder / "warm.socket"
+    script = folder / "python"
+    script.write_text(f"#!{sys.executable} -SEs\n" + CLIENT.format(path=str(path)))
+    script.chmod(0o755)
+    server = subprocess.Popen([sys.executable, __file__, str(path)])
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert server.poll() is None, "it ended before it listened"
+        assert time.monotonic() < deadline, "it does not listen"
+        time.sleep(0.1)
+    try:
+        yield script
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
