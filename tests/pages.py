@@ -41,8 +41,13 @@ def runnable(page: str) -> list[Block]:
 
 
 def workplace(folder: Path) -> Path:
-    """A folder as a fresh clone is, but for what commands leave behind in it."""
+    """A folder as a fresh clone is, but for what commands leave behind in it. Frames of clips that
+    were listened to before, by a quickstart here or for another page, are found again."""
+    frames = ROOT / "runs" / "frames"
     for path in ROOT.iterdir():
         if path.name not in (".git", ".venv", "runs", "site"):
             (folder / path.name).symlink_to(path)
+    frames.mkdir(parents=True, exist_ok=True)
+    (folder / "runs").mkdir()
+    (folder / "runs" / "frames").symlink_to(frames)
     return folder
