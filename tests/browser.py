@@ -21,6 +21,7 @@ def browse(viewport=WIDE, args=()) -> Iterator:
         # Chromium of Debian; as root it starts without a sandbox only.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *args])
         page = browser.new_context(viewport=viewport).new_page()
+        page.set_default_timeout(120_000)  # what is slow is not what is wrong
         page.outside, page.complaints = [], []
         page.on("request", lambda request: note_outside(page, request.url))
         page.on("pageerror", lambda error: page.complaints.append(str(error)))

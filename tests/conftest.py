@@ -1,5 +1,6 @@
 """What every test may rely on: toys on the path, one thread, no Hub."""
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -33,3 +34,11 @@ def python(tmp_path_factory) -> Iterator[str]:
     """A `python` for tests that run many commands: it has the imports behind it."""
     with warm.python(tmp_path_factory.mktemp("warm")) as script:
         yield str(script)
+
+
+@pytest.fixture
+def spawns_at_once(python) -> Iterator[None]:
+    """Processes that `multiprocessing` spawns have the imports behind them, too."""
+    multiprocessing.set_executable(python)
+    yield
+    multiprocessing.set_executable(sys.executable)

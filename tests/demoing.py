@@ -50,7 +50,7 @@ class Demo:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 httpx.get(self.url)
@@ -62,7 +62,7 @@ class Demo:
     def end(self):
         """SIGTERM; returns the exit code and what was printed."""
         self.process.send_signal(signal.SIGTERM)
-        printed = self.process.communicate(timeout=60)[0].decode()
+        printed = self.process.communicate(timeout=240)[0].decode()
         return self.process.returncode, printed
 
 
@@ -77,7 +77,7 @@ def choose(page, path, where="#clip"):
 def press(page, name, where):
     """Press a button and wait for its result."""
     page.click(f"button#{name}")
-    page.wait_for_selector(f"#{where} :is({DONE})", timeout=60_000)
+    page.wait_for_selector(f"#{where} :is({DONE})", timeout=180_000)
 
 
 def transcribe(page, path):
@@ -122,7 +122,7 @@ def pictures(url, folder):
 def press_explain(page):
     page.wait_for_selector("#explained [aria-label=Clear]")
     page.click("button#explain")
-    page.wait_for_selector("#trace iframe, #trace .ta-failure", timeout=60_000)
+    page.wait_for_selector("#trace iframe, #trace .ta-failure", timeout=180_000)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import httpx
@@ -53,13 +54,14 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        weakref.finalize(self, self.process.kill)  # whatever a test comes to
         self.url = f"http://127.0.0.1:{self.port}"
 
     def ready(self, timeout_s=300):
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                httpx.get(f"{self.url}/health").raise_for_status()
+                httpx.get(f"{self.url}/health", timeout=300).raise_for_status()
                 return self
             except httpx.TransportError:
                 time.sleep(0.1)
@@ -67,7 +69,7 @@ class Server:
         raise AssertionError(self.process.stdout.read().decode())
 
     def metric(self, name):
-        lines = httpx.get(f"{self.url}/metrics", timeout=30).text.splitlines()
+        lines = httpx.get(f"{self.url}/metrics", timeout=300).text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
     def end(self):

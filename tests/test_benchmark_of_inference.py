@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 import toys
@@ -12,8 +11,8 @@ SCRIPT = toys.REPOSITORY / "benchmarks" / "inference.py"
 
 
 @pytest.mark.slow
-def test_a_quick_run_is_complete(tmp_path):
-    command = [sys.executable, str(SCRIPT), "--quick", "--output", str(tmp_path)]
+def test_a_quick_run_is_complete(tmp_path, python):
+    command = [python, str(SCRIPT), "--quick", "--output", str(tmp_path)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, env=environment, capture_output=True, check=True)
     found = json.loads((tmp_path / "result.json").read_text())

@@ -32,7 +32,7 @@ def quick(python):
 
 def run(*arguments, **options):
     command = [PYTHON, "-m", "tiny_audio", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, timeout=300, **options)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_a_terminal_shows_a_bar_while_stdout_still_goes_to_its_file(model, clip)
     command = [sys.executable, "-m", "tiny_audio", "transcribe", clip, "--model", model]
     environment = {**os.environ, "TERM": "xterm"}
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=theirs, env=environment, timeout=120
+        command, stdout=subprocess.PIPE, stderr=theirs, env=environment, timeout=300
     )
     os.close(theirs)
     assert done.returncode == 0

@@ -29,7 +29,7 @@ def manifest(folder: Path) -> Path:
     return path
 
 
-def recipe(folder: Path, name: str = "whisper_conv_smollm3", **stage) -> Recipe:
+def recipe(folder: Path, name: str = "nano", **stage) -> Recipe:
     """Projector and decoder of a toy preset on the eight clips, in float32."""
     toy = toys.toy_preset(name)
     if len(toy.encoder.layers) > 1:  # hidden states of the real encoder's depth

@@ -1,15 +1,18 @@
 """Python commands without their ten seconds of imports: forked from a process that has made them.
 
 `python tests/warm.py SOCKET` imports the library once and forks for every client. The client,
-`CLIENT` below, hands over its arguments, folder, environment and streams, forwards signals and ends
-with the same exit code; what runs is the same code as in a fresh process.
+`CLIENT` below, hands over its arguments, folder, environment and open files, forwards signals and
+ends with the same exit code; what runs is the same code as in a fresh process. It also stands in
+for the interpreter that `multiprocessing` spawns.
 """
 
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import struct
@@ -20,11 +23,16 @@ import traceback
 from pathlib import Path
 
 CLIENT = """
-import json, os, signal, socket, struct, sys
+import contextlib, json, os, signal, socket, struct, sys
+files = []
+for number in map(int, os.listdir("/proc/self/fd")):
+    with contextlib.suppress(OSError):
+        os.fstat(number)
+        files.append(number)
 server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 server.connect({path!r})
-said = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
-socket.send_fds(server, [struct.pack("!I", len(said))], [0, 1, 2])
+said = json.dumps([files, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [struct.pack("!I", len(said))], files)
 server.sendall(said)
 pid = struct.unpack("!I", server.recv(4))[0]
 for one in (signal.SIGTERM, signal.SIGINT):
@@ -32,6 +40,9 @@ for one in (signal.SIGTERM, signal.SIGINT):
 ended = server.recv(4)
 sys.exit(struct.unpack("!i", ended)[0] if ended else 70)
 """
+
+
+MOST_FILES, FREE = 64, 1000  # so many may be handed over; numbers from here on are free
 
 
 def serve(path: str) -> None:
@@ -53,27 +64,37 @@ def serve(path: str) -> None:
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         listener.close()
-        head, streams, _, _ = socket.recv_fds(client, 4, 3)
+        head, received, _, _ = socket.recv_fds(client, 4, MOST_FILES)
         size, said = struct.unpack("!I", head)[0], b""
         while len(said) < size:
             said += client.recv(size - len(said))
         pid = os.fork()
         if not pid:
             client.close()
-            become(streams, *json.loads(said))
-        for stream in streams:
-            os.close(stream)
+            become(received, *json.loads(said))
+        for number in received:
+            os.close(number)
         client.sendall(struct.pack("!I", pid))
+        if client in select.select([client, os.pidfd_open(pid)], [], [])[0]:
+            os.kill(pid, signal.SIGKILL)  # the client was killed, so what it stands for is
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         with contextlib.suppress(OSError):
             client.sendall(struct.pack("!i", code if code >= 0 else 128 - code))
         os._exit(0)
 
 
-def become(streams: list[int], arguments: list[str], folder: str, environment: dict) -> None:
-    """Run `python ARGUMENTS…` in this process, with the client's streams, and end."""
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
+def become(
+    received: list[int], files: list[int], arguments: list[str], folder: str, environment: dict
+) -> None:
+    """Run `python ARGUMENTS…` in this process, with the client's open files, and end."""
+    above = [fcntl.fcntl(number, fcntl.F_DUPFD, FREE) for number in received]
+    for number in received:
+        os.close(number)
+    for number, file in zip(above, files, strict=True):
+        os.dup2(number, file)
+        os.close(number)
+    while arguments[0] in ("-B", "-u", "-W"):
+        arguments = arguments[2 if arguments[0] == "-W" else 1 :]
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115

@@ -109,6 +109,18 @@ def test_in_bfloat16_both_ways_are_as_close_as_its_eight_bits(family):
         close([way.next(torch.tensor([20, 21])) for way in ways], off=2**-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", toys.DECODERS)
+def test_under_autocast_too_whatever_the_dtype_of_the_prompt(family, dtype):
+    """As training evaluates: float32 weights, and prompts that may come out of a projector."""
+    model = toys.toy_preset(PRESET_OF[family]).build()
+    embeds, mask = prompts(model, 9, 4)
+    ways = [FastSteps(model.language_model), PlainSteps(model.language_model)]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        close([way.begin(embeds.to(dtype), mask).float() for way in ways], off=2**-4)
+        close([way.next(torch.tensor([20, 21])).float() for way in ways], off=2**-4)
+
+
 def test_a_row_that_repeats_itself_ends_as_a_loop_both_ways():
     model = toys.toy_preset("nano").build()
     with torch.no_grad():

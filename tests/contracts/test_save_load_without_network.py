@@ -591,5 +591,5 @@ assert not opened, opened
 def test_nothing_is_asked_of_the_network_even_where_it_is_allowed(whole, tmp_path):
     """Noted instead of raised, for a library may catch what a socket raises."""
     command = [sys.executable, "-c", OPENED, str(whole), str(tmp_path / "other")]
-    done = subprocess.run(command, capture_output=True, timeout=120, cwd=toys.REPOSITORY)
+    done = subprocess.run(command, capture_output=True, timeout=300, cwd=toys.REPOSITORY)
     assert done.returncode == 0, done.stderr.decode()

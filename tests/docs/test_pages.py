@@ -22,12 +22,11 @@ UV = """#!/bin/bash
 shift
 case "$1" in
   pytest) exit 0 ;;
-  tiny-audio) shift; exec PYTHON -m tiny_audio "$@" ;;
+  tiny-audio) shift; exec PYTHON SHORT "$@" ;;
   python) shift; exec PYTHON "$@" ;;
   *) tool=$1; shift; exec TOOLS/"$tool" "$@" ;;
 esac
 """
-# CI takes the quickstart's three minutes once; here it is one command among many.
 FEW = "data.sources.clips.limit=400 data.validation.held_out.limit=40"
 SHORTER = {
     "tiny-audio quickstart": "tiny-audio quickstart --minutes 0.2",
@@ -43,12 +42,17 @@ def reader(tmp_path, monkeypatch, python):
     tools.mkdir()
     place.mkdir()
     installed = str(Path(sys.executable).parent)
-    (tools / "uv").write_text(UV.replace("PYTHON", python).replace("TOOLS", installed))
+    (tools / "uv").write_text(
+        UV.replace("PYTHON", python)
+        .replace("TOOLS", installed)
+        .replace("SHORT", str(pages.ROOT / "tests" / "short.py"))
+    )
     (tools / "uv").chmod(0o755)
     (tools / "pip").write_text("#!/bin/bash\n")
     (tools / "pip").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(pages.ROOT))
+    monkeypatch.setenv("SPAWNED_PYTHON", python)
     return pages.workplace(place)
 
 

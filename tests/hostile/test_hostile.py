@@ -92,6 +92,5 @@ def test_hostile_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_more_hostile_files(tmp_path: Path, seed: int) -> None:
-    check(run_worker(tmp_path / "files", seed=seed, num_files=5000))
+def test_more_hostile_files(tmp_path: Path) -> None:
+    check(run_worker(tmp_path / "files", seed=1, num_files=5000))

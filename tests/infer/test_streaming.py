@@ -112,7 +112,7 @@ def test_damaged_samples_are_refused(toy):
 @pytest.mark.slow
 def test_nano_streams_its_samples_as_it_writes_them_whole():
     nano = Transcriber.from_pretrained("nano")
-    for path, _ in toys.samples():
+    for path, _ in toys.samples()[:4]:
         samples = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
         streamed = finals(Streamer(nano), samples.split(1_600))
         assert " ".join(s.text for s in streamed if s.text) == nano.transcribe(path).text

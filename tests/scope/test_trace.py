@@ -243,6 +243,7 @@ def test_long_audio_lies_on_one_axis():
     model = toys.toy_preset("nano").build()
     longest = model.config.encoder.max_samples
     [clip] = toys.clips(longest + 20_000)
+    clip[longest - RATE : longest - RATE // 2] = 0  # a pause to cut in
     found = follow(model, clip)
     assert len(found.spans) == len(found.answers) == 2
     assert found.spans[0].end == found.spans[1].start

@@ -266,12 +266,13 @@ def test_an_upload_is_read_while_it_plays(page, nano):
 @pytest.mark.slow
 def test_a_microphone_is_heard(demo, tmp_path):
     samples = load_audio(demoing.CLIP).samples.numpy()
-    quiet = np.zeros(16_000, np.float32)  # Chromium plays from when the device is opened
-    soundfile.write(tmp_path / "said.wav", np.concatenate([quiet, samples, quiet]), 16_000)
+    quiet = np.zeros(16_000, np.float32)
+    said = np.concatenate([quiet, samples, quiet])
+    soundfile.write(tmp_path / "said.wav", said, 16_000)
     fake = [
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}%noloop",
+        f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}",  # again and again
     ]
     with browser.browse(args=fake) as page:
         page.goto(demo.url)
@@ -279,7 +280,7 @@ def test_a_microphone_is_heard(demo, tmp_path):
         page.wait_for_selector("#clip select option", state="attached")  # the devices are known
         page.click("#clip .record-button")
         page.wait_for_selector("#clip .stop-button")
-        page.wait_for_timeout(6_500)
+        page.wait_for_timeout(1_000 + 2_000 * len(said) / 16_000)  # once whole, wherever it began
         page.click("#clip .stop-button")
         page.wait_for_selector("#clip .record-button", state="detached")
         demoing.press(page, "transcribe", "result")

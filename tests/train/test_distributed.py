@@ -16,7 +16,7 @@ from tiny_audio.train.checkpoint import last_save, part_of
 from tiny_audio.train.distributed import launch, whole, world_size
 from tiny_audio.train.loop import Loop, LoopConfig, each_step
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("spawns_at_once")]
 TOLERANCE = {"adamw": 1e-5, "muon": 2e-4}  # Muon orthogonalises in bfloat16
 SIZES = (7, 3)  # rows of the two processes' batches: the mean is over all rows
 

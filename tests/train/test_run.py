@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,8 @@ pytestmark = pytest.mark.slow  # a quick run is among the tests of the command l
 @pytest.mark.parametrize("name", toys.ALL_PRESETS)
 def test_eight_clips_are_learnt_by_heart(tmp_path, name):
     """Exact transcripts, and every answer ends with a stop token (T38)."""
-    given = toy_runs.validated(toy_runs.recipe(tmp_path, name, steps=220, final_rate=0.02))
+    given = toy_runs.recipe(tmp_path, name, steps=220, final_rate=0.02, cache=True)
+    given = toy_runs.validated(given)
     folder = train(given)
     last = toy_runs.rows(folder, "evaluation")[-1]
     assert last["wer"] == 0
@@ -58,7 +58,8 @@ def test_the_same_recipe_trains_the_same_weights(tmp_path):
 
 
 KILLED = """
-import sys
+import os, sys
+open({own!r}, "w").write(str(os.getpid()))
 sys.path[:0] = {paths!r}
 import yaml
 from tiny_audio.train.recipe import Recipe
@@ -67,25 +68,26 @@ train(Recipe.from_dict(yaml.safe_load(open({recipe!r}))))
 """
 
 
-def start(given, folder: Path) -> subprocess.Popen:
+def start(python, given, folder: Path) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     recipe = folder / "given.yaml"
     recipe.write_text(yaml.safe_dump(given.to_dict()))
-    script = KILLED.format(paths=[], recipe=str(recipe))
-    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    script = KILLED.format(paths=[], recipe=str(recipe), own=str(folder / "pid"))
+    return subprocess.Popen([python, "-c", script], stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("after", [3, 11])
-def test_kill_9_changes_nothing(tmp_path, after):
+def test_kill_9_changes_nothing(tmp_path, python, after):
     """Killed after any save, in the middle of an epoch, taken up again: bit-equal weights."""
     given = toy_runs.recipe(tmp_path, steps=40, save_every_s=0.0)
     whole = train(replace(given, output=str(tmp_path / "whole")))
-    process = start(given, tmp_path / "start")
+    process = start(python, given, tmp_path / "start")
     folder = Path(given.output) / "only"
     while process.poll() is None:
         found = sorted(folder.glob("step-*.safetensors")) if folder.exists() else []
         if found and int(found[-1].stem[5:]) >= after:
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(int((tmp_path / "start" / "pid").read_text()), signal.SIGKILL)
+            break
         time.sleep(0.01)
     process.wait()
     stopped = read_counters(last_save(folder))["step"]
@@ -167,6 +169,7 @@ def test_a_second_run_encodes_nothing_again(tmp_path):
     assert before == after
 
 
+@pytest.mark.usefixtures("spawns_at_once")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_train_as_one(tmp_path, strategy):
     """LoRA on both ends beside the projector, over two stages: losses and weights agree."""

@@ -192,9 +192,11 @@ class FastSteps:
 
     def _store(self, number: int, normed_ND: Tensor, cells: Cells) -> None:
         own, at = self.layers[number].self_attn, (cells.rows, slice(None), cells.columns)
-        self.keys[number][at] = self._turned(number, own.k_proj(normed_ND), "k_norm", cells)
-        values = own.v_proj(normed_ND)
-        self.values[number][at] = values.view(len(values), -1, own.head_dim)
+        keys = self._turned(number, own.k_proj(normed_ND), "k_norm", cells)
+        values = own.v_proj(normed_ND).view(len(normed_ND), -1, own.head_dim)
+        # Under autocast they come in another dtype than the prompt's.
+        self.keys[number][at] = keys.to(self.keys[number].dtype)
+        self.values[number][at] = values.to(self.values[number].dtype)
 
     def _turned(self, number: int, flat: Tensor, norm: str, cells: Cells) -> Tensor:
         """Queries or keys (N, H, C): normalised, if the family does, and turned by position."""
