@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes too: two tests run at a time
 sys.path.insert(0, str(Path(__file__).parent))
 
 import hypothesis

@@ -128,7 +128,8 @@ def test_one_budget_is_given():
 def test_a_model_is_named_as_everywhere():
     assert chosen_model("nano") == ModelConfig(checkpoint="nano")
     assert chosen_model("runs/a/model") == ModelConfig(checkpoint="runs/a/model")
-    assert chosen_model("whisper_tiny") == ModelConfig(preset="whisper_tiny")
-    assert chosen_model("nano", "folder") == ModelConfig(preset="nano", encoder="folder")
+    assert chosen_model("whisper_tiny") == ModelConfig(preset="whisper_tiny", decoder="nano")
+    given = ModelConfig(preset="nano", encoder="folder", decoder="nano")
+    assert chosen_model("nano", "folder") == given
     with pytest.raises(ConfigError, match="has its own encoder"):
         chosen_model("runs/a/model", "folder")

@@ -36,6 +36,7 @@ from tiny_audio.train.lm import (
     pad_answers,
     row_loss,
 )
+from tiny_audio.train.loop import autocast, multiplies_bf16
 
 SHAPE_STEP = 64  # few shapes for oneDNN
 
@@ -73,7 +74,7 @@ def encode_shard(
     """
     kept, lengths, texts = [], [], []
     for batch in batches:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(multiplies_bf16("cpu")):
             frames_BTE, lengths_B = encoder(batch.features)
         for frames_TE, length in zip(frames_BTE, lengths_B.tolist(), strict=True):
             kept.append(frames_TE[:length].to(torch.bfloat16))

@@ -75,11 +75,11 @@ def train_head(recipe: HeadRecipe) -> dict[str, Any]:
 
 
 def chosen_model(name: str, encoder: str = "") -> ModelConfig:
-    """nano or a checkpoint; a preset's parts when an encoder is given, or parts of its own are to
-    be fetched.
+    """nano or a checkpoint; else a preset's encoder, or the one that is given, before nano's
+    language model: a head reads none, so none is fetched.
     """
     if name in PRESETS and (encoder or name != "nano"):
-        return ModelConfig(preset=name, encoder=encoder)
+        return ModelConfig(preset=name, encoder=encoder, decoder="nano")
     return ModelConfig(checkpoint=name, encoder=encoder)
 
 

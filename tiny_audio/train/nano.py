@@ -31,7 +31,7 @@ from tiny_audio.train import align, ctc, joint, lm, pack, scores
 from tiny_audio.train.checkpoint import fingerprint, last_save, restore
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.frames import pad_frames
-from tiny_audio.train.loop import Loop, LoopConfig, each_step
+from tiny_audio.train.loop import Loop, LoopConfig, each_step, multiplies_bf16
 
 BATCHES_A_SHARD = 40
 REAL_SETS = ("fsdd", "speechocean762")
@@ -116,6 +116,7 @@ def loop_config(arguments: argparse.Namespace) -> LoopConfig:
         steps=arguments.steps,
         budget_s=arguments.minutes * 60,
         optimizer="muon",
+        bf16=multiplies_bf16("cpu"),
     )
 
 
