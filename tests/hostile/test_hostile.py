@@ -91,6 +91,6 @@ def test_hostile_files(tmp_path: Path) -> None:
         assert 0.2 < result["rms"] < 0.3, result
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_more_hostile_files(tmp_path: Path) -> None:
     check(run_worker(tmp_path / "files", seed=1, num_files=5000))

@@ -12,6 +12,7 @@ from serving import wav
 
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import AudioError
+from tiny_audio.serve import decoding
 from tiny_audio.serve.decode_worker import decode
 from tiny_audio.serve.decoding import DecodePool
 from tiny_audio.serve.limits import Limits
@@ -65,6 +66,20 @@ def test_hours_in_kilobytes_end_at_the_limit(pool):
     soundfile.write(quiet, np.zeros(8_000 * 3_600, np.int16), 8_000, format="FLAC")
     with pytest.raises(AudioError, match="the limit is 600 s"):
         pool.submit(quiet).result()
+
+
+def test_a_process_that_cannot_start_is_a_reason_and_not_a_silence(tmp_path, monkeypatch):
+    """As where TMPDIR is too long for a socket's name."""
+
+    def failing(limits):
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr(decoding, "_Worker", failing)
+    pool = DecodePool(LIMITS, tmp_path, Metrics())
+    for _ in range(2):
+        with pytest.raises(Refusal, match=r"AF_UNIX path too long.*set TMPDIR"):
+            pool.submit(io.BytesIO(b"x")).result(timeout=60)
+    pool.close()
 
 
 def test_a_process_that_hangs_or_dies_is_replaced(pool, clips):

@@ -275,18 +275,26 @@ def test_a_microphone_is_heard(demo, tmp_path):
         f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}",  # again and again
     ]
     with browser.browse(args=fake) as page:
-        page.goto(demo.url)
-        page.click("#clip [aria-label='Record audio']")
-        page.wait_for_selector("#clip select option", state="attached")  # the devices are known
-        page.click("#clip .record-button")
-        page.wait_for_selector("#clip .stop-button")
-        page.wait_for_timeout(1_000 + 2_000 * len(said) / 16_000)  # once whole, wherever it began
-        page.click("#clip .stop-button")
-        page.wait_for_selector("#clip .record-button", state="detached")
-        demoing.press(page, "transcribe", "result")
+        for _ in range(3):  # on a busy machine the device stutters
+            page.goto(demo.url)
+            record(page, 1 + 2 * len(said) / 16_000)  # once whole, wherever it began
+            demoing.press(page, "transcribe", "result")
+            heard = page.inner_text("#result")
+            if "thirtieth of august eighteen seventy seven" in heard:
+                break
         # The device starts with a crackle that a word may be made of.
-        assert "thirtieth of august eighteen seventy seven" in page.inner_text(".ta-said")
+        assert "thirtieth of august eighteen seventy seven" in heard
         assert page.outside == page.complaints == []
+
+
+def record(page, seconds):
+    page.click("#clip [aria-label='Record audio']")
+    page.wait_for_selector("#clip select option", state="attached")  # the devices are known
+    page.click("#clip .record-button")
+    page.wait_for_selector("#clip .stop-button")
+    page.wait_for_timeout(1_000 * seconds)
+    page.click("#clip .stop-button")
+    page.wait_for_selector("#clip .record-button", state="detached")
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ class DecodePool:
         self.limits, self.folder, self.metrics = limits, folder, metrics
         self._names = count()
         self._threads = ThreadPoolExecutor(limits.decode_workers, "decode")
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         for _ in range(limits.decode_workers):  # the first one imports torch: not in our way
             self._threads.submit(self._start)
 
@@ -48,20 +48,36 @@ class DecodePool:
         return self._threads.submit(self._decode, upload)
 
     def _start(self) -> None:
-        self._idle.put(_Worker(self.limits))
+        """Whoever finds None tries again, and hears why there is none."""
+        worker = None
+        try:
+            worker = self._worker()
+        finally:
+            self._idle.put(worker)
+
+    def _worker(self) -> "_Worker":
+        try:
+            return _Worker(self.limits)
+        except OSError as error:
+            cure = "Whoever runs the service: set TMPDIR to a short path with room in it"
+            raise Refusal(
+                503, f"No process to decode files can start ({error}). {cure}."
+            ) from error
 
     def _decode(self, upload: BinaryIO) -> Heard:
         path = self.folder / f"{next(self._names)}.f32"
         worker = self._idle.get()
         try:
+            worker = worker or self._worker()
             reply = worker.ask(upload, path)
             if reply.refusal:
                 raise AudioError(reply.refusal)
             return Heard(np.memmap(path, np.float32, "r"), reply.notes)
         except Refusal:
-            self.metrics.decoder_losses.inc()
-            worker.end()
-            worker = _Worker(self.limits)
+            if worker:
+                self.metrics.decoder_losses.inc()
+                worker.end()
+            worker = None
             raise
         finally:
             self._idle.put(worker)
@@ -71,7 +87,8 @@ class DecodePool:
         """End all processes; what is being decoded is finished first."""
         self._threads.shutdown()
         for _ in range(self.limits.decode_workers):
-            self._idle.get().end()
+            if worker := self._idle.get():
+                worker.end()
 
 
 class _Worker:
