@@ -11,6 +11,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from tiny_audio.commands import keep_few_kernels
 from tiny_audio.data.examples import SourceConfig
 from tiny_audio.evaluate.metrics import Utterance
 from tiny_audio.evaluate.run import RunConfig, Watch, evaluate
@@ -38,6 +39,7 @@ def resident_mb() -> float:
 
 
 def main(num: int) -> None:
+    keep_few_kernels()  # as the command does
     source = SourceConfig(path=str(EMBEDDED / "train"))
     config = RunConfig(name="quickstart/train", source=source, max_samples=num)
     watch = Memory()

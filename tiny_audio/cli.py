@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tiny_audio import __version__
+from tiny_audio.commands import keep_few_kernels
 from tiny_audio.commands.datasets import datasets
 from tiny_audio.commands.demo import demo
 from tiny_audio.commands.doctor import doctor
@@ -43,11 +44,14 @@ def show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
     """Nothing but `--version` stands before a command."""
+    if context.invoked_subcommand not in ("quickstart", "train", "train-head"):
+        keep_few_kernels()
 
 
 # In the order of `--help`.

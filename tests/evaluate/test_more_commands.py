@@ -1,6 +1,7 @@
 """datasets, report, leaderboard, robustness and understand as a user types them."""
 
 import json
+import os
 from datetime import date
 
 import pytest
@@ -8,6 +9,8 @@ from evaluate.runs_made import write_run
 from typer.testing import CliRunner
 
 from tiny_audio.cli import app
+
+FEW_KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
 def typed(*arguments):
@@ -19,6 +22,14 @@ def test_datasets_are_one_a_line_in_a_pipe():
     lines = [line.split("\t") for line in done.stdout.splitlines() if line]
     assert {len(line) for line in lines} == {7}
     assert {"quickstart", "ami", "loquacious"} <= {line[0] for line in lines}
+
+
+def test_only_training_keeps_the_code_of_every_shape(monkeypatch):
+    for command, kept in (("datasets", "32"), ("train", None)):
+        monkeypatch.setenv(FEW_KERNELS, "")  # so that it is put back
+        monkeypatch.delenv(FEW_KERNELS)
+        typed(command)
+        assert os.environ.get(FEW_KERNELS) == kept
 
 
 def test_report_and_leaderboard_of_a_run(tmp_path):
