@@ -42,7 +42,7 @@ sys.exit(struct.unpack("!i", ended)[0] if ended else 70)
 """
 
 
-MOST_FILES, FREE = 64, 1000  # so many may be handed over; numbers from here on are free
+MOST_FILES, FREE = 64, 200  # so many may be handed over; numbers from here on are free
 
 
 def serve(path: str) -> None:
