@@ -6,6 +6,7 @@ How fast anything is depends on the machine and is not tested.
 import importlib
 import json
 import math
+import subprocess
 import sys
 
 import pytest
@@ -20,6 +21,16 @@ from tiny_audio.train.task import Listening
 
 FOLDER = toys.REPOSITORY / "benchmarks"
 SCRIPT = FOLDER / "training.py"
+PEAK = """
+import torch
+from training_parts.watch import Watch
+watch = Watch("cpu")
+torch.ones(64 * 2**20)  # 256 MiB, freed before it counts
+held = watch.forget()
+for _ in range(3):
+    torch.ones(16 * 2**20)  # 64 MiB, freed every time
+print(watch.peak() - held)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +156,11 @@ def test_a_frozen_decoder_takes_four_operations_per_weight_and_position(parts):
 
 
 @pytest.mark.slow
-def test_peak_memory_is_what_was_added_since_the_last_look(parts):
-    watch = parts("training_parts.watch").Watch("cpu")
-    torch.ones(64 * 2**20)  # 256 MiB, freed before it counts
-    held = watch.forget()
-    for _ in range(3):
-        torch.ones(16 * 2**20)  # 64 MiB, freed every time
-    added = (watch.peak() - held) / 2**20
-    assert 62 <= added < 160  # the kernel counts a few pages late
+def test_peak_memory_is_what_was_added_since_the_last_look(python):
+    """In a process of its own, as every variant is measured."""
+    done = subprocess.run([python, "-c", PEAK], cwd=FOLDER, capture_output=True, text=True)
+    added = float(done.stdout) / 2**20
+    assert 62 <= added < 80  # the kernel counts a few pages late
 
 
 @pytest.mark.slow

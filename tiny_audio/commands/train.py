@@ -45,7 +45,7 @@ def quickstart(
     minutes: Annotated[float, typer.Option(help="Training time.")] = 1.5,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run there.")] = False,
 ) -> None:
-    """Train your first recogniser: three minutes on two cores, offline."""
+    """Train your first recogniser: a few minutes on two cores, offline."""
     with refusing():
         from tiny_audio.train.quickstart import quickstart as run
 

@@ -216,7 +216,7 @@ class Transcriber:
         started = perf_counter()
         embeds_BLD, mask_BL = self.encode(heard, asked)
         encoded = perf_counter()
-        written = self._write(heard, embeds_BLD, mask_BL, self._bias(request))
+        written = self.write_prompts(heard, embeds_BLD, mask_BL, self._bias(request))
         segments = [self.segment(*each, request) for each in zip(heard, written, strict=True)]
         ended = perf_counter()
         total = sum(len(window.samples_N) for window in heard)
@@ -228,7 +228,7 @@ class Transcriber:
 
     def write(self, windows: Sequence[Window], prompt: Asked = None) -> list[Written]:
         """Samples to tokens, one batch of prompts."""
-        return self._write(windows, *self.encode(windows, prompt))
+        return self.write_prompts(windows, *self.encode(windows, prompt))
 
     @torch.inference_mode()
     def encode(self, windows: Sequence[Window], prompt: Asked = None) -> tuple[Tensor, Tensor]:
@@ -242,13 +242,14 @@ class Transcriber:
         audio = embed_by_length(self.model, heard)
         return self.model.fuse(ids, audio.audio_BPD, audio.lengths_B), mask
 
-    def _write(
+    def write_prompts(
         self,
         windows: Sequence[Window],
         embeds_BLD: Tensor,
         mask_BL: Tensor,
         bias: Bias | None = None,
     ) -> list[Written]:
+        """Prompt embeddings to tokens, as many as each window has room for."""
         limits = [token_limit(len(window.samples_N) / SAMPLE_RATE) for window in windows]
         stops = self.processor.stop_ids()
         return write(self.model, embeds_BLD, mask_BL, stops, limits, bias)

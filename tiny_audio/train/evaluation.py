@@ -21,7 +21,6 @@ from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import AudioError, ConfigError
-from tiny_audio.model.generation import token_limit, write
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import pad_prompts
 from tiny_audio.model.prompt import render
@@ -125,11 +124,9 @@ class Evaluation:
         ]
         rows = pad_prompts(prompts, transcriber.processor.pad_id, "left")
         embeds_BLD = model.fuse(rows["input_ids"].to(model.device), audio_BPD, positions_B)
-        limits = [token_limit(visit.example.duration_s) for visit in visits]
-        stops = transcriber.processor.stop_ids()
         mask_BL = rows["attention_mask"].to(model.device)
-        written = write(model, embeds_BLD, mask_BL, stops, limits)
         windows = [Window(0, self.samples[id(visit)]) for visit in visits]
+        written = transcriber.write_prompts(windows, embeds_BLD, mask_BL)
         return list(map(transcriber.segment, windows, written))
 
     def words(self, written: Sequence[Segment]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def alignment(preset: str) -> Recipe:
 
 
 def quickstart() -> Recipe:
-    """A fresh projector for nano on the embedded corpus: three minutes on two cores.
+    """A fresh projector for nano on the embedded corpus: a few minutes on two cores.
 
     Tried on the held-out voices, 140 to 450 steps: clips as recorded 11.9 % WER, one or two more
     copies at other speeds 11.1 %, half the batch at 3e-3 besides 8.8 %. On a CPU with AVX2 alone,

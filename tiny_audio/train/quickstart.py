@@ -1,4 +1,4 @@
-"""`tiny-audio quickstart`: a recogniser trained in three minutes on two cores, offline.
+"""`tiny-audio quickstart`: a recogniser trained in a few minutes on two cores, offline.
 
 A fresh projector between nano's frozen encoder and decoder learns on the embedded corpus,
 through the same recipe, loop and checkpoint as every other run.
