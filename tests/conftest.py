@@ -3,19 +3,16 @@
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes too: two tests run at a time
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes too: two tests run at a time
 sys.path.insert(0, str(Path(__file__).parent))
 
 import hypothesis
 import pytest
-import torch
 import warm
 
-torch.set_num_threads(1)
 hypothesis.settings.register_profile("offline", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("offline")
 
@@ -31,15 +28,15 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def python(tmp_path_factory) -> Iterator[str]:
+def python(tmp_path_factory) -> str:
     """A `python` for tests that run many commands: it has the imports behind it."""
-    with warm.python(tmp_path_factory.mktemp("warm")) as script:
-        yield str(script)
+    own, worker = tmp_path_factory.getbasetemp(), "PYTEST_XDIST_WORKER" in os.environ
+    # Workers are children of one process, and their folders lie in one.
+    folder, owner = (own.parent, os.getppid()) if worker else (own, os.getpid())
+    return str(warm.python(folder / "warm", owner))
 
 
-@pytest.fixture
-def spawns_at_once(python) -> Iterator[None]:
+@pytest.fixture(scope="session")
+def spawns_at_once(python) -> None:
     """Processes that `multiprocessing` spawns have the imports behind them, too."""
     multiprocessing.set_executable(python)
-    yield
-    multiprocessing.set_executable(sys.executable)

@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import pytest
 import torch
 import toys
 from torch import Tensor
@@ -17,11 +18,20 @@ from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.projector import ProjectorConfig
 from tiny_audio.model.prompt import PromptConfig, audio_token_id, resolved
 
+QUICK = {"whisper", "swiglu"}
 # One Whisper per kind of window, both kinds of front end of the others.
 ENCODERS = (*toys.ENCODERS, "whisper_full")
-PAIRS = [(encoder, projector) for encoder in toys.ENCODERS for projector in toys.PROJECTORS]
+PAIRS = [
+    # Every encoder and every projector is quick once.
+    pytest.param(encoder, projector, marks=() if {encoder, projector} & QUICK else pytest.mark.slow)
+    for encoder in toys.ENCODERS
+    for projector in toys.PROJECTORS
+]
 # 1500 frames are slow; the projectors that the presets put behind a full window stand for all.
-PAIRS += [("whisper_full", projector) for projector in ("swiglu", "conv_mlp", "blp")]
+PAIRS += [
+    pytest.param("whisper_full", projector, marks=pytest.mark.slow)
+    for projector in ("swiglu", "conv_mlp", "blp")
+]
 
 
 def toy_encoder(name: str, **changes: Any) -> EncoderConfig:

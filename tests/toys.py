@@ -7,10 +7,12 @@ disk in the Hub's layout and read back by the library, so a test walks the path 
 import functools
 import json
 import tempfile
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -199,7 +201,13 @@ def toy_preset(name: str) -> Preset:
     )
 
 
-ALL_PRESETS = PRESETS
+def quick(values: Iterable[Any], first: Collection[Any]) -> list[Any]:
+    """Parameters of a test: all of them, of which those that are not among `first` are slow."""
+    return [pytest.param(v, marks=() if v in first else pytest.mark.slow) for v in values]
+
+
+# One of each kind of encoder and projector; the others are much like these, or hear 30 s a window.
+EVERY_PRESET = quick(PRESETS, ("nano", "hubert_swiglu_qwen3"))
 
 
 def clips(*num_samples: int, seed: int = 0) -> list[torch.Tensor]:

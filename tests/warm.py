@@ -1,9 +1,9 @@
 """Python commands without their ten seconds of imports: forked from a process that has made them.
 
-`python tests/warm.py SOCKET` imports the library once and forks for every client. The client,
-`CLIENT` below, hands over its arguments, folder, environment and open files, forwards signals and
-ends with the same exit code; what runs is the same code as in a fresh process. It also stands in
-for the interpreter that `multiprocessing` spawns.
+`python tests/warm.py SOCKET OWNER` imports the library once and forks for every client, until the
+process OWNER ends. The client, `CLIENT` below, hands over its arguments, folder, environment and
+open files, forwards signals and ends with the same exit code; what runs is the same code as in a
+fresh process. It also stands in for the interpreter that `multiprocessing` spawns.
 """
 
 import atexit
@@ -45,8 +45,9 @@ sys.exit(struct.unpack("!i", ended)[0] if ended else 70)
 MOST_FILES, FREE = 64, 200  # so many may be handed over; numbers from here on are free
 
 
-def serve(path: str) -> None:
+def serve(path: str, owner: int) -> None:
     """Import what commands import, then fork for every client that connects."""
+    owned = os.pidfd_open(owner)
     import tiny_audio.cli
     import tiny_audio.evaluate.run
     import tiny_audio.infer.transcriber
@@ -57,7 +58,7 @@ def serve(path: str) -> None:
     listener.bind(path)
     listener.listen()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks below
-    while True:
+    while owned not in select.select([listener, owned], [], [])[0]:
         client, _ = listener.accept()
         if os.fork():
             client.close()
@@ -128,25 +129,25 @@ def become(
         os._exit(code)
 
 
-@contextlib.contextmanager
-def python(folder: Path):
-    """A `python` that starts at once: the path of its script, for shells and subprocesses."""
-    path = folder / "warm.socket"
-    script = folder / "python"
-    script.write_text(f"#!{sys.executable} -SEs\n" + CLIENT.format(path=str(path)))
-    script.chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, str(path)])
+def python(folder: Path, owner: int) -> Path:
+    """A `python` that starts at once, for shells and subprocesses: one for all who name this
+    folder, for as long as the process `owner` lives. Returns the path of its script.
+    """
+    folder.mkdir(exist_ok=True)
+    path, script = folder / "socket", folder / "python"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not script.exists():
+            script.write_text(f"#!{sys.executable} -SEs\n" + CLIENT.format(path=str(path)))
+            script.chmod(0o755)
+            command = [sys.executable, __file__, str(path), str(owner)]
+            subprocess.Popen(command, start_new_session=True)
     deadline = time.monotonic() + 120
     while not path.exists():
-        assert server.poll() is None, "it ended before it listened"
-        assert time.monotonic() < deadline, "it does not listen"
+        assert time.monotonic() < deadline, "the process that has the imports does not listen"
         time.sleep(0.1)
-    try:
-        yield script
-    finally:
-        server.terminate()
-        server.wait()
+    return script
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -19,7 +19,7 @@ from tiny_audio.model.generation import write
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import BlpConfig, SwigluConfig, build_projector
 from tiny_audio.model.saving import save
-from tiny_audio.presets import PRESETS, build, preset
+from tiny_audio.presets import build, preset
 from tiny_audio.presets.parts import WHISPER_LARGE_V3, WHISPER_LARGE_V3_TURBO
 
 # Published counts of the parts, from built modules on `meta` (shared table F of the systems).
@@ -148,6 +148,7 @@ def test_widths_of_the_course_come_from_the_configuration():
     assert preset("whisper_tiny").config().encoder.hf.num_mel_bins == 80
 
 
+@pytest.mark.slow
 def test_hubert_at_true_depth_makes_149_frames_of_three_seconds():
     """From the modules: the stock front end of 1280-wide HuBERT, one layer instead of 48."""
     architecture = {**preset("hubert_swiglu_qwen3").encoder.architecture, "num_hidden_layers": 1}
@@ -184,7 +185,7 @@ def test_a_stock_part_keeps_numbers_that_no_shape_shows(tmp_path):
 # Toy width, every step ----------------------------------------------------------------------------
 
 
-@pytest.fixture(params=PRESETS)
+@pytest.fixture(params=toys.EVERY_PRESET)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

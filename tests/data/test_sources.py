@@ -1,8 +1,10 @@
 import random
 
+import numpy as np
 import pytest
 
 from tiny_audio.data import sources, synth
+from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.data.sentences import is_held_out
 
 needs_shared = pytest.mark.skipif(
@@ -26,6 +28,18 @@ def test_real_sets_are_split_by_speaker(name, speakers):
     test = {row["speaker"] for row in sources.real_rows(name, held_out=True)}
     assert not train & test
     assert len(test) == speakers
+
+
+@needs_shared
+def test_recordings_are_listed_with_their_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_decode", lambda path: np.zeros(1600, np.int16))
+    for _ in range(2):  # what is there is not written again
+        assert sources.write_real(tmp_path / "test", "speechocean762", held_out=True) == 500
+    dropped = Dropped()
+    path = str(tmp_path / "test.jsonl")
+    listed = read_source("test", SourceConfig(path=path), Limits(), dropped)
+    assert (len(listed), dropped.places) == (500, {})
+    assert {(type(e.columns["age"]), e.columns["gender"] in "mf") for e in listed} == {(int, True)}
 
 
 @needs_shared

@@ -42,6 +42,7 @@ def test_cleaning_twice_changes_nothing(text, style):
     assert clean(once, style) == once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_cleaning_twice_changes_nothing_for_any_character_within_a_word(style):
     for number in range(0x20000):

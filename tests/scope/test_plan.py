@@ -17,7 +17,7 @@ from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.encoder import EncoderConfig
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.presets import PRESETS, build, preset
+from tiny_audio.presets import build, preset
 from tiny_audio.scope.blueprint import PartCount, begin, planned_config, weightless
 from tiny_audio.scope.cost import activations, autocast_copies, flops_per_audio_s, load_of
 from tiny_audio.scope.plan import Plan, StagePlan, parse_memory, plan, render
@@ -55,6 +55,7 @@ def test_parts_of_whisper_swiglu_smollm3_have_the_published_counts():
     assert 0 <= stage.weights - frozen - 4 * 121_643_264 < 1000
 
 
+@pytest.mark.slow
 def test_stages_follow_one_another_as_in_training():
     """HuBERT and Qwen3-8B: the projector, then adapters on both ends, then those go on."""
     lora = preset("hubert_swiglu_qwen3").lora
@@ -71,7 +72,7 @@ def test_stages_follow_one_another_as_in_training():
     assert 17e9 < first.peak < second.peak < 45e9
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", toys.EVERY_PRESET)
 def test_every_preset_is_planned_and_a_larger_memory_takes_a_larger_batch(name):
     small, large = (only(plan(recipe(name), parse_memory(m))) for m in ("40GB", "80GB"))
     assert small.peak == large.peak
@@ -114,8 +115,8 @@ def tensors_of(states: Any) -> list[torch.Tensor]:
     ("stage", "make"),
     [
         (PROJECTOR["projector"], adamw),
-        (EVERYTHING, adamw),
-        # its steps are in bfloat16, which takes a minute where the machine does not multiply it
+        # in bfloat16, which is slow where the machine does not multiply it
+        pytest.param(EVERYTHING, adamw, marks=pytest.mark.slow),
         pytest.param(replace(EVERYTHING, optimizer="muon"), muon, marks=pytest.mark.slow),
     ],
     ids=["projector", "everything", "muon"],
@@ -156,7 +157,7 @@ DECODERS = {
 }
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", toys.quick(DECODERS, ("qwen3",)))
 @pytest.mark.parametrize("how", ["frozen", "adapters", "whole"])
 def test_the_decoder_s_activations_are_those_that_autograd_keeps(family, how):
     """The docstring's formula against a count of the tensors, within 15 %, with bf16 weights."""
@@ -192,7 +193,7 @@ def test_the_decoder_s_activations_are_those_that_autograd_keeps(family, how):
     assert estimate == pytest.approx(kept - copies, rel=0.15)
 
 
-@pytest.mark.parametrize("how", ["adapters", "whole"])
+@pytest.mark.parametrize("how", toys.quick(["adapters", "whole"], ["adapters"]))
 def test_an_encoder_s_activations_are_those_that_autograd_keeps(how):
     architecture = {**toys.ENCODERS["whisper"], "d_model": 96, "encoder_ffn_dim": 384}
     encoder = EncoderConfig(architecture={**architecture, "encoder_layers": 6})

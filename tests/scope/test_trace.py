@@ -24,10 +24,6 @@ from tiny_audio.scope.timeline import Clock, Span
 from tiny_audio.scope.trace import trace
 
 RATE = 16_000
-QUICK = ("nano", "hubert_swiglu_qwen3")  # the others at 30 s a window, or much like these
-PRESETS = [
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in toys.ALL_PRESETS
-]
 
 
 def follow(model, clip, **options):
@@ -45,7 +41,7 @@ def seen(nano):
     return trace(nano, clip, sampling_rate=RATE)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", toys.EVERY_PRESET)
 def test_the_tensors_are_those_of_the_path(name):
     model = toys.toy_preset(name).build()
     [clip] = toys.clips(6_666)
@@ -92,7 +88,7 @@ def test_swiglu_is_seen_step_by_step():
         torch.testing.assert_close(found["down_proj"], projector.down_proj(gated))
 
 
-@pytest.mark.parametrize("encoder", pairs.ENCODERS)
+@pytest.mark.parametrize("encoder", toys.quick(pairs.ENCODERS, ("whisper", "hubert")))
 @pytest.mark.parametrize("pool", [(1, 1), (5, 2)])
 @pytest.mark.parametrize("num_samples", [100, 9_999, 32_000])
 def test_steps_cover_the_audio_to_one_frame(encoder, pool, num_samples):

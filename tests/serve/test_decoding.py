@@ -25,7 +25,7 @@ LIMITS = Limits(
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory):
+def pool(tmp_path_factory, spawns_at_once):
     made = DecodePool(LIMITS, tmp_path_factory.mktemp("decoded"), Metrics())
     yield made
     made.close()

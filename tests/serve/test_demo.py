@@ -293,8 +293,10 @@ def record(page, seconds):
     page.click("#clip .record-button")
     page.wait_for_selector("#clip .stop-button")
     page.wait_for_timeout(1_000 * seconds)
-    page.click("#clip .stop-button")
-    page.wait_for_selector("#clip .record-button", state="detached")
+    # The recording looks finished before it is uploaded.
+    with page.expect_response(lambda answer: "/upload" in answer.url):
+        page.click("#clip .stop-button")
+    page.wait_for_selector("#clip .waveform-container")
 
 
 @pytest.mark.slow

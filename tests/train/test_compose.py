@@ -4,6 +4,7 @@ import itertools
 import os
 
 import pytest
+import toys
 import yaml
 
 from tiny_audio.model.errors import ConfigError
@@ -161,7 +162,7 @@ def test_a_sweep_refuses_typos_like_everything_else():
 # A run's own recipe ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", toys.quick(EXPERIMENTS, ("quickstart", "mufun_full")))
 def test_every_experiment_composes_and_goes_through_yaml(name):
     made = compose_recipe([f"+experiment={name}"])
     assert made == EXPERIMENTS[name]()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import toys
 
 from tiny_audio.model.errors import ConfigError, MissingExtra
 from tiny_audio.train.curves import REAL, SHUFFLED, SILENT, axis, draw_curves
@@ -46,7 +47,7 @@ def seen(picture: Path, style: Row) -> int:
     return int((np.abs(pixels - colors.to_rgb(style["color"])).max(-1) < 0.02).sum())
 
 
-@pytest.mark.parametrize("over", ["step", "minutes"])
+@pytest.mark.parametrize("over", toys.quick(["step", "minutes"], ["step"]))
 def test_the_picture_shows_training_and_the_three_sounds(tmp_path, over):
     path = draw_curves(written(tmp_path, [*rows("projector"), *rows("adapters")]), over)
     assert path == tmp_path / "curves.png"
@@ -54,6 +55,7 @@ def test_the_picture_shows_training_and_the_three_sounds(tmp_path, over):
     assert all(seen(path, style) > 300 for style in (REAL, SHUFFLED, SILENT))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", [[], rows("projector")[:1], rows("projector", evaluations=False)])
 def test_a_run_that_has_just_begun_is_drawn_too(tmp_path, found):
     path = draw_curves(written(tmp_path, found))

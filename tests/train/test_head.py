@@ -72,6 +72,7 @@ def test_eight_clips_are_learnt_by_heart(trained):
         system.answer(samples[:1], ["which language is this?"])
 
 
+@pytest.mark.slow
 def test_the_encoder_is_as_it_was(trained):
     recipe, _ = trained
     model = listener(recipe, "cpu")
@@ -96,6 +97,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(checkpoint, clips, tm
         assert tensor.equal(stored[1][name]), name
 
 
+@pytest.mark.slow
 def test_another_recipe_is_refused_in_the_same_folder(trained):
     recipe, _ = trained
     with pytest.raises(ConfigError, match=r"another run.*hidden"):

@@ -27,7 +27,7 @@ from tiny_audio.train.run import train
 pytestmark = pytest.mark.slow  # a quick run is among the tests of the command line
 
 
-@pytest.mark.parametrize("name", toys.ALL_PRESETS)
+@pytest.mark.parametrize("name", toys.PRESETS)
 def test_eight_clips_are_learnt_by_heart(tmp_path, name):
     """Exact transcripts, and every answer ends with a stop token (T38)."""
     given = toy_runs.recipe(tmp_path, name, steps=220, final_rate=0.02, cache=True)

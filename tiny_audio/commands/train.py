@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tiny_audio.ahead import import_ahead
 from tiny_audio.commands import refusing, say
 
 KEYS = {"ignore_unknown_options": True, "allow_extra_args": True}  # key=value, ~key, +key=value
@@ -30,6 +31,8 @@ def train(
 ) -> None:
     """Train a recipe, or go on with it where it stopped."""
     with refusing(FloatingPointError):
+        if processes > 1:
+            import_ahead()
         from tiny_audio.train.compose import compose_recipe, compose_sweep
         from tiny_audio.train.run import train as run
         from tiny_audio.train.view import Lines
@@ -47,6 +50,7 @@ def quickstart(
 ) -> None:
     """Train your first recogniser: a few minutes on two cores, offline."""
     with refusing():
+        import_ahead()
         from tiny_audio.train.quickstart import quickstart as run
 
         run(output, minutes, fresh)

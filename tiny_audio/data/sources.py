@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import random
 from collections import Counter
@@ -52,10 +53,16 @@ def real_rows(name: str, held_out: bool) -> list[dict[str, Any]]:
 
 
 def write_real(folder: Path, name: str, held_out: bool) -> int:
-    """Decode one set to a shard of 16 kHz samples; returns its number of clips."""
+    """Decode one set to a shard of 16 kHz samples; returns its number of clips.
+
+    FOLDER.jsonl beside it names the recordings with all their columns, for evaluations.
+    """
+    rows = real_rows(name, held_out)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.with_suffix(".jsonl").write_text("\n".join(lines) + "\n")
     if (folder / "shard-00000.jsonl").exists():
         return len(open_store(folder))
-    rows = real_rows(name, held_out)
     clips = [_decode(row["audio"]) for row in rows]
     kept = [
         {"text": row["text"], "kind": name, "speaker": f"{name}:{row['speaker']}"} for row in rows

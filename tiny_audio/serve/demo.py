@@ -215,7 +215,8 @@ def _output(name: str, about: str) -> gr.HTML:
 def _shown(clip: str | None, made: Callable[[Path], str]) -> str:
     """What was made of a clip, or why nothing was."""
     if clip is None:
-        return failure("There is no clip yet. Upload one, or record one.")
+        # A recording is still on its way when its length is shown already.
+        return failure("There is no clip yet. Upload or record one until its wave is drawn.")
     try:
         return made(Path(clip))
     except TinyAudioError as error:

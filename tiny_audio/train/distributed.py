@@ -23,8 +23,10 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from tiny_audio.ahead import import_ahead
+
 Strategy = Literal["ddp", "fsdp"]
-PATIENCE = timedelta(minutes=60)  # the others wait while the first process evaluates
+PATIENCE = timedelta(minutes=60)  # the others wait while the first process saves
 
 
 def rank() -> int:
@@ -47,6 +49,15 @@ def all_sum(numbers: Tensor) -> Tensor:
     on_device = numbers.cuda() if dist.get_backend() == "nccl" else numbers
     dist.all_reduce(on_device)
     return on_device.cpu()
+
+
+def gather_dealt(own: list[Any]) -> list[Any]:
+    """The items of all processes, of which each has every n-th, in their order."""
+    if world_size() == 1:
+        return own
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, own)
+    return [part[n] for n in range(len(parts[0])) for part in parts if n < len(part)]
 
 
 class Spread:
@@ -146,18 +157,19 @@ def launch(work: Callable[[Any], None], arguments: Any, processes: int) -> None:
     elif processes == 1:
         work(arguments)
     else:
-        # gloo looks for the machine's own name, which leads nowhere when networking is off.
-        loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
+        import_ahead()
         with tempfile.NamedTemporaryFile() as file:
             start = (work, arguments, processes, f"file://{file.name}.store")
-            mp.spawn(_process, start, nprocs=processes)
+            mp.start_processes(_process, start, processes, start_method="forkserver")
 
 
 def _process(
     number: int, work: Callable[[Any], None], arguments: Any, size: int, store: str
 ) -> None:
     torch.set_num_threads(1)
+    # gloo looks for the machine's own name, which leads nowhere when networking is off.
+    loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
     _join(store, number, size)
     work(arguments)
     dist.barrier()

@@ -7,7 +7,7 @@ that listens is worse off with the wrong sound; one that only knows the language
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,8 +25,8 @@ from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import pad_prompts
 from tiny_audio.model.prompt import render
 from tiny_audio.train.batch import Collator, played
+from tiny_audio.train.distributed import gather_dealt, rank, world_size
 from tiny_audio.train.frames import pad_frames
-from tiny_audio.train.loop import Losses
 from tiny_audio.train.scores import word_errors
 from tiny_audio.train.task import Listening
 
@@ -36,11 +36,17 @@ KEPT_BYTES = 2**28  # of frames that a frozen encoder need not make again
 
 
 class Heard(NamedTuple):
-    """A batch of visits, the frames of their clips, and of as much silence."""
+    """The frames of a batch of clips, and of a silence as long as the longest of them."""
 
-    visits: list[Visit]
     own: list[Tensor]
-    silent: list[Tensor]
+    silence: Tensor
+
+
+class Judged(NamedTuple):
+    """A batch: (loss, tokens, correct ones) after each kind of sound, and what was written."""
+
+    sums: list[tuple[float, int, int]]
+    written: list[Segment]
 
 
 class Evaluation:
@@ -77,35 +83,39 @@ class Evaluation:
 
     @torch.no_grad()
     def __call__(self) -> dict[str, Any]:
-        """One row of metrics.jsonl."""
-        sums = {kind: Losses(torch.zeros(()), 0) for kind in KINDS}
-        written: list[Segment] = []
-        other = self.frames(self.batches[-1][1])[-1]  # for a clip that is alone in its batch
-        for visits, own, silent in self.heard():
-            shuffled = own[1:] + own[:1] if len(own) > 1 else [other]
-            for kind, heard in zip(KINDS, (own, shuffled, silent), strict=True):
-                batch = self.collator.collate(heard, visits).to(self.model.device)
-                sums[kind] = Losses(
-                    *(a + b for a, b in zip(sums[kind], self.task(batch), strict=True))
-                )
-            written += self.write(visits, own)
+        """One row of metrics.jsonl; all processes must ask, for each judges its share."""
+        own = range(rank(), len(self.batches), world_size())
+        judged = gather_dealt([self.judge(number) for number in own])
+        written = [segment for one in judged for segment in one.written]
         row: dict[str, Any] = {"kind": "evaluation", "clips": len(written)}
-        for kind, (total, count, correct) in sums.items():
-            row |= {f"loss{kind}": float(total) / count, f"token_accuracy{kind}": correct / count}
+        for kind, sums in zip(KINDS, zip(*(one.sums for one in judged), strict=True), strict=True):
+            total, count, correct = map(sum, zip(*sums, strict=True))
+            row |= {f"loss{kind}": total / count, f"token_accuracy{kind}": correct / count}
         return row | self.words(written)
 
-    def heard(self) -> Iterator[Heard]:
-        """Every batch; what a frozen encoder made of it the first time is kept."""
+    def judge(self, number: int) -> Judged:
+        visits, _ = self.batches[number]
+        own, silence = self.heard(number)
+        # A clip that is alone in its batch hears one of another batch.
+        others = own[1:] + own[:1] if len(own) > 1 else self.heard(number - 1).own[-1:]
+        sums = []
+        for frames in (own, others, [silence] * len(own)):
+            losses = self.task(self.collator.collate(frames, visits).to(self.model.device))
+            sums.append((float(losses.total), losses.tokens, losses.correct))
+        return Judged(sums, self.write(visits, own))
+
+    def heard(self, number: int) -> Heard:
+        """What a frozen encoder made of a batch the first time is kept."""
+        if number in self._kept:
+            return self._kept[number]
+        _, clips = self.batches[number]
+        longest = max(clips, key=len)
+        heard = Heard(self.frames(clips), self.frames([longest * 0])[0])
+        size = sum(frames.nbytes for frames in (*heard.own, heard.silence))
         frozen = not any(p.requires_grad for p in self.model.audio_tower.parameters())
-        for number, (visits, clips) in enumerate(self.batches):
-            if number not in self._kept:
-                heard = Heard(visits, self.frames(clips), self.frames([c * 0 for c in clips]))
-                size = sum(frames.nbytes for frames in heard.own + heard.silent)
-                if not frozen or self._kept_bytes + size > KEPT_BYTES:
-                    yield heard
-                    continue
-                self._kept[number], self._kept_bytes = heard, self._kept_bytes + size
-            yield self._kept[number]
+        if frozen and self._kept_bytes + size <= KEPT_BYTES:
+            self._kept[number], self._kept_bytes = heard, self._kept_bytes + size
+        return heard
 
     def frames(self, clips: Sequence[Tensor]) -> list[Tensor]:
         heard = features(self.model.config.encoder, [c.to(self.model.device) for c in clips])

@@ -239,14 +239,11 @@ class Loop:
         return peak_memory(self.config.device)
 
     def _evaluate(self, evaluate: Evaluate) -> dict[str, Any]:
-        """The first process evaluates, the others wait in the next step's sum."""
-        result: dict[str, Any] = {}
         with self.spread.gathered():
-            if rank() == 0:
-                self.module.eval()
-                with torch.no_grad(), self._autocast():
-                    result = evaluate()
-                self.module.train()
+            self.module.eval()
+            with torch.no_grad(), self._autocast():
+                result = evaluate()
+            self.module.train()
         return result
 
     def _summary(self, window: list[dict[str, float]]) -> dict[str, Any]:

@@ -118,19 +118,20 @@ class Run:
                 for earlier in list(self.recipe.stages)[: list(self.recipe.stages).index(name)]:
                     self.take_over(earlier)
             self.take_over(name)
+        result = self.result()
         if rank() == 0:
             save(self.model, self.folder / "model")
             draw_curves(self.folder)
-            if self.found.validation:
-                self.write_result()
+            if result:
+                (self.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
 
-    def write_result(self) -> None:
-        """All validation clips, where the evaluations on the way take `validation_clips`."""
-        clips = self.found.validation
+    def result(self) -> dict[str, Any]:
+        """Of all validation clips, where the evaluations on the way take `validation_clips`."""
+        if not (clips := self.found.validation):
+            return {}
         every = replace(self.recipe.data, validation_clips=len(clips))
         row = Evaluation(self.model.eval(), clips, every, self.recipe.seed)()
-        row["voices"] = len({clip.speaker for clip in clips if clip.speaker})
-        (self.folder / "result.json").write_text(json.dumps(row, indent=1) + "\n")
+        return row | {"voices": len({clip.speaker for clip in clips if clip.speaker})}
 
     def is_sharded(self) -> bool:
         return self.recipe.strategy == "fsdp" and world_size() > 1
@@ -250,6 +251,8 @@ class Run:
 
         def evaluate() -> dict[str, Any]:
             row = evaluation()
+            if rank():
+                return row
             best = self.folder / name / "best"
             known = json.loads(note.read_text()) if (note := best / "wer.json").exists() else None
             if row["wer"] is not None and (known is None or row["wer"] < known):

@@ -20,6 +20,7 @@ from tiny_audio.data.cache import open_store
 from tiny_audio.evaluate.metrics import count, total
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.modeling import AudioLM
+from tiny_audio.train.distributed import gather_dealt, rank, world_size
 
 SETS = ("domain", "fsdd", "speechocean762")
 WATCHED_SHARE = 8
@@ -60,11 +61,14 @@ def listening(model: AudioLM) -> Listen:
 
 
 def listen_to_all(listen: Listen, items: list[Item]) -> list[Said]:
-    said = []
-    for batch in cut_by_seconds(items, 60):
-        for item, heard in zip(batch, listen(batch), strict=True):
-            said.append(Said(item.clips[0].speaker, item.text, *heard))
-    return said
+    """Every process listens to its share, and knows of all."""
+
+    def said(batch: list[Item]) -> list[Said]:
+        heard = zip(batch, listen(batch), strict=True)
+        return [Said(item.clips[0].speaker, item.text, *what) for item, what in heard]
+
+    own = cut_by_seconds(items, 60)[rank() :: world_size()]
+    return [one for batch in gather_dealt([said(batch) for batch in own]) for one in batch]
 
 
 def watch(listen: Listen, folder: Path) -> dict[str, float]:
@@ -75,7 +79,8 @@ def watch(listen: Listen, folder: Path) -> dict[str, float]:
         scores[f"wer_{name}"] = word_errors([s.text for s in said], [s.hypothesis for s in said])[
             "wer"
         ]
-        print("\n".join(f"  {s.text} | {s.hypothesis}" for s in said[::35]))
+        if rank() == 0:
+            print("\n".join(f"  {s.text} | {s.hypothesis}" for s in said[::35]))
     return scores
 
 
