@@ -68,6 +68,7 @@ def test_the_counts_in_the_readme_are_these():
             assert f"{number:,}" in row.group(), (name, number)
 
 
+@pytest.mark.slow
 def test_lora_of_the_hubert_preset_has_the_true_counts():
     recipe = preset("hubert_swiglu_qwen3")
     with torch.device("meta"):

@@ -484,6 +484,7 @@ def test_rows_of_a_dataset_that_cannot_be_used_are_counted(tmp_path):
     assert why(error.value) == "damaged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fsdd", "speechocean762"])
 def test_real_recordings_are_all_usable_and_as_long_as_they_say(shared, name):
     manifest = shared / "data" / name / "train.jsonl"

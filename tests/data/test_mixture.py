@@ -339,6 +339,7 @@ def test_padding_is_the_share_that_is_not_used():
     assert padding([]) == 0
 
 
+@pytest.mark.slow
 def test_little_is_padded_on_real_clips(shared):
     """Of the decoder's positions (prompt, audio, answer, stop token), and of the audio."""
     path = str(shared / "data" / "speechocean762" / "train.jsonl")

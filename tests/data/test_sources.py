@@ -42,6 +42,7 @@ def test_recordings_are_listed_with_their_columns(tmp_path, monkeypatch):
     assert {(type(e.columns["age"]), e.columns["gender"] in "mf") for e in listed} == {(int, True)}
 
 
+@pytest.mark.slow
 @needs_shared
 def test_training_and_held_out_sentences_never_meet():
     """One sentence in 40 of four words and more is held out: 4,000 draws would hold about 80."""

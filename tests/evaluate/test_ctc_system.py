@@ -18,6 +18,7 @@ def system():
     return CtcSystem(load("nano").eval())
 
 
+@pytest.mark.slow
 def test_it_spells_most_words_of_the_samples(system):
     clips = [load_audio(path).samples for path, _ in toys.samples()]
     answers = system.answer(clips, [""] * len(clips))

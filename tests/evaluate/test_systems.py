@@ -11,6 +11,7 @@ def toy():
     return OurModel("toy", toys.toy_preset("nano").build())
 
 
+@pytest.mark.slow
 def test_clips_are_answered_as_transcribe_answers_them_short_and_long(toy):
     """nano hears 10 s at once; what is longer is cut as `transcribe` cuts it."""
     short, long, other = toys.clips(4_800, 11 * 16_000, 3_200)

@@ -42,6 +42,7 @@ def test_path_bytes_and_tensor_give_the_same_transcript(transcriber, tmp_path):
     assert len(set(texts)) == 1
 
 
+@pytest.mark.slow
 def test_segments_of_a_long_file_follow_each_other_to_its_end(transcriber):
     limit = transcriber.model.config.encoder.max_samples
     clip = toys.clips(limit * 2 + 12_345)[0]

@@ -111,13 +111,13 @@ def tensors_of(states: Any) -> list[torch.Tensor]:
     return [t for state in states.values() for t in state.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "make"),
     [
         (PROJECTOR["projector"], adamw),
-        # in bfloat16, which is slow where the machine does not multiply it
-        pytest.param(EVERYTHING, adamw, marks=pytest.mark.slow),
-        pytest.param(replace(EVERYTHING, optimizer="muon"), muon, marks=pytest.mark.slow),
+        (EVERYTHING, adamw),
+        (replace(EVERYTHING, optimizer="muon"), muon),
     ],
     ids=["projector", "everything", "muon"],
 )
@@ -219,6 +219,7 @@ def test_an_encoder_s_activations_are_those_that_autograd_keeps(how):
     assert 1 < estimate / kept < 1.35
 
 
+@pytest.mark.slow
 def test_checkpointing_needs_less_and_computes_more():
     deep = recipe("whisper_swiglu_smollm3")
     again = recipe(

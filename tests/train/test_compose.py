@@ -137,6 +137,7 @@ def test_a_sweep_is_every_combination_in_a_folder_of_its_own():
         )
 
 
+@pytest.mark.slow
 def test_a_sweep_over_experiments_and_new_keys():
     made = compose_sweep(
         ["+experiment=quickstart,mufun", "+data.sources.mine.path=a/b,c", "output=out"]

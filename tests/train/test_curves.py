@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
 
 from tiny_audio.model.errors import ConfigError, MissingExtra
 from tiny_audio.train.curves import REAL, SHUFFLED, SILENT, axis, draw_curves
@@ -47,7 +46,8 @@ def seen(picture: Path, style: Row) -> int:
     return int((np.abs(pixels - colors.to_rgb(style["color"])).max(-1) < 0.02).sum())
 
 
-@pytest.mark.parametrize("over", toys.quick(["step", "minutes"], ["step"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("over", ["step", "minutes"])
 def test_the_picture_shows_training_and_the_three_sounds(tmp_path, over):
     path = draw_curves(written(tmp_path, [*rows("projector"), *rows("adapters")]), over)
     assert path == tmp_path / "curves.png"

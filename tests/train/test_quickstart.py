@@ -21,6 +21,7 @@ def clips(part):
     return found
 
 
+@pytest.mark.slow
 def test_the_embedded_corpus_is_what_its_card_says():
     train, held_out = clips("train"), clips("held-out")
     voices = [{clip.speaker for clip in part} for part in (train, held_out)]

@@ -219,12 +219,10 @@ def fill(cache: FrameCache, found: Gathered, recipe: Setting, model: AudioLM) ->
     if found.stream is not None:
         raise ConfigError("The frames of a stream cannot be cached: set the stage's cache=false.")
     key = functools.partial(cached_key, how=recipe.data.augment, copies=copies_of(recipe))
-    wanted = {
-        key(v): v for listed in found.train.values() for e in listed for v in turns(e, recipe)
-    }
-    lacking = [v for k, v in wanted.items() if k not in cache]
-    own = sorted(lacking, key=lambda v: v.example.duration_s)[rank() :: world_size()]
-    batches = cut(own, recipe.data, lambda e: 1)
+    examples = [e for listed in found.train.values() for e in listed]
+    examples.sort(key=lambda e: e.duration_s)
+    own = {key(v): v for e in examples[rank() :: world_size()] for v in turns(e, recipe)}
+    batches = cut([v for k, v in own.items() if k not in cache], recipe.data, lambda e: 1)
     most = model.config.encoder.max_samples
     hear = functools.partial(hear_all, recipe=recipe, dropped=found.dropped, most=most)
     with ThreadPoolExecutor(1) as ahead, progress(disable=rank() > 0) as bar:
