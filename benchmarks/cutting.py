@@ -2,7 +2,7 @@
 
 Word errors of the quickstart's held-out clips (alone, two and six in a row with pauses of 0.3 to
 1 s between them, six without), and of a manifest's clips, under several tables of pauses
-(`CutPolicy.pauses`). `whole` cuts at the encoder's limit only. JSON Lines.
+(`CutPolicy.pauses`, the first is in use). `whole` cuts at the encoder's limit only. JSON Lines.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
     for pauses, table in PAUSES.items():
         model.chosen = CutPolicy(longest_s, pauses=table)
         for name, listened in sets.items():
-            row = {"pauses": pauses, "clips": name, **measure(model, listened)}
+            row = {"pauses": pauses, "set": name, **measure(model, listened)}
             print(json.dumps(row), flush=True)
 
 

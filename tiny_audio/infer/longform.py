@@ -51,7 +51,7 @@ class CutPolicy:
 
     longest_s: float
     # From (this many seconds on, so much silence) ends a window; a stop consonant is below 0.1 s.
-    pauses: tuple[tuple[float, float], ...] = ((0.0, 0.5), (2.5, 0.2), (5.0, 0.1))
+    pauses: tuple[tuple[float, float], ...] = ((0.0, 0.35), (2.5, 0.2), (5.0, 0.1))
     overlap_s: float = 1.0  # where there is neither
     search_share: float = 0.4  # the last part of a longest window, searched for those
     silence_s: float = 1.5  # before the first word: from here on a window of its own,
