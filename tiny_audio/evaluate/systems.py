@@ -63,7 +63,8 @@ class OurModel:
         hashes = {part: weights_sha256(model.get_submodule(part)) for part in parts}
         parameter = next(model.parameters())
         return {
-            "name": Path(self.name).name if Path(self.name).is_dir() else self.name,
+            # A run's model is in RUN/model, so one part of a path names nothing.
+            "name": "/".join(Path(self.name).parts[-2:]) if Path(self.name).is_dir() else self.name,
             "kind": "tiny-audio",
             "checkpoint": {**hashes, "tokenizer": tokenizer_hash(model.tokenizer)},
             "prompt_sha256": prompt_identity(model.config.prompt, model.tokenizer),
