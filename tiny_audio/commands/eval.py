@@ -43,6 +43,7 @@ def evaluate(
         from tiny_audio.evaluate.rivals import system
         from tiny_audio.evaluate.run import RunConfig
         from tiny_audio.evaluate.run import evaluate as run
+        from tiny_audio.evaluate.systems import readable
         from tiny_audio.evaluate.view import Lines, show_result
 
         source = named(dataset)
@@ -62,8 +63,3 @@ def evaluate(
     say(f"Open {page} in a browser; score it again: tiny-audio score {folder}")
     if result["scores"]["failed"]:
         raise typer.Exit(1)
-
-
-def readable(dataset: str) -> str:
-    """A dataset's name in results: of a path, its last two parts."""
-    return "/".join(Path(dataset).parts[-2:]) if Path(dataset).exists() else dataset

@@ -63,8 +63,7 @@ class OurModel:
         hashes = {part: weights_sha256(model.get_submodule(part)) for part in parts}
         parameter = next(model.parameters())
         return {
-            # A run's model is in RUN/model, so one part of a path names nothing.
-            "name": "/".join(Path(self.name).parts[-2:]) if Path(self.name).is_dir() else self.name,
+            "name": readable(self.name),
             "kind": "tiny-audio",
             "checkpoint": {**hashes, "tokenizer": tokenizer_hash(model.tokenizer)},
             "prompt_sha256": prompt_identity(model.config.prompt, model.tokenizer),
@@ -97,6 +96,13 @@ class OurModel:
             else Answer(one.text, one.outcome, confidence=one.confidence)
             for one in made
         ]
+
+
+def readable(given: str) -> str:
+    """What results call a model or a dataset: of a path its last two parts, for a run's model is in
+    RUN/model.
+    """
+    return "/".join(Path(given).parts[-2:]) if Path(given).exists() else given
 
 
 def failure(error: Exception) -> Answer:
