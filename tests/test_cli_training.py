@@ -1,5 +1,8 @@
 """The training commands, in this process: exit codes, messages, and what they print."""
 
+import subprocess
+import sys
+
 import pytest
 import toy_runs
 import yaml
@@ -26,6 +29,20 @@ def test_wrong_use_exits_with_2_and_says_why(arguments, message):
     done = command(*arguments)
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def test_processes_import_while_the_command_does():
+    """The server from which a run's processes are forked starts before torch is loaded here."""
+    code = (
+        "import sys; sys.argv = ['tiny-audio', *{!r}]\n"
+        "import tiny_audio.cli, tiny_audio.commands.train as train\n"
+        "def begin(): print('torch' in sys.modules); sys.exit(7)\n"
+        "train.import_ahead = begin\n"
+        "tiny_audio.cli.main()"
+    )
+    for words in (["quickstart"], ["train", "--processes", "2", "+experiment=quickstart"]):
+        done = subprocess.run([sys.executable, "-c", code.format(words)], capture_output=True)
+        assert (done.returncode, done.stdout) == (7, b"False\n"), done.stderr.decode()
 
 
 @pytest.mark.slow

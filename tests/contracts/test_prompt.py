@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pairs import batch_of, model_of
 from tokenizers import AddedToken
+from transformers import AutoTokenizer
 
 from tiny_audio.model.decoder import load_tokenizer
 from tiny_audio.model.errors import ConfigError, PromptError
@@ -263,6 +264,20 @@ def test_the_placeholder_leaves_the_other_special_tokens_special():
     before = stop_ids(tokenizer, PromptConfig())
     add_audio_token(tokenizer)
     assert stop_ids(tokenizer, PromptConfig()) == before == [2, 3]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tokenizer_without_the_placeholder_is_refused(family):
+    folder = toys.decoder_folder(family)
+    with pytest.raises(PromptError, match=r"call add_audio_token\(tokenizer\)"):
+        audio_token_id(AutoTokenizer.from_pretrained(folder))
+
+
+def test_a_prompt_does_not_list_the_vocabulary(monkeypatch):
+    """Of 151,000 tokens that is a quarter of a second, for every prompt."""
+    tokenizer = tokenizer_of("qwen3")
+    monkeypatch.setattr(type(tokenizer), "get_vocab", None)
+    assert render([ASK, Turn("assistant", "one two")], [3], tokenizer, PromptConfig()).ids
 
 
 @pytest.mark.parametrize("bad", [{"instruction": "<audio> or <audio>?"}, {"system": "<audio>"}])

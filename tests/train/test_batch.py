@@ -13,7 +13,7 @@ from tiny_audio.data.mixture import Visit
 from tiny_audio.model.encoder import features
 from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import AUDIO_TOKEN, IGNORED, Turn, audio_token_id, render, stop_ids
-from tiny_audio.train.batch import Collator, Frames, cached_key, copy_of, played, thinned
+from tiny_audio.train.batch import Collator, Frames, cached_key, copy_of, played, stretched, thinned
 from tiny_audio.train.frames import FrameCache
 
 FAMILIES = list(toys.DECODERS)
@@ -208,6 +208,19 @@ def test_about_the_given_share_of_frames_goes():
     kept = [len(thinned(frames_TE, 0.2, seed)) for seed in range(50)]
     assert np.mean(kept) == pytest.approx(800, abs=10)
     assert len(set(kept)) > 10
+
+
+def test_stretched_frames_are_the_same_sound_at_another_tempo():
+    ramp_TE = torch.linspace(0, 1, 100)[:, None].bfloat16()
+    made = [stretched(ramp_TE, 0.25, seed) for seed in range(200)]
+    lengths = [len(one) for one in made]
+    assert (min(lengths), max(lengths)) == pytest.approx((80, 125), abs=1)
+    assert sum(length > 100 for length in lengths) == pytest.approx(100, abs=20)
+    for one, length in zip(made, lengths, strict=True):
+        torch.testing.assert_close(one[:, 0], torch.linspace(0, 1, length), atol=0.02, rtol=0)
+    assert torch.equal(made[7], stretched(ramp_TE, 0.25, 7))
+    assert stretched(ramp_TE, 0.0, 7) is ramp_TE
+    assert len(stretched(ramp_TE[:1], 0.25, 7)) == 1
 
 
 # What cannot be heard -------------------------------------------------------------------------

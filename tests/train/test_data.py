@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile
+import torch
 import toys
 from hearing import STAGES, example, toy_model, visit
 
 from tiny_audio.data.examples import SourceConfig
 from tiny_audio.data.mixture import DataConfig
+from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import ConfigError, PromptError
-from tiny_audio.train.batch import Collator
+from tiny_audio.train.batch import Collator, cached_key
 from tiny_audio.train.data import Cost, gather, nothing, plan_of
+from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.recipe import Recipe, Stage
 
 
@@ -78,6 +81,19 @@ def test_a_clip_costs_the_positions_that_it_takes(encoder, family):
         for prompt in ("", "Hear <audio> and write."):
             heard = visit(number, text=text, prompt=prompt)
             assert cost(heard.example) == int(collate([heard]).mask_BL.sum())
+
+
+def test_stretched_frames_cost_no_more_than_was_planned(tmp_path):
+    model, heard = toy_model(), visit(0, size=40_000)
+    cache = FrameCache(tmp_path, model.audio_tower)
+    clip = torch.from_numpy(heard.example.sound.samples())
+    frames = model.audio_tower(features(model.config.encoder, [clip]))[0][0]
+    cache.add([(cached_key(heard, None, {}), frames)])
+    cache.flush()
+    collate, most = Collator(model, cache=cache, frame_stretch=0.3), Cost(model, 0.3)(heard.example)
+    taken = [int(collate([heard._replace(seed=seed)]).mask_BL.sum()) for seed in range(40)]
+    assert max(taken) in (most - 1, most)
+    assert min(taken) < Cost(model)(heard.example)
 
 
 def test_a_prompt_for_two_clips_is_refused_before_it_is_heard():

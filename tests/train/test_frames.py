@@ -261,6 +261,15 @@ def test_every_clip_has_copies_of_its_own(tmp_path):
         assert torch.equal(cache[key], again[key])  # whatever the order, or the process
 
 
+def test_copies_are_decoded_once(tmp_path, monkeypatch):
+    decoded = []
+    kind = type(example(0).sound)
+    samples = kind.samples
+    monkeypatch.setattr(kind, "samples", lambda sound: (decoded.append(sound), samples(sound))[1])
+    cache, _ = filled(tmp_path, toy_model(), [example(0), example(1)], recipe_of(SPEED, copies=3))
+    assert (len(cache), len(decoded)) == (6, 2)
+
+
 def test_without_augmentation_there_is_one_copy(tmp_path):
     recipe = recipe_of(None, copies=3)
     cache, _ = filled(tmp_path, toy_model(), [example(0)], recipe)

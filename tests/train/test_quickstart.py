@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from inspect import signature
 
 import pytest
 import short
@@ -11,6 +12,7 @@ from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.model.checkpoint import load
 from tiny_audio.scope.doctor import diagnose
 from tiny_audio.train.experiments import EMBEDDED
+from tiny_audio.train.experiments import quickstart as recipe
 from tiny_audio.train.quickstart import forget, quickstart
 
 
@@ -53,6 +55,11 @@ def test_a_short_quickstart_leaves_a_whole_run(tmp_path, monkeypatch):
     assert again["wer"] == pytest.approx(result["wer"], abs=1e-9)
     about = json.loads((tmp_path / "run" / "data.json").read_text())
     assert about["dropped"] == {}
+
+
+def test_both_processes_have_work_in_every_step():
+    processes = signature(quickstart).parameters["processes"].default
+    assert recipe().data.micro_batches % processes == 0
 
 
 def test_only_a_run_is_forgotten(tmp_path):

@@ -113,6 +113,16 @@ def test_the_folder_of_another_recipe_is_refused(tmp_path):
         train(replace(given, stages={"only": replace(given.stages["only"], steps=9)}))
 
 
+def test_processes_without_work_are_refused(tmp_path, monkeypatch):
+    given = toy_runs.recipe(tmp_path)  # two micro-batches a step
+    with pytest.raises(ConfigError, match=r"data\.micro_batches=3, or a multiple"):
+        train(given, processes=3)
+    monkeypatch.setenv("WORLD_SIZE", "4")  # as torchrun sets it
+    with pytest.raises(ConfigError, match=r"for 4 processes"):
+        train(given)
+    assert not (tmp_path / "run").exists()
+
+
 def test_stages_hand_over_and_adapters_stay(tmp_path):
     """Projector, then LoRA on both ends, then all three; taken up between stages too."""
     lora = {

@@ -30,9 +30,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a recipe, or go on with it where it stopped."""
+    if processes > 1:
+        import_ahead()
     with refusing(FloatingPointError):
-        if processes > 1:
-            import_ahead()
         from tiny_audio.train.compose import compose_recipe, compose_sweep
         from tiny_audio.train.run import train as run
         from tiny_audio.train.view import Lines
@@ -45,12 +45,12 @@ def train(
 
 def quickstart(
     output: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/quickstart"),
-    minutes: Annotated[float, typer.Option(help="Training time.")] = 1.5,
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 1.75,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run there.")] = False,
 ) -> None:
     """Train your first recogniser: a few minutes on two cores, offline."""
+    import_ahead()
     with refusing():
-        import_ahead()
         from tiny_audio.train.quickstart import quickstart as run
 
         run(output, minutes, fresh)

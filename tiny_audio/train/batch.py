@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tiny_audio.data.augment import Augment, augment
-from tiny_audio.data.examples import Dropped
+from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Visit, padding
 from tiny_audio.data.sounds import why
 from tiny_audio.model.audio import SAMPLE_RATE
@@ -87,8 +87,9 @@ class Collator:
     cache: FrameCache | None = None
     copies: Copies = field(default_factory=dict)
     frame_dropout: float = 0.0
+    frame_stretch: float = 0.0
     teach: bool = False
-    few_shapes: bool = False  # oneDNN compiles kernels for every new shape
+    few_shapes: bool = False  # in bfloat16 oneDNN compiles kernels for every new shape
     dropped: Dropped = field(default_factory=Dropped)
 
     def __call__(self, visits: Sequence[Visit]) -> Batch | None:
@@ -108,7 +109,8 @@ class Collator:
             most = self.model.config.encoder.max_samples
             return torch.from_numpy(played(visit, self.augment, most))
         key = cached_key(visit, self.augment, self.copies)
-        return thinned(self.cache[key], self.frame_dropout, visit.seed)
+        frames_TE = stretched(self.cache[key], self.frame_stretch, visit.seed)
+        return thinned(frames_TE, self.frame_dropout, visit.seed)
 
     def collate(self, heard: Sequence[Tensor], visits: Sequence[Visit]) -> Batch:
         """What was heard, samples or frames, and what was said."""
@@ -170,19 +172,39 @@ class Collator:
 
 
 def played(visit: Visit, how: Augment | None, most: int | None = None) -> np.ndarray:
-    """float32 samples of a visit, augmented by its seed, unless that makes too few of them or more
-    than `most`, the encoder's window. `AudioError` for a clip that is longer than its header said.
+    """float32 samples of a visit, augmented by its seed."""
+    return changed(recorded(visit.example, most), visit.seed, how, most)
+
+
+def recorded(example: Example, most: int | None) -> np.ndarray:
+    """float32 samples; `AudioError` where they are more than `most`, the encoder's window: the clip
+    is longer than its header said.
     """
-    samples = visit.example.sound.samples()
+    samples = example.sound.samples()
     if most is not None and len(samples) > most:
         long_s, most_s = math.ceil(len(samples) / SAMPLE_RATE), most / SAMPLE_RATE
         said = f"{long_s:,} s long and the limit of the encoder is {most_s:g} s."
-        raise AudioError(f"{visit.example.where}: {said}")
+        raise AudioError(f"{example.where}: {said}")
+    return samples
+
+
+def changed(samples: np.ndarray, seed: int, how: Augment | None, most: int | None) -> np.ndarray:
+    """Augmented, unless that leaves too few samples or more than `most`."""
     if how is None:
         return samples
-    changed = augment(samples, np.random.default_rng(visit.seed), how)
-    fits = len(changed) >= MIN_SAMPLES and (most is None or len(changed) <= most)
-    return changed if fits else samples
+    made = augment(samples, np.random.default_rng(seed), how)
+    fits = len(made) >= MIN_SAMPLES and (most is None or len(made) <= most)
+    return made if fits else samples
+
+
+def stretched(frames_TE: Tensor, most: float, seed: int) -> Tensor:
+    """Frames between frames: another tempo each time, up to 1 + `most` times as slow or fast."""
+    if not most:
+        return frames_TE
+    factor = (1 + most) ** np.random.default_rng([seed, 1]).uniform(-1, 1)
+    rows_1ET = frames_TE.float().T[None]
+    length = max(1, round(len(frames_TE) * factor))
+    return torch.nn.functional.interpolate(rows_1ET, length, mode="linear")[0].T
 
 
 def thinned(frames_TE: Tensor, share: float, seed: int) -> Tensor:

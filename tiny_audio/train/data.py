@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,7 +34,7 @@ from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import Turn, encode_text, render, transcription_turns
 from tiny_audio.progress import progress
-from tiny_audio.train.batch import cached_key, played
+from tiny_audio.train.batch import cached_key, changed, recorded
 from tiny_audio.train.distributed import rank, wait_for_all, world_size
 from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.recipe import Recipe, Setting, Stage
@@ -156,16 +158,17 @@ def nothing(number: int) -> Example:
 
 
 class Cost:
-    """Positions of the decoder that a clip takes: prompt, audio, answer and stop token."""
+    """Positions of the decoder that a clip takes at most: prompt, audio, answer and stop token."""
 
-    def __init__(self, model: AudioLM):
-        self.model = model
+    def __init__(self, model: AudioLM, stretch: float = 0.0):
+        self.model, self.stretch = model, stretch
         self._fixed: dict[str, int] = {}
         self._texts: dict[str, int] = {}
 
     def __call__(self, example: Example) -> int:
         config = self.model.config
         frames = config.encoder.frames_for(max(1, int(example.duration_s * SAMPLE_RATE)))
+        frames = math.ceil(frames * (1 + self.stretch))
         asked, said = self._asked(example.prompt), self._said(example.text)
         return config.projector.positions_for(frames) + asked + said
 
@@ -189,11 +192,12 @@ def plan_of(found: Gathered, recipe: Recipe, stage: Stage, model: AudioLM) -> Pl
     """The order of the clips in a stage."""
     if odd := sorted(set(stage.weights) - set(recipe.data.sources)):
         raise ConfigError.unknown(odd[0], recipe.data.sources, "The table of sources")
+    cost = Cost(model, stage.frame_stretch)
     if found.stream is not None:
-        return StreamPlan(found.stream, recipe.data, Cost(model), recipe.seed)
+        return StreamPlan(found.stream, recipe.data, cost, recipe.seed)
     weights = {**found.weights, **stage.weights}
     mixture = Mixture(found.train, weights, recipe.seed, recipe.data.block)
-    return Plan(mixture, recipe.data, Cost(model))
+    return Plan(mixture, recipe.data, cost)
 
 
 def waste(plan: Plan | StreamPlan) -> float:
@@ -245,16 +249,20 @@ def turns(example: Example, recipe: Setting) -> list[Visit]:
 def hear_all(
     visits: Sequence[Visit], recipe: Setting, dropped: Dropped, most: int | None
 ) -> list[tuple[Visit, Tensor]]:
-    """Every clip's copies are changed in their own way: the seed is of sound and copy."""
+    """Every clip is decoded once; its copies are changed in their own way: the seed is of sound and
+    copy.
+    """
     heard, copies = [], copies_of(recipe)
-    for visit in visits:
-        how = recipe.data.augment if visit.turn else None  # the first is as recorded
-        seed = int(cached_key(visit, recipe.data.augment, copies)[:8], 16)
+    for example, wanted in itertools.groupby(visits, lambda visit: visit.example):
         try:
-            samples = played(visit._replace(seed=seed), how, most)
-            heard.append((visit, torch.from_numpy(samples)))
+            samples = recorded(example, most)
         except AudioError as error:
-            dropped.add(why(error), visit.example.where)
+            dropped.add(why(error), example.where)
+            continue
+        for visit in wanted:
+            how = recipe.data.augment if visit.turn else None  # the first is as recorded
+            seed = int(cached_key(visit, recipe.data.augment, copies)[:8], 16)
+            heard.append((visit, torch.from_numpy(changed(samples, seed, how, most))))
     return heard
 
 

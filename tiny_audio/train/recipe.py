@@ -70,7 +70,8 @@ class Stage(StrictConfig):
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     cache: bool = False  # keep the frozen encoder's frames on disk
-    frame_dropout: float = 0.0
+    frame_dropout: float = 0.0  # share of cached frames left out
+    frame_stretch: float = 0.0  # 0.2: cached frames up to 1.2 times as slow or as fast
     packing: bool = False
     checkpoint_activations: bool = False
     distill: DistillConfig | None = None
@@ -90,6 +91,10 @@ class Stage(StrictConfig):
             raise ConfigError("The projector is small and trains whole; LoRA is for the others.")
         if self.cache and "encoder" in self.learning_rate:
             raise ConfigError("Frames cannot be cached while the encoder trains: set cache=false.")
+        if min(self.frame_dropout, self.frame_stretch) < 0 or self.frame_dropout >= 1:
+            raise ConfigError("frame_dropout is a share from 0 to 1, frame_stretch at least 0.")
+        if not self.cache and (self.frame_dropout or self.frame_stretch):
+            raise ConfigError("frame_dropout and frame_stretch are of cached frames: cache=true.")
 
 
 @dataclass(frozen=True, kw_only=True)

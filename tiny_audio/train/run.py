@@ -10,6 +10,7 @@ model/           the result, for `tiny-audio transcribe --model`
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,10 +48,19 @@ def train(recipe: Recipe, processes: int = 1, watch: Write | None = None) -> Pat
 
     `watch` is called with every row of metrics.jsonl, in the first process.
     """
+    refuse_idle(recipe.data.micro_batches, int(os.environ.get("WORLD_SIZE", processes)))
     folder = folder_of(recipe)
     recipe = remember(recipe, folder)
     launch(_work, (recipe, folder, watch), processes)
     return folder
+
+
+def refuse_idle(micro_batches: int, processes: int) -> None:
+    if micro_batches < processes:
+        raise ConfigError(
+            f"A step has data.micro_batches={micro_batches} for {processes} processes, so some "
+            f"would have nothing to do. Set data.micro_batches={processes}, or a multiple of it."
+        )
 
 
 def folder_of(recipe: Recipe) -> Path:
@@ -155,8 +165,9 @@ class Run:
             cache,
             copies_of(recipe),
             stage.frame_dropout,
+            stage.frame_stretch,
             teach=stage.distill is not None,
-            few_shapes=self.device == "cpu",
+            few_shapes=self.device == "cpu" and recipe.precision == "bf16",
             dropped=self.found.dropped,
         )
         if name == next(iter(recipe.stages)) and not recipe.model.checkpoint:
