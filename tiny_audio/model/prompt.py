@@ -168,7 +168,7 @@ def add_audio_token(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def audio_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The placeholder's id."""
-    number = tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)  # all of the vocabulary takes Qwen3 0.1 s
+    number = tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)  # get_vocab copies it all: 0.26 s at 151k
     if number in (None, tokenizer.unk_token_id):
         raise PromptError(f"This tokenizer has no {AUDIO_TOKEN}; call add_audio_token(tokenizer).")
     return number
