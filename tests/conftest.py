@@ -1,5 +1,6 @@
 """What every test may rely on: toys on the path, one thread, no Hub."""
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -13,10 +14,17 @@ import hypothesis
 import pytest
 import warm
 
+gc.disable()  # until all is imported: looking for what is never freed is a quarter of that time
+
 hypothesis.settings.register_profile("offline", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("offline")
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

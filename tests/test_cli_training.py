@@ -31,6 +31,7 @@ def test_wrong_use_exits_with_2_and_says_why(arguments, message):
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_processes_import_while_the_command_does():
     """The server from which a run's processes are forked starts before torch is loaded here."""
     code = (
@@ -69,6 +70,7 @@ def test_sweeps_run_all_combinations(tmp_path):
     assert sorted(p.name for p in (tmp_path / "swept").iterdir()) == ["seed=0", "seed=1"]
 
 
+@pytest.mark.slow
 def test_plan_needs_no_download(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = command("plan", "hubert_lora", "--memory", "80GB")

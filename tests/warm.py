@@ -9,6 +9,7 @@ fresh process. It also stands in for the interpreter that `multiprocessing` spaw
 import atexit
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import runpy
@@ -48,12 +49,15 @@ MOST_FILES, FREE = 64, 200  # so many may be handed over; numbers from here on a
 def serve(path: str, owner: int) -> None:
     """Import what commands import, then fork for every client that connects."""
     owned = os.pidfd_open(owner)
+    gc.disable()
     import tiny_audio.cli
     import tiny_audio.evaluate.run
     import tiny_audio.infer.transcriber
     import tiny_audio.scope.trace
     import tiny_audio.train.run  # noqa: F401
 
+    gc.freeze()  # forks share these pages for as long as nothing goes through them
+    gc.enable()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen()

@@ -14,12 +14,12 @@ from .registration import register_with_transformers
 
 __version__ = "0.1.0"
 
-# Public name → the module that holds it.
+# Public name → the module that holds it; with what transformers reads, `checkpoint` registers it.
 _EXPORTS = {
     "AudioError": "model.errors",
-    "AudioLM": "model.modeling",
-    "AudioLMConfig": "model.configuration",
-    "AudioProcessor": "model.processing",
+    "AudioLM": "model.checkpoint",
+    "AudioLMConfig": "model.checkpoint",
+    "AudioProcessor": "model.checkpoint",
     "CheckpointError": "model.errors",
     "ConfigError": "model.errors",
     "EncoderError": "model.errors",

@@ -32,8 +32,8 @@ class LazyConfig:
 
 
 def _real_config() -> Any:
-    """Importing the pipeline imports the whole path, which registers the rest with transformers."""
-    import_module("tiny_audio.model.pipeline")
+    """Importing the end of the path imports all of it, which registers the rest."""
+    import_module("tiny_audio.model.checkpoint")
     return import_module("tiny_audio.model.configuration").AudioLMConfig
 
 

@@ -145,6 +145,7 @@ def test_frames_behind_a_clip_have_no_influence_and_windows_of_padding_give_no_n
         assert torch.isfinite(parameter.grad).all(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_two_swapped_clips_swap_their_logits(encoder):
     model = model_of(encoder, "mlp")

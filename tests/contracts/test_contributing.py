@@ -1,5 +1,6 @@
 """CONTRIBUTING keeps its word."""
 
+import pytest
 import torch
 import toys
 
@@ -8,6 +9,7 @@ from tiny_audio.model.encoder import ENCODERS, WaveformFrames
 from tiny_audio.model.saving import save
 
 
+@pytest.mark.slow
 def test_an_encoder_is_added_in_one_line(monkeypatch, tmp_path):
     """CONTRIBUTING's example: a model of transformers, one line in the table."""
     name = "unispeech-sat"

@@ -68,6 +68,7 @@ def test_32_mixed_rows_equal_the_plain_way_and_each_row_alone(name):
         same(write(model, *one, stop, limits[number : number + 1]), [stopped[number]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", toys.quick(toys.DECODERS, ("qwen3",)))
 def test_answers_longer_than_the_cache_first_holds(family):
     model = lively(PRESET_OF[family])

@@ -41,6 +41,7 @@ def test_items_fit_the_window_and_batches_their_budget(sources):
             assert len(item.clips) == len(item.gaps_s) or not item.clips
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_nothing_is_heard(sources):
     items = [i for s in range(60) for i in Batches(sources, Mix(block=64, nothing=0.5), 0, 20.0)(s)]
     silent = [item for item in items if not item.clips]

@@ -21,6 +21,7 @@ def test_held_out_voices_are_never_training_voices():
     assert not {speaker.partition("+")[2] for speaker in trained} & set(synth.HELD_OUT_VARIANTS)
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize(("name", "speakers"), [("fsdd", 1), ("speechocean762", 25)])
 def test_real_sets_are_split_by_speaker(name, speakers):
@@ -30,6 +31,7 @@ def test_real_sets_are_split_by_speaker(name, speakers):
     assert len(test) == speakers
 
 
+@pytest.mark.slow
 @needs_shared
 def test_recordings_are_listed_with_their_columns(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_decode", lambda path: np.zeros(1600, np.int16))

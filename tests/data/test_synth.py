@@ -60,6 +60,7 @@ def test_pico_speaks_as_fast_as_asked():
     assert len(fast) < 0.8 * len(slow)
 
 
+@pytest.mark.slow
 @needs_espeak
 def test_an_interrupted_corpus_is_completed(tmp_path):
     assert write_speech(tmp_path, 4, plan, ABOUT, shard_size=2) == {"kept": 4}

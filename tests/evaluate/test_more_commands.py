@@ -32,6 +32,7 @@ def test_only_training_keeps_the_code_of_every_shape(monkeypatch):
         assert os.environ.get(FEW_KERNELS) == kept
 
 
+@pytest.mark.slow
 def test_report_and_leaderboard_of_a_run(tmp_path):
     folder, result = write_run(tmp_path / "run")
     assert typed("report", folder).exit_code == 0

@@ -122,6 +122,7 @@ def test_what_fails_is_an_error_and_the_others_still_answer(ctc):
     assert (asked.text, asked.outcome) == (None, "error")
 
 
+@pytest.mark.slow
 def test_about_tells_two_models_apart(ctc, whisper):
     first, second = (system(f"hf:{folder}").about() for folder in (ctc, whisper))
     assert first["architecture"] == "Wav2Vec2ForCTC"
@@ -143,6 +144,7 @@ def test_our_models_are_systems_by_their_names():
     assert answer[:2] == ("", "no_speech")
 
 
+@pytest.mark.slow
 def test_a_ctc_head_is_named_by_its_model_or_by_its_folder():
     clip = toys.samples()[0][0]
     own, named = system("ctc:nano"), system(f"ctc:{NANO / 'ctc'}#nano")

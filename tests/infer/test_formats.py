@@ -104,6 +104,7 @@ def test_verbose_json_has_words_only_where_they_have_times():
     assert json.loads(FORMATS["verbose_json"](timed))["duration"] == 0.8
 
 
+@pytest.mark.slow
 def test_openai_client_reads_verbose_json():
     openai = pytest.importorskip("openai.types.audio")
     transcript = Transcript("x", 0.8, (spoken(["hi", "you"]),))

@@ -34,6 +34,7 @@ def parts():
     return st.lists(part, min_size=1, max_size=5).map(torch.cat)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(parts(), st.lists(st.integers(1, 60_000), max_size=20), st.floats(1, 4))
 def test_windows_cover_every_sample_in_any_chunking_and_none_is_too_long(samples, sizes, longest):

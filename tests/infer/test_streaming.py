@@ -52,6 +52,7 @@ def finals(streamer, blocks):
     return [event.segment for event in events_of(streamer, blocks) if event.final]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=3)
 @given(st.lists(st.integers(0, 12_000), max_size=30))
 def test_finals_are_those_of_the_file_in_any_chunking(toy, sound, sizes):

@@ -23,6 +23,7 @@ def transcriber():
     return Transcriber(toys.toy_preset("nano").build())
 
 
+@pytest.mark.slow
 def test_windows_in_a_batch_give_what_each_gives_alone(transcriber):
     clips = toys.clips(16_000, 40_000, 7_000)
     windows = [Window(0, clip) for clip in clips]
@@ -85,6 +86,7 @@ def test_nano_writes_its_sample_clips():
         assert nano.transcribe(path).text == text
 
 
+@pytest.mark.slow
 def test_nano_writes_a_long_file_in_order():
     """Sample clips one after the other with pauses: every sentence in its place and in a window of
     its own (21 % WER when windows were filled).

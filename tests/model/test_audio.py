@@ -238,6 +238,7 @@ def test_a_stream_is_the_whole_in_blocks(tmp_path: Path) -> None:
     assert torch.equal(torch.cat(blocks), load_audio(path).samples)
 
 
+@pytest.mark.slow
 def test_a_stream_stays_small_where_a_load_stops() -> None:
     hours = encode(np.zeros(8000 * 7200, np.int16), 8000, "FLAC")  # 2 h in about 200 kB
     with pytest.raises(AudioError, match=r"7,200 s .* limit is 1,800 s\. Use stream_audio"):

@@ -91,6 +91,7 @@ def test_a_full_window_gives_the_frames_of_the_stock_whisper_encoder():
     torch.testing.assert_close(frames_BTE, theirs[:, :103], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_real_whisper_gives_the_frames_of_the_stock_encoder(shared):
     source = str(shared / "models/whisper-tiny.en")
     config = type(toy_encoder("whisper"))(

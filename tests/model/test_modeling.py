@@ -114,6 +114,7 @@ def test_a_prompt_of_text_alone_is_the_language_model_alone(model):
     torch.testing.assert_close(model(input_ids=ids).logits, model.decoder(ids).logits)
 
 
+@pytest.mark.slow
 def test_windows_of_a_long_clip_lie_one_after_another():
     """Course D: consecutive windows, each encoded, positions concatenated."""
     recipe = toys.toy_preset("mufun_10hz")
@@ -260,6 +261,7 @@ def test_parts_handed_in_by_hand_are_a_model():
         AudioLM(encoder, build_projector(LinearConfig(k=3), 31, 32), decoder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["whisper", "hubert", "wavlm_large"])
 def test_frozen_parts_in_bfloat16_stay_near_float32_and_the_projector_trains(encoder):
     recipe = toys.toy_preset("nano").with_sources(toys.encoder_folder(encoder))

@@ -23,7 +23,6 @@ from transformers import (
     pipeline,
 )
 
-import tiny_audio.model.pipeline  # noqa: F401  registers
 from tiny_audio.model.checkpoint import load
 from tiny_audio.model.configuration import AudioLMConfig
 from tiny_audio.model.generation import write
@@ -118,6 +117,7 @@ def test_the_speech_pipeline_writes_what_our_loop_writes(folder, tmp_path):
     assert made_so(raw, max_new_tokens=12) != described  # a call's options go over them
 
 
+@pytest.mark.slow
 def test_generate_goes_on_to_the_end_of_the_limit(folder):
     """transformers alone would stop after 20 tokens (trap T37)."""
     model = load(folder)

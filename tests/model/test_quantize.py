@@ -11,6 +11,7 @@ from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.model.quantize import is_quantised, quantise
 
 
+@pytest.mark.slow
 def test_nano_in_eight_bits_writes_the_same_and_is_not_saved(tmp_path):
     small = Transcriber.from_pretrained("nano", quantize="int8")
     whole = Transcriber.from_pretrained("nano", check=False)
@@ -31,6 +32,7 @@ def test_embeddings_in_eight_bits_are_close(family):
     assert 0 < (before - after).norm() < 0.05 * before.norm()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_quantised_is_refused():
     with pytest.raises(ConfigError, match="int8"):
         tiny_audio.load("nano", quantize="int4", check=False)

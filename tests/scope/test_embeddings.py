@@ -29,6 +29,7 @@ def test_embeddings_are_those_of_the_path():
     assert found.words_VD.equal(model.get_input_embeddings().weight)
 
 
+@pytest.mark.slow
 def test_a_long_file_is_heard_window_by_window_without_padding(tmp_path):
     model = load("nano")
     path = tmp_path / "long.wav"

@@ -93,6 +93,7 @@ def test_the_most_active_dimensions_come_first(seen):
     assert rows == activation.argsort(descending=True)[:MOST_ROWS].tolist()
 
 
+@pytest.mark.slow
 def test_two_models_show_the_same_dimensions_and_say_what_is_the_same(seen, fresh):
     data = data_of(render(seen, fresh))
     assert data["same"] == {"log_mel": True, "frames": True}
@@ -102,6 +103,7 @@ def test_two_models_show_the_same_dimensions_and_say_what_is_the_same(seen, fres
     assert_within(second["audio"], fresh.audio.values_SC[:, first["audio"]["rows"]].T)
 
 
+@pytest.mark.slow
 def test_two_clips_do_not_go_on_one_page(seen):
     other = trace(load("nano"), toys.samples()[1][0])
     with pytest.raises(ConfigError, match="same samples"):
@@ -124,6 +126,7 @@ def test_ten_seconds_take_less_than_five_megabytes():
     assert len(render(ten).encode()) < 5_000_000
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_refuses_in_one_line(tmp_path, seen):
     out = tmp_path / "page.html"
     done = CliRunner().invoke(app, ["trace", str(CLIP), "--out", str(out)])

@@ -21,6 +21,7 @@ def said(*arguments: str) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_the_largest_preset_is_counted_in_five_seconds():
     began = time.process_time()
     rows = components(true_scale("hubert_swiglu_qwen3"))

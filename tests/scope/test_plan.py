@@ -72,6 +72,7 @@ def test_stages_follow_one_another_as_in_training():
     assert 17e9 < first.peak < second.peak < 45e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", toys.EVERY_PRESET)
 def test_every_preset_is_planned_and_a_larger_memory_takes_a_larger_batch(name):
     small, large = (only(plan(recipe(name), parse_memory(m))) for m in ("40GB", "80GB"))
@@ -193,6 +194,7 @@ def test_the_decoder_s_activations_are_those_that_autograd_keeps(family, how):
     assert estimate == pytest.approx(kept - copies, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", toys.quick(["adapters", "whole"], ["adapters"]))
 def test_an_encoder_s_activations_are_those_that_autograd_keeps(how):
     architecture = {**toys.ENCODERS["whisper"], "d_model": 96, "encoder_ffn_dim": 384}
@@ -231,6 +233,7 @@ def test_checkpointing_needs_less_and_computes_more():
     assert lean.flops_per_audio_s > 1.2 * plain.flops_per_audio_s
 
 
+@pytest.mark.slow
 def test_the_largest_batch_fits_and_one_clip_more_does_not():
     memory = parse_memory("24GB")
     stage = only(plan(recipe("whisper_swiglu_smollm3"), memory))
@@ -252,6 +255,7 @@ def test_budgets_in_tokens_and_items_hold_too():
     assert clips(batch_s=1.0) == 1
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_the_plan_says_what_to_do():
     stages = {"all": Stage(steps=1, learning_rate={"projector": 1e-3, "decoder": 1e-5})}
     found = plan(recipe("mufun", stages), parse_memory("24GB"))

@@ -36,6 +36,7 @@ def test_losses_are_those_of_the_model(model):
     assert [t.id for t in sample.targets] == [n for n in sample.prompt.labels if n != IGNORED]
 
 
+@pytest.mark.slow
 def test_the_wrong_sounds_are_silence_and_the_next_clip(model):
     sample = inspect(model, MANIFEST, 8)  # the last line: the next clip is the first
     assert sample.other == f"{MANIFEST}:1"
@@ -58,6 +59,7 @@ def test_slots_hold_the_positions_of_the_clip(model):
     assert all(label == IGNORED for label in sample.prompt.labels[: start + length])
 
 
+@pytest.mark.slow
 def test_a_manifest_of_one_clip_has_no_other(model, tmp_path):
     shutil.copy(toys.samples()[0][0], tmp_path / "a.flac")
     (tmp_path / "m.jsonl").write_text(json.dumps({"audio": "a.flac", "text": "one [b] two"}))
@@ -81,6 +83,7 @@ def test_a_place_that_is_none_is_refused(text):
         parse_place(text)
 
 
+@pytest.mark.slow
 def test_the_command_shows_ids_slots_labels_and_losses():
     done = CliRunner().invoke(app, ["inspect", f"{MANIFEST}:3"], env={"COLUMNS": "100"})
     assert done.exit_code == 0, done.output

@@ -56,7 +56,7 @@ def test_the_tensors_are_those_of_the_path(name):
     assert found.audio_norms.shape == (len(found.audio.values_SC),)
 
 
-@pytest.mark.parametrize("kind", toys.PROJECTORS)
+@pytest.mark.parametrize("kind", toys.quick(toys.PROJECTORS, ("swiglu", "qformer")))
 def test_stages_lead_from_frames_to_audio_embeddings(kind):
     model = pairs.model_of("hubert", kind)
     [clip] = toys.clips(7_000)

@@ -85,6 +85,7 @@ def test_a_stream_of_events_adds_up_to_the_text(ask, clips, clip):
     assert events[-1]["type"] == "transcript.text.done"
 
 
+@pytest.mark.slow
 def test_many_at_once_get_their_own_texts_and_one_too_many_is_sent_away(app, service, clips):
     most = service.limits.max_requests
     asked = (list(clips) * 2)[: most + 4]

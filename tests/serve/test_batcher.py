@@ -40,6 +40,7 @@ def batches(batcher):
     return {row.name.rsplit("_", 1)[-1]: row.value for row in rows if "bucket" not in row.name}
 
 
+@pytest.mark.slow
 def test_windows_of_several_callers_share_batches_and_keep_their_texts(batcher, blocked, clips):
     asked = {text: batcher.submit(window) for text, window in windows(clips).items()}
     blocked.set()

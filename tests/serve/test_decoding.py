@@ -82,6 +82,7 @@ def test_a_process_that_cannot_start_is_a_reason_and_not_a_silence(tmp_path, mon
     pool.close()
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_or_dies_is_replaced(pool, clips):
     upload = next(iter(clips)).read_bytes()
     for harm in (signal.SIGSTOP, signal.SIGKILL):

@@ -134,6 +134,7 @@ def test_what_is_too_long_is_refused_before_the_model_hears_it(desk, tmp_path):
         measure(path, 30.0)
 
 
+@pytest.mark.slow
 def test_the_frame_holds_the_page_of_the_trace(desk, nano):
     path, text = toys.samples()[0]
     html = desk.explain(path)

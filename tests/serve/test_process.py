@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import httpx
-import openai
 import pytest
 import soundfile
 import toys
@@ -46,6 +45,8 @@ def server():
 
 @pytest.fixture
 def client(server):
+    import openai  # a second, which tests that need none of it do not wait for
+
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
@@ -82,6 +83,8 @@ def test_the_official_client_chats_with_audio(client, spoken):
 
 
 def test_the_official_client_lists_models_and_understands_refusals(client, spoken):
+    import openai
+
     assert [model.id for model in client.models.list()] == ["nano"]
     with pytest.raises(openai.NotFoundError, match="use 'nano'"):
         client.models.retrieve("gpt-4o")

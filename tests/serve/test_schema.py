@@ -3,24 +3,9 @@
 import io
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 pytestmark = pytest.mark.slow
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
-
-
 OPERATIONS = [
     ("POST", "/v1/audio/transcriptions"),
     ("POST", "/v1/chat/completions"),
@@ -33,6 +18,8 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def described(app, service):
+    import schemathesis  # here, so that tests that need none of it do not wait for it
+
     service.decoding.submit(io.BytesIO(b"x")).exception()  # its client waits 10 s, not for imports
     return schemathesis.openapi.from_asgi("/openapi.json", app)
 
@@ -46,9 +33,19 @@ def test_the_document_lists_these_operations(described):
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_answers_are_those_of_the_document(described, method, path):
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks as openapi
+
+    checks = [
+        not_a_server_error,
+        openapi.status_code_conformance,
+        openapi.content_type_conformance,
+        openapi.response_schema_conformance,
+    ]
+
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=described[path][method].as_strategy())
     def check(case):
-        case.call_and_validate(checks=CHECKS)
+        case.call_and_validate(checks=checks)
 
     check()

@@ -27,6 +27,7 @@ def test_a_path_collapses_to_its_text():
     assert len(CHARACTERS) == 28
 
 
+@pytest.mark.slow
 def test_a_tiny_encoder_learns_two_clips_by_heart():
     model = small_ctc_model()
     batch = CtcBatch(features(ENCODER_CONFIG, tones()), ["yes", "no"])

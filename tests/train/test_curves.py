@@ -62,6 +62,7 @@ def test_a_run_that_has_just_begun_is_drawn_too(tmp_path, found):
     assert not any(seen(path, style) for style in (REAL, SHUFFLED, SILENT))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_leaves_a_gap(tmp_path):
     found = rows("projector")
     found[5] |= {"loss": math.nan}
@@ -79,6 +80,7 @@ def test_stages_lie_one_after_another():
     assert place(found[1]) == pytest.approx(5 / 60)
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"tiny-audio\[train\]"):

@@ -84,6 +84,7 @@ def test_the_encoder_is_as_it_was(trained):
     assert trains == {f"module.{name}" for name, _ in head.named_parameters()}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(checkpoint, clips, tmp_path):
     whole = recipe_of(checkpoint, clips, tmp_path)
     train_head(whole)

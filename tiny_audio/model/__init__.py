@@ -18,12 +18,9 @@ above it.
     processing     any audio and text → one padded batch
     identity       what a checkpoint belongs to: hashes and golden vectors
     saving         a checkpoint written
-    checkpoint     a checkpoint read: build, load
     pipeline       the same model through transformers' speech pipeline
+    checkpoint     a checkpoint read: build, load; the last, and what transformers finds us by
 
-Step 8, text, is `tiny_audio.infer`. Importing any of these also makes transformers' Auto classes
-and its speech pipeline know the model.
+Step 8, text, is `tiny_audio.infer`. This package itself imports none of them, so what only reads
+audio needs no transformers.
 """
-
-from . import checkpoint as checkpoint
-from . import pipeline as pipeline

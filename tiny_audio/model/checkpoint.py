@@ -20,6 +20,7 @@ from transformers import (
     AutoModelForSpeechSeq2Seq,
     AutoProcessor,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration import AudioLMConfig
 from .decoder import (
@@ -45,6 +46,7 @@ from .identity import (
     record_fresh,
 )
 from .modeling import AudioLM
+from .pipeline import SpeechPipeline
 from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
 from .prompt import PromptConfig, resolved
@@ -268,8 +270,9 @@ def overlay(model: AudioLM, trained: dict[str, Tensor], folder: Path) -> None:
         parameters[name].requires_grad_(True)
 
 
-# After `import tiny_audio`, transformers' Auto classes read our checkpoints.
+# After `import tiny_audio`, transformers' Auto classes and speech pipeline read our checkpoints.
 AutoConfig.register("tiny_audio", AudioLMConfig, exist_ok=True)
 for auto in (AutoModel, AutoModelForSpeechSeq2Seq, AutoModelForMultimodalLM):
     auto.register(AudioLMConfig, AudioLMForConditionalGeneration, exist_ok=True)
 AutoProcessor.register(AudioLMConfig, PretrainedAudioProcessor, exist_ok=True)
+PIPELINE_REGISTRY.supported_tasks["automatic-speech-recognition"]["impl"] = SpeechPipeline

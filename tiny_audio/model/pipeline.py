@@ -1,14 +1,13 @@
 """The model for people who speak transformers: its speech pipeline.
 
-Importing this module registers it, and any import of `tiny_audio.model` imports it; after
-`import tiny_audio` that happens when transformers first needs it.
+`checkpoint.py` registers it, so whatever reads or builds a model has it; after `import tiny_audio`
+that happens when transformers first needs it.
 """
 
 from typing import Any
 
 import torch
 from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
-from transformers.pipelines import PIPELINE_REGISTRY
 
 from .audio import SAMPLE_RATE
 from .generation import token_limit
@@ -80,6 +79,3 @@ class SpeechPipeline(AutomaticSpeechRecognitionPipeline):
         if isinstance(model, AudioLM):
             return AudioLMPipeline(model=model, **kwargs)
         return super().__new__(cls)
-
-
-PIPELINE_REGISTRY.supported_tasks["automatic-speech-recognition"]["impl"] = SpeechPipeline
