@@ -4,6 +4,8 @@ import inspect
 import subprocess
 import sys
 
+import pytest
+
 import tiny_audio
 
 PUBLIC = [
@@ -52,4 +54,12 @@ def test_importing_the_package_loads_no_torch_and_an_unknown_name_is_an_attribut
         "except AttributeError as error: assert 'nonsense' in str(error)\n"
         "else: raise AssertionError"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model.audio", "data.examples", "serve.decode_worker"])
+def test_what_only_reads_audio_imports_no_transformers(name):
+    """They are seconds, in every process that decodes uploads."""
+    code = f"import sys, tiny_audio.{name}; assert 'transformers' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
