@@ -86,6 +86,14 @@ def test_text_is_one_clean_line_per_file(model, clip):
 
 
 @pytest.mark.slow
+def test_beams_are_those_of_the_library(model, clip):
+    done = run("transcribe", clip, "--model", model, "--beams", "3", "--format", "json", *UNSURE)
+    found = Transcriber.from_pretrained(model).transcribe(clip, beams=3, min_logprob=-99.0)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["text"] == found.text
+
+
+@pytest.mark.slow
 def test_subtitles_are_written_beside_each_other(model, clip, tmp_path):
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"not audio at all")
@@ -199,6 +207,7 @@ WRONG = {
     "xml": ("--format", "xml"),
     "nowhere": ("--timestamps", "word", "--aligner", "nowhere"),
     "--format": ("--fromat", "json"),
+    "Hotwords are for greedy": ("--hotwords", "Ada", "--beams", "5"),
 }
 
 

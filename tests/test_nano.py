@@ -27,13 +27,14 @@ def test_nano_writes_digits_of_a_speaker_it_never_heard(shared):
     assert wer([row["text"] for row in rows], written) <= DIGIT_LIMIT
 
 
+@pytest.mark.parametrize("folder", ["benchmarks/nano", "benchmarks/nano/beams-5"])
 @pytest.mark.parametrize("document", ["README.md", "tiny_audio/presets/nano/README.md"])
-def test_published_figures_are_those_of_the_result_file(document):
-    result = json.loads((toys.REPOSITORY / "benchmarks" / "nano" / "result.json").read_text())
+def test_published_figures_are_those_of_the_result_file(document, folder):
+    result = json.loads((toys.REPOSITORY / folder / "result.json").read_text())
     text = (toys.REPOSITORY / document).read_text()
     assert scores.table(result) in text
     for name in scores.SETS:
-        lines = (toys.REPOSITORY / "benchmarks" / "nano" / f"{name}.jsonl").read_text().splitlines()
+        lines = (toys.REPOSITORY / folder / f"{name}.jsonl").read_text().splitlines()
         said = [scores.Said(**json.loads(line)) for line in lines]
         again = scores.counts(said)
         assert {key: result[name][key] for key in again} == again

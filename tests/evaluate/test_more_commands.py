@@ -54,6 +54,7 @@ def test_report_and_leaderboard_of_a_run(tmp_path):
         (("understand", "nano", "--task", "emotions", "--dataset", "quickstart"), "emotion"),
         (("eval", "nano", "--dataset", "quickstrt"), "Did you mean 'quickstart'?"),
         (("eval", "openai:nowhere#m", "--max-samples", "1"), "no address of a server"),
+        (("eval", "hf:some/model", "--beams", "5"), "beams are for our models"),
     ],
 )
 def test_wrong_use_exits_with_2_and_says_why(arguments, said, tmp_path, monkeypatch):

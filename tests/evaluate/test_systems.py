@@ -3,7 +3,7 @@ import torch
 import toys
 
 from tiny_audio.evaluate.systems import OurModel, weights_sha256
-from tiny_audio.infer.transcriber import Transcriber
+from tiny_audio.infer.transcriber import Request, Transcriber
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,17 @@ def test_a_clip_that_cannot_be_answered_fails_alone(toy):
     assert answers[1].outcome == "error"
     assert "NaN" in answers[1].error or "finite" in answers[1].error
     assert answers[0] == answers[2]
+
+
+def test_beams_search_for_the_answer_and_are_said(toy):
+    clips = toys.clips(4_800, 9_600)
+    searching = OurModel("toy", toy.model, beams=3)
+    made = Transcriber(toy.model).transcribe_many(clips, Request(beams=3), sampling_rate=16_000)
+    expected = [(one.text, one.outcome, one.confidence) for one in made]
+    answers = searching.answer(clips, ["", ""])
+    assert [(one.text, one.outcome, one.confidence) for one in answers] == expected
+    assert searching.about()["decode"] == {"method": "beam", "beams": 3}
+    assert toy.about()["decode"] == {"method": "greedy"}
 
 
 def test_what_a_model_says_of_itself_changes_with_any_weight(toy):

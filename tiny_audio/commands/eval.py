@@ -29,6 +29,9 @@ def evaluate(
     normalizer: Annotated[str, typer.Option(help="What does not count.")] = "whisper-en",
     seed: Annotated[int, typer.Option(help="Of the order of the clips.")] = 42,
     batch_s: Annotated[float, typer.Option(help="Seconds of audio answered at once.")] = 60.0,
+    beams: Annotated[
+        int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")
+    ] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
 ) -> None:
     """Transcribe a dataset and score it. A run that was stopped goes on where it stopped.
@@ -57,7 +60,7 @@ def evaluate(
             normalizer=normalizer,
             batch_s=batch_s,
         )
-        result, folder = run(system(model, device), config, out, Lines())
+        result, folder = run(system(model, device, beams), config, out, Lines())
         page = write_report(folder)
     Console().print(show_result(f"{model} on {config.name}", result))
     say(f"Open {page} in a browser; score it again: tiny-audio score {folder}")

@@ -47,6 +47,9 @@ def transcribe(
     hotwords: Annotated[
         str, typer.Option(help="Words that may well be said: 'Ada,Grace Hopper'.")
     ] = "",
+    beams: Annotated[
+        int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")
+    ] = 1,
     format: Annotated[
         Format, typer.Option(help="One line or one JSON object per file, or subtitles.")
     ] = Format.text,
@@ -76,7 +79,7 @@ def transcribe(
 
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         words = tuple(word for word in hotwords.split(",") if word.strip())
-        request = Request(prompt, words, timestamps.value, min_logprob)
+        request = Request(prompt, words, timestamps.value, min_logprob, beams)
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
     paths = output_paths(files, format, output_dir)

@@ -28,14 +28,16 @@ from tiny_audio.presets import load
 WHISPER_WINDOW_S = 30.0
 
 
-def system(name: str, device: str = "cpu") -> System:
+def system(name: str, device: str = "cpu", beams: int = 1) -> System:
     """What a name stands for, loaded; see the module's docstring for the names."""
     kind, colon, rest = name.partition(":")
     if colon and kind in RIVALS:
         if not rest:
             raise ConfigError(f"{name!r} names no model. Expected {RIVALS[kind]}.")
+        if beams > 1:
+            raise ConfigError(f"{name} decodes in its own way; beams are for our models.")
         return OPENERS[kind](rest, device)
-    return open_system(name, device)
+    return open_system(name, device, beams)
 
 
 RIVALS = {

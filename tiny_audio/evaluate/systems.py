@@ -41,16 +41,16 @@ class System(Protocol):
         """One answer for each clip (samples_N at 16 kHz); `asked` is "" for its own instruction."""
 
 
-def open_system(model: str, device: str = "cpu") -> System:
+def open_system(model: str, device: str = "cpu", beams: int = 1) -> System:
     """What `tiny-audio eval MODEL` names: nano, a checkpoint folder, or a Hub id."""
-    return OurModel(model, Transcriber.from_pretrained(model, device=device).model)
+    return OurModel(model, Transcriber.from_pretrained(model, device=device).model, beams)
 
 
 class OurModel:
     """A model of this library, as `transcribe` uses it."""
 
-    def __init__(self, name: str, model: AudioLM):
-        self.name, self.transcriber = name, Transcriber(model)
+    def __init__(self, name: str, model: AudioLM, beams: int = 1):
+        self.name, self.transcriber, self.beams = name, Transcriber(model), beams
 
     @property
     def model(self) -> AudioLM:
@@ -67,7 +67,9 @@ class OurModel:
             "kind": "tiny-audio",
             "checkpoint": {**hashes, "tokenizer": tokenizer_hash(model.tokenizer)},
             "prompt_sha256": prompt_identity(model.config.prompt, model.tokenizer),
-            "decode": {"method": "greedy"},
+            "decode": {"method": "beam", "beams": self.beams}
+            if self.beams > 1
+            else {"method": "greedy"},
             "dtype": str(parameter.dtype).removeprefix("torch."),
             "device": parameter.device.type,
             "versions": {
@@ -85,7 +87,7 @@ class OurModel:
         return [answers[n] for n in range(len(clips))]
 
     def _answer(self, clips: Sequence[Tensor], prompt: str) -> list[Answer]:
-        request = Request(prompt=prompt or None)
+        request = Request(prompt=prompt or None, beams=self.beams)
         try:
             made = list(self.transcriber.transcribe_many(clips, request, sampling_rate=SAMPLE_RATE))
         except TinyAudioError as error:  # the question itself

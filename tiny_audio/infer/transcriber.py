@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
+from tiny_audio.model.beam import search
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.generation import (
     LOOP_PERIODS,
@@ -53,15 +54,21 @@ class Request:
     `prompt` replaces the instruction that the model was trained with; `hotwords` are favoured
     (`hotwords.py`); `timestamps="word"` gives words their times. A transcription whose mean
     log-probability is below `min_logprob` counts as no speech; None keeps all that is written, and
-    so does a `prompt` (a description is less sure of its words).
+    so does a `prompt` (a description is less sure of its words). `beams` above 1 search for the
+    likeliest text (`model/beam.py`): fewer errors, more time.
     """
 
     prompt: str | None = None
     hotwords: tuple[str, ...] = ()
     timestamps: Timestamps = "segment"
     min_logprob: float | None = MIN_LOGPROB
+    beams: int = 1
 
     def __post_init__(self) -> None:
+        if self.beams < 1:
+            raise ConfigError(f"beams={self.beams}: 1 is greedy decoding, 5 is usual.")
+        if self.beams > 1 and self.hotwords:
+            raise ConfigError("Hotwords are for greedy decoding; leave them out, or beams.")
         if self.timestamps not in ("segment", "word"):
             raise ConfigError(f'timestamps={self.timestamps!r}: expected "segment" or "word".')
         if isinstance(self.hotwords, str):
@@ -124,17 +131,18 @@ class Transcriber:
         hotwords: Sequence[str] = (),
         timestamps: Timestamps = "segment",
         min_logprob: float | None = MIN_LOGPROB,
+        beams: int = 1,
         sampling_rate: int | None = None,
         channel: int | None = None,
         allow_truncated: bool = False,
     ) -> Transcript:
         """Text of any audio source of any length: path, bytes, array or tensor (with its rate).
 
-        The first four options are those of `Request`, the others those of `load_audio`. Raises
+        The first five options are those of `Request`, the others those of `load_audio`. Raises
         `AudioError`, and `CheckpointError` where no aligner for the model is there.
         """
         words = (hotwords,) if isinstance(hotwords, str) else tuple(hotwords)
-        request = Request(prompt, words, timestamps, min_logprob)
+        request = Request(prompt, words, timestamps, min_logprob, beams)
         options: dict[str, Any] = {"channel": channel, "allow_truncated": allow_truncated}
         (made,) = self.transcribe_many([source], request, sampling_rate=sampling_rate, **options)
         if isinstance(made, Failed):
@@ -216,7 +224,7 @@ class Transcriber:
         started = perf_counter()
         embeds_BLD, mask_BL = self.encode(heard, asked)
         encoded = perf_counter()
-        written = self.write_prompts(heard, embeds_BLD, mask_BL, self._bias(request))
+        written = self.write_prompts(heard, embeds_BLD, mask_BL, request)
         segments = [self.segment(*each, request) for each in zip(heard, written, strict=True)]
         ended = perf_counter()
         total = sum(len(window.samples_N) for window in heard)
@@ -247,12 +255,15 @@ class Transcriber:
         windows: Sequence[Window],
         embeds_BLD: Tensor,
         mask_BL: Tensor,
-        bias: Bias | None = None,
+        request: Request = PLAIN,
     ) -> list[Written]:
         """Prompt embeddings to tokens, as many as each window has room for."""
         limits = [token_limit(len(window.samples_N) / SAMPLE_RATE) for window in windows]
         stops = self.processor.stop_ids()
-        return write(self.model, embeds_BLD, mask_BL, stops, limits, bias)
+        asked = (self.model, embeds_BLD, mask_BL, stops, limits)
+        if request.beams > 1:
+            return search(*asked, request.beams)
+        return write(*asked, self._bias(request))
 
     def _bias(self, request: Request) -> Bias | None:
         return Hotwords(request.hotwords, self.model.tokenizer) if request.hotwords else None

@@ -14,6 +14,7 @@ above it.
     modeling       6 prompt embeddings: where audio meets text
     steps          logits of the next token, with a key-value cache
     generation     7 tokens
+    beam           the same with several texts at a time
     quantize       weights of 8 bits, for a CPU
     processing     any audio and text → one padded batch
     identity       what a checkpoint belongs to: hashes and golden vectors

@@ -81,11 +81,7 @@ def write(
     `bias` favours some next tokens (hotwords); log-probabilities stay the decoder's own. `plain`
     steps with transformers' own forward also where `steps.py` knows a faster way.
     """
-    if not attention_mask[:, -1].all():
-        raise PromptError(
-            "A prompt ends in padding, so there is nothing to write from; pad on the left "
-            'when generating: processor(..., padding_side="left").'
-        )
+    refuse_padded_ends(attention_mask)
     rows = [_Row(number, limit) for number, limit in enumerate(limits)]
     steps, stop, batch = steps_of(model.language_model, plain), set(stop_ids), rows
     logits_BV = steps.begin(embeds_BLD, attention_mask)
@@ -100,6 +96,15 @@ def write(
             steps.keep(torch.tensor(writing, device=embeds_BLD.device))
             batch, tokens = [batch[n] for n in writing], [tokens[n] for n in writing]
         logits_BV = steps.next(torch.tensor(tokens, device=embeds_BLD.device))
+
+
+def refuse_padded_ends(mask_BL: Tensor) -> None:
+    """Nothing can be written behind padding."""
+    if not mask_BL[:, -1].all():
+        raise PromptError(
+            "A prompt ends in padding, so there is nothing to write from; pad on the left "
+            'when generating: processor(..., padding_side="left").'
+        )
 
 
 def chosen(

@@ -237,7 +237,7 @@ def train_jointly(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Score the packed model; `--output` keeps the figures and all texts."""
     model = pack.read_preset(arguments.preset)
-    result = scores.report(model, arguments.folder, arguments.output)
+    result = scores.report(model, arguments.folder, arguments.output, arguments.beams)
     print(json.dumps(result, indent=1), scores.table(result), sep="\n\n")
 
 
@@ -304,6 +304,7 @@ def main() -> None:
     add("--preset", type=Path, default=pack.PRESET)
     add("--samples", type=Path, default=pack.PRESET.parents[2] / "samples")
     add("--output", type=Path, help="evaluate: folder for figures and texts")
+    add("--beams", type=int, default=1, help="evaluate: texts to search among; 1 is greedy")
     arguments = parser.parse_args()
     processes = arguments.processes if arguments.stage in IN_PARALLEL else 1
     launch(STAGES[arguments.stage], arguments, processes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from tiny_audio.data import synth
 from tiny_audio.data.batching import Item, cut_by_seconds
 from tiny_audio.data.cache import open_store
 from tiny_audio.evaluate.metrics import count, total
-from tiny_audio.infer.transcriber import Transcriber, Window
+from tiny_audio.infer.transcriber import AS_WRITTEN, Transcriber, Window
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.train.distributed import gather_dealt, rank, world_size
 
@@ -49,13 +50,15 @@ def held_out_items(folder: Path, name: str, part: Part) -> tuple[list[Item], Cou
     return sorted(items, key=lambda i: -i.duration_s), Counter(filter(None, problems))
 
 
-def listening(model: AudioLM) -> Listen:
+def listening(model: AudioLM, beams: int = 1) -> Listen:
     """The model as `transcribe` uses it."""
-    transcriber = Transcriber(model)
+    transcriber, request = Transcriber(model), replace(AS_WRITTEN, beams=beams)
 
     def listen(items: list[Item]) -> list[tuple[str, str]]:
         windows = [Window(0, torch.from_numpy(item.samples())) for item in items]
-        return [(s.text, s.outcome) for s in transcriber.transcribe_windows(windows)]
+        return [
+            (s.text, s.outcome) for s in transcriber.transcribe_windows(windows, request=request)
+        ]
 
     return listen
 
@@ -84,9 +87,11 @@ def watch(listen: Listen, folder: Path) -> dict[str, float]:
     return scores
 
 
-def report(model: AudioLM, folder: Path, output: Path | None) -> dict[str, dict[str, Any]]:
+def report(
+    model: AudioLM, folder: Path, output: Path | None, beams: int = 1
+) -> dict[str, dict[str, Any]]:
     """Scores of the reported part of every set; `output` keeps them with all texts."""
-    listen, scores = listening(model), {}
+    listen, scores = listening(model, beams), {}
     for name in SETS:
         items, left_out = held_out_items(folder, name, "reported")
         said = listen_to_all(listen, items)

@@ -1,0 +1,115 @@
+"""Step 7 with more patience: of several texts at a time, the one that is likeliest as a whole.
+
+A greedy decoder cannot take a word back. Beam search keeps the `beams` likeliest beginnings of
+every answer, until none of them can become likelier than the best one that has ended. What counts
+is the sum of log-probabilities, that of the stop token included, not divided by length (as for
+Whisper: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", section 4.5).
+
+Letters: N open texts of all prompts, K of one prompt, V words.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .errors import ConfigError
+from .generation import FinishReason, Written, loops, refuse_padded_ends
+from .modeling import AudioLM
+from .steps import steps_of
+
+
+class Text(NamedTuple):
+    """The beginning of an answer; `score` is the sum of its log-probabilities."""
+
+    score: float = 0.0
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+
+    def then(self, token: int, logprob: float) -> "Text":
+        return Text(self.score + logprob, (*self.tokens, token), (*self.logprobs, logprob))
+
+
+@dataclass
+class _Search:
+    """The open texts of one prompt, and the best that has ended for each reason."""
+
+    limit: int
+    beams: int
+    open: list[Text] = field(default_factory=lambda: [Text()])
+    ended: dict[FinishReason, Text] = field(default_factory=dict)
+
+    def take(self, logprobs_KV: Tensor, stop: Collection[int]) -> list[int]:
+        """All next tokens of the open texts → the new open texts; from which old one each comes."""
+        scores_KV = (
+            logprobs_KV + logprobs_KV.new_tensor([text.score for text in self.open])[:, None]
+        )
+        most = self.beams + len(self.open) * len(stop)  # even if all that can stop do
+        best = scores_KV.flatten().topk(min(most, scores_KV.numel())).indices.tolist()
+        going: list[tuple[int, Text]] = []
+        for place, token in (divmod(index, scores_KV.shape[1]) for index in best):
+            text, logprob = self.open[place], float(logprobs_KV[place, token])
+            if token in stop:
+                self._end("stop", text._replace(score=text.score + logprob))
+            elif len(going) < self.beams:
+                going.append((place, text.then(token, logprob)))
+        going = [(place, text) for place, text in going if self._goes_on(text)]
+        self.open = [text for _, text in going]
+        return [place for place, _ in going]
+
+    def _goes_on(self, text: Text) -> bool:
+        """Whether this text is neither at an end nor already less likely than one that stopped."""
+        if loops(list(text.tokens)):
+            self._end("loop", text)
+        elif len(text.tokens) >= self.limit:
+            self._end("length", text)
+        else:
+            return "stop" not in self.ended or text.score > self.ended["stop"].score
+        return False
+
+    def _end(self, reason: FinishReason, text: Text) -> None:
+        if reason not in self.ended or text.score > self.ended[reason].score:
+            self.ended[reason] = text
+
+    def written(self) -> Written:
+        """The likeliest text that stopped; where none did, the likeliest that had to end."""
+        reason: FinishReason = "stop"
+        if reason not in self.ended:
+            reason = max(self.ended, key=lambda one: self.ended[one].score)
+        text = self.ended[reason]
+        return Written(list(text.tokens), list(text.logprobs), reason)
+
+
+@torch.inference_mode()
+def search(
+    model: AudioLM,
+    embeds_BLD: Tensor,
+    attention_mask: Tensor,
+    stop_ids: Sequence[int],
+    limits: Sequence[int],
+    beams: int,
+    plain: bool = False,
+) -> list[Written]:
+    """What `generation.write` takes and gives, with `beams` open texts a prompt.
+
+    Costs about `beams` times the memory of the key-value cache. One beam is greedy decoding.
+    """
+    refuse_padded_ends(attention_mask)
+    if beams < 1:
+        raise ConfigError(f"beams={beams}: a search needs at least one; 1 is greedy, 5 is usual.")
+    steps, stop = steps_of(model.language_model, plain), set(stop_ids)
+    searches = [_Search(limit, beams) for limit in limits]
+    logits_NV = steps.begin(embeds_BLD, attention_mask)
+    while True:
+        logprobs_NV, origins, first = logits_NV.float().log_softmax(-1), [], 0
+        for one in (one for one in searches if one.open):
+            here = slice(first, first + len(one.open))
+            origins += [first + place for place in one.take(logprobs_NV[here], stop)]
+            first = here.stop
+        if not origins:
+            return [one.written() for one in searches]
+        last = [text.tokens[-1] for one in searches for text in one.open]
+        steps.keep(torch.tensor(origins, device=embeds_BLD.device))
+        logits_NV = steps.next(torch.tensor(last, device=embeds_BLD.device))
