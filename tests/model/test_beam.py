@@ -77,20 +77,21 @@ def test_a_prompt_gets_the_same_text_alone_in_a_batch_and_the_plain_way(family):
         torch.testing.assert_close(said, torch.tensor(alone.logprobs), atol=1e-3, rtol=1e-3)
 
 
-def test_a_text_that_stops_goes_before_one_that_loops(monkeypatch):
-    """A loop is ever surer of itself; it is the answer only where nothing has come to an end."""
+@pytest.mark.parametrize(("stop_logit", "reason"), [(8.5, "stop"), (-20.0, "loop")])
+def test_how_the_likeliest_text_ended_is_said(stop_logit, reason, monkeypatch):
+    """A loop or a cut is not hidden behind some unlikely text that stopped."""
     model = model_of("hubert", "mlp")
     embeds, mask = prompts_of(model, 9_000)
-    word, stop = 5, 6
-    chances = torch.full((model.get_output_embeddings().out_features,), -20.0)
-    chances[word], chances[stop] = 9.0, 5.0
-    forward = model.get_output_embeddings().forward
-    monkeypatch.setattr(
-        model.get_output_embeddings(), "forward", lambda x: forward(x) * 0 + chances
-    )
-    looping, ending = (search(model, embeds, mask, ids, [99], 2)[0] for ids in (NO_STOP, [stop]))
-    assert (looping.finish_reason, looping.tokens) == ("loop", [word] * LOOP_REPEATS)
-    assert ending.finish_reason == "stop"
+    word, stop, head = 5, 6, model.get_output_embeddings()
+    logits = torch.full((head.out_features,), -20.0)
+    logits[word], logits[stop] = 9.0, stop_logit
+    forward = head.forward
+    monkeypatch.setattr(head, "forward", lambda x: forward(x) * 0 + logits)
+    found = search(model, embeds, mask, [stop], [99], 2)[0]
+    assert found.finish_reason == reason
+    assert found.tokens == ([] if reason == "stop" else [word] * LOOP_REPEATS)
+    cut = search(model, embeds, mask, [stop], [4], 2)[0]
+    assert cut.finish_reason == ("length" if reason == "loop" else "stop")
 
 
 def test_what_cannot_be_searched_is_refused():

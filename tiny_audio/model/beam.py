@@ -22,64 +22,67 @@ from .steps import steps_of
 
 
 class Text(NamedTuple):
-    """The beginning of an answer; `score` is the sum of its log-probabilities."""
+    """An answer or its beginning; `score` is the sum of its log-probabilities."""
 
     score: float = 0.0
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    reason: FinishReason | None = None
 
     def then(self, token: int, logprob: float) -> "Text":
+        """With one token more, which is no stop token."""
         return Text(self.score + logprob, (*self.tokens, token), (*self.logprobs, logprob))
+
+    def ending(self, reason: FinishReason, logprob: float = 0.0) -> "Text":
+        return self._replace(score=self.score + logprob, reason=reason)
 
 
 @dataclass
 class _Search:
-    """The open texts of one prompt, and the best that has ended for each reason."""
+    """The open texts of one prompt, and the likeliest one that has ended, however it ended."""
 
     limit: int
     beams: int
     open: list[Text] = field(default_factory=lambda: [Text()])
-    ended: dict[FinishReason, Text] = field(default_factory=dict)
+    best: Text | None = None
 
     def take(self, logprobs_KV: Tensor, stop: Collection[int]) -> list[int]:
         """All next tokens of the open texts → the new open texts; from which old one each comes."""
-        scores_KV = (
-            logprobs_KV + logprobs_KV.new_tensor([text.score for text in self.open])[:, None]
-        )
+        scores_K = logprobs_KV.new_tensor([text.score for text in self.open])
+        scores_KV = scores_K[:, None] + logprobs_KV
         most = self.beams + len(self.open) * len(stop)  # even if all that can stop do
-        best = scores_KV.flatten().topk(min(most, scores_KV.numel())).indices.tolist()
+        likely = scores_KV.flatten().topk(min(most, scores_KV.numel())).indices.tolist()
         going: list[tuple[int, Text]] = []
-        for place, token in (divmod(index, scores_KV.shape[1]) for index in best):
+        for place, token in (divmod(index, scores_KV.shape[1]) for index in likely):
             text, logprob = self.open[place], float(logprobs_KV[place, token])
             if token in stop:
-                self._end("stop", text._replace(score=text.score + logprob))
+                self._end(text.ending("stop", logprob))
             elif len(going) < self.beams:
                 going.append((place, text.then(token, logprob)))
-        going = [(place, text) for place, text in going if self._goes_on(text)]
+        going = [(place, text) for place, text in going if not self._must_end(text)]
+        # A text only becomes less likely, so none goes on that is behind the best already.
+        going = [each for each in going if not self.best or each[1].score > self.best.score]
         self.open = [text for _, text in going]
         return [place for place, _ in going]
 
-    def _goes_on(self, text: Text) -> bool:
-        """Whether this text is neither at an end nor already less likely than one that stopped."""
+    def _must_end(self, text: Text) -> bool:
         if loops(list(text.tokens)):
-            self._end("loop", text)
+            self._end(text.ending("loop"))
         elif len(text.tokens) >= self.limit:
-            self._end("length", text)
+            self._end(text.ending("length"))
         else:
-            return "stop" not in self.ended or text.score > self.ended["stop"].score
-        return False
+            return False
+        return True
 
-    def _end(self, reason: FinishReason, text: Text) -> None:
-        if reason not in self.ended or text.score > self.ended[reason].score:
-            self.ended[reason] = text
+    def _end(self, text: Text) -> None:
+        if self.best is None or text.score > self.best.score:
+            self.best = text
 
     def written(self) -> Written:
-        """The likeliest text that stopped; where none did, the likeliest that had to end."""
-        reason: FinishReason = "stop"
-        if reason not in self.ended:
-            reason = max(self.ended, key=lambda one: self.ended[one].score)
-        text = self.ended[reason]
-        return Written(list(text.tokens), list(text.logprobs), reason)
+        best = self.best
+        assert best is not None
+        assert best.reason is not None
+        return Written(list(best.tokens), list(best.logprobs), best.reason)
 
 
 @torch.inference_mode()
@@ -94,7 +97,8 @@ def search(
 ) -> list[Written]:
     """What `generation.write` takes and gives, with `beams` open texts a prompt.
 
-    Costs about `beams` times the memory of the key-value cache. One beam is greedy decoding.
+    Costs `beams` times the key-value cache. One beam is greedy decoding that may also stop earlier,
+    where that is the likelier text.
     """
     refuse_padded_ends(attention_mask)
     if beams < 1:
