@@ -14,7 +14,7 @@ from .registration import register_with_transformers
 
 __version__ = "0.1.0"
 
-# Public name → the module that holds it; with what transformers reads, `checkpoint` registers it.
+# Public name → a module that has it; `checkpoint` also makes transformers know our models.
 _EXPORTS = {
     "AudioError": "model.errors",
     "AudioLM": "model.checkpoint",

@@ -23,7 +23,7 @@ BUCKET = 32
 
 
 class Steps(Protocol):
-    """How `write` sees a decoder; rows keep their order."""
+    """How `write` and `search` see a decoder."""
 
     def begin(self, embeds_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """Left-padded prompts → logits (B, V) of each one's first token."""
@@ -32,7 +32,7 @@ class Steps(Protocol):
         """The chosen tokens → logits (B, V) of those after them."""
 
     def keep(self, rows_B: Tensor) -> None:
-        """Forget all rows but these."""
+        """Go on with these rows, in this order; one that stands here twice is two from now on."""
 
 
 def steps_of(language_model: PreTrainedModel, plain: bool = False) -> Steps:
