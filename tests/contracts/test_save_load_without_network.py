@@ -184,6 +184,7 @@ def test_weights_of_an_earlier_stage_are_kept_under_adapters(tmp_path):
     same_weights(second, third)
 
 
+@pytest.mark.slow
 def test_what_nobody_hashed_is_saved_whole(partial, tmp_path):
     model = load(partial, check=False)
     with torch.no_grad():
@@ -217,6 +218,7 @@ def test_other_users_may_read_a_checkpoint(whole):
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in [whole, *whole.rglob("*")])
 
 
+@pytest.mark.slow
 def test_a_whole_folder_works_in_another_place(whole, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(whole, moved)
@@ -272,6 +274,7 @@ def test_adapters_on_a_bfloat16_part_are_float32():
     assert all(torch.isfinite(p.grad).all() for p in model.trainable().values())
 
 
+@pytest.mark.slow
 def test_saving_in_a_smaller_dtype_leaves_the_model_as_it_was(tmp_path):
     model = toy()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -390,6 +393,7 @@ def test_an_encoder_or_decoder_with_other_weights_is_refused(file, key, part, br
         load(broken(file, other))
 
 
+@pytest.mark.slow
 def test_how_the_tokenizer_last_padded_does_not_matter(tmp_path):
     model = toy()
     model.tokenizer(["a", "bb"], padding=True, truncation=True, max_length=2)
@@ -485,6 +489,7 @@ def test_an_unknown_key_in_the_config_is_refused_and_the_nearest_one_named(whole
             load(folder)
 
 
+@pytest.mark.slow
 def test_every_end_of_the_decoder_comes_back(tmp_path):
     """Qwen3 stops at two ids; its generation settings are no part of its config.json."""
     model = toy()
@@ -533,6 +538,7 @@ def test_saving_over_a_folder_of_something_else_is_refused(config, tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
+@pytest.mark.slow
 def test_other_files_stay_when_a_checkpoint_is_replaced(tmp_path):
     folder = save(toy("nano"), tmp_path / "saved", whole=True)
     (folder / "README.md").write_text("model card")

@@ -47,6 +47,7 @@ def test_flite_speaks_at_16_khz():
     assert abs(int(np.abs(samples).max()) - round(0.6 * 32767)) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("festival"), reason="needs festival")
 def test_festival_speaks_many_in_one_go():
     jobs = [(text, Voice("festival", "ked_diphone")) for text in ("two", "good morning to you all")]
@@ -80,6 +81,7 @@ def test_clips_of_another_plan_are_refused(tmp_path):
         write_speech(tmp_path, 2, plan, {**ABOUT, "seed": 1}, shard_size=1)
 
 
+@pytest.mark.slow
 @needs_espeak
 def test_clips_of_no_use_are_counted(tmp_path):
     counts = write_speech(tmp_path, 2, long_and_short, ABOUT, shard_size=2)

@@ -28,6 +28,7 @@ def test_it_spells_most_words_of_the_samples(system):
     assert {answer.outcome for answer in answers} == {"ok"}
 
 
+@pytest.mark.slow
 def test_silence_is_no_speech(system):
     (answer,) = system.answer([torch.zeros(16_000)], [""])
     assert (answer.text, answer.outcome) == ("", "no_speech")

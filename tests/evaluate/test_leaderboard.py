@@ -30,6 +30,7 @@ def texts(folder):
     return {name: (folder / name).read_bytes() for name in (ROWS, MARKDOWN, PAGE)}
 
 
+@pytest.mark.slow
 def test_the_same_result_twice_changes_nothing(runs, tmp_path):
     assert add([runs / "good", runs / "bad"], tmp_path)[0] == 2
     before, times = texts(tmp_path), [(tmp_path / n).stat().st_mtime_ns for n in (ROWS, PAGE)]

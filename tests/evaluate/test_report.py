@@ -52,6 +52,7 @@ def test_groups_hold_all_clips_once(run):
     assert len(groups["speaker"]) == 3
 
 
+@pytest.mark.slow
 def test_audio_is_bounded(run, monkeypatch):
     monkeypatch.setattr(report, "MOST_AUDIO_BYTES", 12_000)
     page = write_report(run[0]).read_text()

@@ -79,6 +79,7 @@ def test_conditions_that_are_none_are_refused(name):
         condition(name)
 
 
+@pytest.mark.slow
 def test_clips_are_made_worse_alike_every_time_and_each_with_its_own_seed():
     clips = read_source("x", SOURCE, Limits(), Dropped())
     first, second = (degraded(clips, SOURCE, "noise:pink@10dB", 42) for _ in range(2))

@@ -60,6 +60,7 @@ def test_an_exercise_runs_as_it_is_typed(path, tmp_path, python):
     assert sorted(file.name for file in tmp_path.iterdir()) == DRAWN.get(path.stem, [])
 
 
+@pytest.mark.slow
 def test_names_of_the_course_work():
     """`model.encoder`, `projector.k`, `ln_pre` …: an exercise needs only its import changed."""
     folder = str(toys.REPOSITORY / "tiny_audio/presets/nano")

@@ -75,6 +75,7 @@ def test_finals_follow_each_other_and_partials_begin_where_they_end(toy, sound):
     assert partials >= 2
 
 
+@pytest.mark.slow
 def test_from_one_state_a_stream_goes_on_twice(toy, sound):
     streamer = Streamer(toy, sampling_rate=44_100)
     _, state = streamer.feed(sound[:30_000], streamer.start())

@@ -31,6 +31,7 @@ def test_windows_in_a_batch_give_what_each_gives_alone(transcriber):
     assert [w.tokens for w in together] == [transcriber.write([w])[0].tokens for w in windows]
 
 
+@pytest.mark.slow
 def test_path_bytes_and_tensor_give_the_same_transcript(transcriber, tmp_path):
     path = tmp_path / "a.flac"
     soundfile.write(path, toys.clips(20_000)[0].numpy(), RATE)

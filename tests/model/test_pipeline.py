@@ -58,6 +58,7 @@ def test_auto_processor_makes_the_batch_that_ours_makes(folder):
     assert all(torch.equal(theirs[key], ours[key]) for key in ours)
 
 
+@pytest.mark.slow
 def test_save_pretrained_writes_a_whole_checkpoint(folder, tmp_path):
     AutoModel.from_pretrained(folder).save_pretrained(tmp_path / "again")
     AutoProcessor.from_pretrained(folder).save_pretrained(tmp_path / "again")
@@ -65,6 +66,7 @@ def test_save_pretrained_writes_a_whole_checkpoint(folder, tmp_path):
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
 
 
+@pytest.mark.slow
 def test_transformers_trainer_and_hub_can_save(folder, tmp_path):
     model = load(folder)
     state = model.state_dict()

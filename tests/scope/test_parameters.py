@@ -31,6 +31,7 @@ def test_the_largest_preset_is_counted_in_five_seconds():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_tensors():
     nano = {row.name: row for row in components(true_scale("nano"))}
     real = load("nano", dtype=torch.bfloat16)

@@ -245,6 +245,7 @@ def test_the_largest_batch_fits_and_one_clip_more_does_not():
         assert plan(recipe("whisper_swiglu_smollm3", data=data), memory).fits is fits
 
 
+@pytest.mark.slow
 def test_budgets_in_tokens_and_items_hold_too():
     def clips(**budgets: Any) -> int:
         return only(plan(recipe(data=DataConfig(**budgets)), parse_memory("8GB"))).load.clips
@@ -325,6 +326,7 @@ def test_a_checkpoint_folder_is_read_from_its_config_alone(tmp_path):
         plan(Recipe(name="more", model=missing, stages=PROJECTOR), parse_memory("8GB"))
 
 
+@pytest.mark.slow
 def test_parts_are_exchanged_by_folder_and_by_a_preset_s_hub_id(tmp_path):
     folder = tmp_path / "lm"
     folder.mkdir()

@@ -22,6 +22,7 @@ def model():
     return load("nano")
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_model(model):
     """The processor's batch and the model's own mean loss say the same."""
     sample = inspect(model, MANIFEST, 3)

@@ -110,6 +110,7 @@ def test_steps_cover_the_audio_to_one_frame(encoder, pool, num_samples):
     assert frames.padded_to_s == padded
 
 
+@pytest.mark.slow
 def test_a_click_is_seen_where_it_is_heard(nano):
     clip = torch.zeros(40_000)
     at = 23_456

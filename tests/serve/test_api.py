@@ -63,6 +63,7 @@ def test_hotwords_do_what_they_do_offline(ask, clip, nano):
     assert post(ask, clip, hotwords="person, dirty five").json()["text"] == offline.text
 
 
+@pytest.mark.slow
 def test_a_long_file_is_what_it_is_offline(ask, clips, nano):
     """Windows of one file go through the queue one by one and are joined again."""
     pause = np.zeros(12_000, np.float32)

@@ -64,6 +64,7 @@ def desk(nano):
 # What the buttons do
 
 
+@pytest.mark.slow
 def test_words_and_downloads_are_those_of_the_transcriber(desk, nano):
     path, text = toys.samples()[2]
     told = []
@@ -82,6 +83,7 @@ def test_words_and_downloads_are_those_of_the_transcriber(desk, nano):
         assert unquote(links[suffix]) == FORMATS[name](offline)
 
 
+@pytest.mark.slow
 def test_hotwords_and_prompts_reach_the_model(desk, nano):
     path, _ = toys.samples()[0]
     heard = desk.transcribe(path, "nine thousand, ", "Describe it.", silent)

@@ -94,6 +94,7 @@ def test_bytes_are_counted_where_no_length_was_announced():
     assert not client.pieces, "the client is heard out, so that it reads the reason"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pause_s", "pieces"), [(0.3, 3), (0.1, 20)])
 def test_a_slow_body_ends(pause_s, pieces):
     async def app(scope, receive, send):

@@ -35,6 +35,7 @@ def spoken(client, data, piece=16_001):
     return events
 
 
+@pytest.mark.slow
 def test_a_stream_ends_in_the_text_of_the_file(client, nano, clips):
     path = next(iter(clips))
     events = spoken(client, pcm(path))

@@ -105,6 +105,7 @@ def test_another_recipe_is_refused_in_the_same_folder(trained):
         train_head(replace(recipe, hidden=8))
 
 
+@pytest.mark.slow
 def test_texts_that_it_cannot_spell_are_left_out_and_counted(checkpoint, clips, tmp_path):
     rows = [json.loads(line) for line in clips.read_text().splitlines()]
     rows[2]["text"], rows[3]["text"] = "page 12", "мир"

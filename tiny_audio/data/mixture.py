@@ -36,6 +36,7 @@ class DataConfig(StrictConfig):
     validation: dict[str, SourceConfig] = field(default_factory=dict)
     validation_speakers: int = 0
     validation_clips: int = 200
+    validation_beams: int = 1  # texts that an evaluation searches among; 1 is greedy
     text_style: Style = "raw"
     min_s: float = 0.1
     max_s: float = 30.0
@@ -50,7 +51,8 @@ class DataConfig(StrictConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_s", "batch_tokens", "batch_items", "micro_batches", "block"):
+        budgets = ("batch_s", "batch_tokens", "batch_items", "micro_batches", "block")
+        for name in (*budgets, "validation_beams"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"data.{name}={getattr(self, name)} must be greater than 0.")
 

@@ -18,7 +18,7 @@ from tiny_audio.data.mixture import DataConfig, Visit, cut
 from tiny_audio.data.sounds import why
 from tiny_audio.data.text import clean
 from tiny_audio.infer.results import Segment
-from tiny_audio.infer.transcriber import Transcriber, Window
+from tiny_audio.infer.transcriber import Request, Transcriber, Window
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.modeling import AudioLM
@@ -54,7 +54,7 @@ class Evaluation:
 
     def __init__(self, model: AudioLM, examples: Sequence[Example], config: DataConfig, seed: int):
         self.model, self.task = model, Listening(model)
-        self.collator = Collator(model)
+        self.collator, self.request = Collator(model), Request(beams=config.validation_beams)
         drawn = list(examples)
         random.Random(f"evaluation/{seed}").shuffle(drawn)
         self.batches: list[tuple[list[Visit], list[Tensor]]] = []
@@ -136,7 +136,7 @@ class Evaluation:
         embeds_BLD = model.fuse(rows["input_ids"].to(model.device), audio_BPD, positions_B)
         mask_BL = rows["attention_mask"].to(model.device)
         windows = [Window(0, self.samples[id(visit)]) for visit in visits]
-        written = transcriber.write_prompts(windows, embeds_BLD, mask_BL)
+        written = transcriber.write_prompts(windows, embeds_BLD, mask_BL, self.request)
         return list(map(transcriber.segment, windows, written))
 
     def words(self, written: Sequence[Segment]) -> dict[str, Any]:

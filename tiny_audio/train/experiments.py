@@ -54,13 +54,14 @@ def quickstart() -> Recipe:
         sources={"clips": SourceConfig(path=str(EMBEDDED / "train"))},
         validation={"held_out": SourceConfig(path=str(EMBEDDED / "held-out"))},
         validation_clips=40,
+        validation_beams=5,
         batch_s=25.0,
         micro_batches=2,
         block=1024,
     )
     stage = Stage(
         learning_rate={"projector": 3e-3},
-        minutes=1.75,
+        minutes=1.65,
         warmup_steps=20,
         final_rate=0.02,
         cache=True,

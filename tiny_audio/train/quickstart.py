@@ -33,7 +33,8 @@ def quickstart(output: Path, minutes: float, fresh: bool, processes: int = 2) ->
     train(recipe, processes, Rows())
     result = json.loads((output / "result.json").read_text())
     clip = next(iter(sorted((EMBEDDED / "held-out").glob("*.opus"))))
-    heard = Transcriber.from_pretrained(output / "model").transcribe(clip).text
+    transcriber = Transcriber.from_pretrained(output / "model")
+    heard = transcriber.transcribe(clip, beams=result["beams"]).text
     report(output, result, clip, heard, time.monotonic() - began_s)
     return result
 
@@ -48,11 +49,12 @@ def forget(output: Path) -> None:
 def report(output: Path, result: dict[str, Any], clip: Path, heard: str, seconds: float) -> None:
     say(
         f"\nHeld-out voices: {result['wer']:.1%} WER ({result['clips']} clips, {result['words']} "
-        f"words, {result['voices']} voices it never heard), after {seconds:.0f} s in all."
+        f"words, {result['voices']} voices it never heard, {result['beams']} beams), after "
+        f"{seconds:.0f} s in all."
     )
     say(f"{clip.name}: {heard}")
     say(
         f"\nYour model: {output / 'model'}   curves: {output / 'curves.png'}\n"
-        f"  tiny-audio transcribe --model {output / 'model'} FILE\n"
+        f"  tiny-audio transcribe --beams {result['beams']} --model {output / 'model'} FILE\n"
         f"  tiny-audio doctor {output}"
     )

@@ -141,7 +141,8 @@ class Run:
             return {}
         every = replace(self.recipe.data, validation_clips=len(clips))
         row = Evaluation(self.model.eval(), clips, every, self.recipe.seed)()
-        return row | {"voices": len({clip.speaker for clip in clips if clip.speaker})}
+        voices = len({clip.speaker for clip in clips if clip.speaker})
+        return row | {"voices": voices, "beams": every.validation_beams}
 
     def is_sharded(self) -> bool:
         return self.recipe.strategy == "fsdp" and world_size() > 1

@@ -1,0 +1,31 @@
+"""An evaluation writes what `transcribe` writes, greedily or with beams."""
+
+from dataclasses import replace
+
+import pytest
+from hearing import example, toy_model
+
+from tiny_audio.data.mixture import DataConfig
+from tiny_audio.infer.transcriber import AS_WRITTEN, Transcriber, Window
+from tiny_audio.model.audio import load_audio
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.train.evaluation import Evaluation
+
+
+def test_it_searches_among_as_many_texts_as_the_recipe_says():
+    model, examples = toy_model().eval(), [example(number) for number in range(4)]
+    written = {}
+    for beams in (1, 3):
+        row = Evaluation(model, examples, DataConfig(validation_beams=beams), 0)()
+        written[beams] = {one["text"]: one["hypothesis"] for one in row["samples"]}
+        for clip in examples:
+            window = Window(0, load_audio(clip.sound.data).samples)
+            request = replace(AS_WRITTEN, beams=beams)
+            (heard,) = Transcriber(model).transcribe_windows([window], request=request)
+            assert written[beams][clip.text] == heard.text
+    assert written[1] != written[3]
+
+
+def test_no_beam_at_all_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.validation_beams=0 must be greater than 0"):
+        DataConfig(validation_beams=0)
