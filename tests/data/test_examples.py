@@ -236,6 +236,7 @@ def test_only_the_same_bytes_with_the_same_text_are_a_duplicate(tmp_path):
     assert len(dropped["duplicate"]) == 3
 
 
+@pytest.mark.slow
 def test_limit_keeps_the_first_usable_clips(tmp_path):
     broken = broken_manifest(tmp_path / "set")
     everything, _ = read(broken.path)

@@ -151,6 +151,7 @@ def test_how_much_is_answered_at_once_may_change(toy, manifest, tmp_path):
     assert result["scores"]["clips"] == NUM
 
 
+@pytest.mark.slow
 def test_runs_without_a_folder_of_their_own_get_one_each(toy, manifest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = [evaluate(toy, config(manifest, max_samples=n), None)[1] for n in (2, 3, 2)]

@@ -64,6 +64,7 @@ def test_finals_are_those_of_the_file_in_any_chunking(toy, sound, sizes):
     assert any(s.outcome != "no_speech" for s in whole)
 
 
+@pytest.mark.slow
 def test_finals_follow_each_other_and_partials_begin_where_they_end(toy, sound):
     at, partials = 0.0, 0
     for event in events_of(Streamer(toy, step_s=0.5), sound.split(1_600)):

@@ -97,6 +97,7 @@ def test_the_stock_encoder_reads_its_folder(folder):
     assert not report["unexpected_keys"]
 
 
+@pytest.mark.slow
 def test_the_speech_pipeline_writes_what_our_loop_writes(folder, tmp_path):
     model = load(folder)
     samples = toys.clips(9_000)[0]

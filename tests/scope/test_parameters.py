@@ -40,6 +40,7 @@ def test_memory_is_that_of_the_tensors():
     assert nano["projector"].trainable_share == 1
 
 
+@pytest.mark.slow
 def test_params_prints_every_digit_in_80_columns():
     done = CliRunner().invoke(app, ["params", "whisper_swiglu_smollm3"], env={"COLUMNS": "80"})
     assert "3,075,098,624" in done.output

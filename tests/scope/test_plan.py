@@ -80,6 +80,7 @@ def test_every_preset_is_planned_and_a_larger_memory_takes_a_larger_batch(name):
     assert 0 < small.largest_batch_s < large.largest_batch_s
 
 
+@pytest.mark.slow
 def test_a_part_that_trains_lies_in_float32():
     frozen, trained = plan(
         recipe("whisper_tiny", {**PROJECTOR, "all": EVERYTHING}), parse_memory("24GB")
@@ -311,6 +312,7 @@ def test_an_epoch_is_hours_by_batch_and_by_speed():
 # What a recipe may name ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_checkpoint_folder_is_read_from_its_config_alone(tmp_path):
     folder = tmp_path / "trained"
     folder.mkdir()
@@ -378,6 +380,7 @@ def printed(found: Plan) -> str:
     return console.export_text()
 
 
+@pytest.mark.slow
 def test_the_tables_hold_the_counts_and_the_assumptions():
     found = plan(
         recipe("whisper_swiglu_smollm3"), parse_memory("24GB"), hours=100.0, flops_per_s=2e14

@@ -76,6 +76,7 @@ def test_every_projector_has_its_stages_tested():
     assert set(toys.PROJECTORS) == set(PROJECTORS)
 
 
+@pytest.mark.slow
 def test_swiglu_is_seen_step_by_step():
     model = pairs.model_of("hubert", "swiglu")
     projector = model.projector
@@ -223,6 +224,7 @@ def test_the_decoder_attends_as_before_afterwards(nano, seen):
     assert nano.language_model.config._attn_implementation != "eager"
 
 
+@pytest.mark.slow
 def test_nearest_tokens_are_the_largest_cosines(nano, seen):
     table = nano.get_input_embeddings().weight.detach()
     cosines = torch.nn.functional.cosine_similarity(

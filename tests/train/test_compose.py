@@ -81,6 +81,7 @@ def test_a_wrong_type_or_value_is_refused(override):
         compose_recipe([QUICK, override])
 
 
+@pytest.mark.slow
 def test_overrides_change_what_they_name_and_nothing_else():
     changes = ["seed=7", "stages.projector.minutes=3", "data.validation_clips=5", "name=mine"]
     found, plain = compose_recipe([QUICK, *changes]).to_dict(), compose_recipe([QUICK]).to_dict()
@@ -211,6 +212,7 @@ def test_composing_leaves_nothing_behind():
     assert not os.listdir()
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_precision_that_it_began_with(tmp_path):
     """On another machine "auto" would be another arithmetic, and not the same run."""
     recipe = compose_recipe([QUICK])

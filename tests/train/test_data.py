@@ -46,6 +46,7 @@ def sources(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_speaker_is_set_apart_from_every_source(sources):
     given = recipe(sources=sources, validation_speakers=4)
     found = gather(given, toy_model())
