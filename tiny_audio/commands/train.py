@@ -45,7 +45,9 @@ def train(
 
 def quickstart(
     output: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/quickstart"),
-    minutes: Annotated[float, typer.Option(help="Training time.")] = 1.65,
+    minutes: Annotated[
+        float | None, typer.Option(help="Training time; else as the recipe says.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run there.")] = False,
 ) -> None:
     """Train your first recogniser: a few minutes on two cores, offline."""

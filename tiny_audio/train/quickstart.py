@@ -21,13 +21,17 @@ from tiny_audio.train.run import train
 from tiny_audio.train.view import Rows, say
 
 
-def quickstart(output: Path, minutes: float, fresh: bool, processes: int = 2) -> dict[str, Any]:
+def quickstart(
+    output: Path, minutes: float | None, fresh: bool, processes: int = 2
+) -> dict[str, Any]:
     """Train, score all held-out clips, transcribe one with the saved model; returns the scores."""
     began_s = time.monotonic()
     if fresh:
         forget(output)
     recipe = recipe_of()
-    stage = replace(recipe.stages["projector"], minutes=minutes)
+    stage = recipe.stages["projector"]
+    if minutes is not None:
+        stage = replace(stage, minutes=minutes)
     recipe = replace(recipe, output=str(output), stages={"projector": stage})
     say("A fresh projector learns to carry what nano's encoder hears to nano's language model.")
     train(recipe, processes, Rows())
