@@ -94,6 +94,16 @@ def test_beams_are_those_of_the_library(model, clip):
 
 
 @pytest.mark.slow
+def test_a_ctc_head_has_its_say_as_in_the_library(clip):
+    options = {"beams": 3, "ctc_weight": 0.5, "whole": True, "min_logprob": -99.0}
+    asked = ("--beams", "3", "--ctc-weight", "0.5", "--whole", "--format", "json", *UNSURE)
+    done = run("transcribe", clip, *asked)
+    assert done.returncode == 0, done.stderr.decode()
+    found = Transcriber.from_pretrained("nano").transcribe(clip, **options)
+    assert json.loads(done.stdout)["text"] == found.text
+
+
+@pytest.mark.slow
 def test_subtitles_are_written_beside_each_other(model, clip, tmp_path):
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"not audio at all")
@@ -208,6 +218,7 @@ WRONG = {
     "nowhere": ("--timestamps", "word", "--aligner", "nowhere"),
     "--format": ("--fromat", "json"),
     "Hotwords are for greedy": ("--hotwords", "Ada", "--beams", "5"),
+    "give at least two beams": ("--ctc-weight", "0.3"),
 }
 
 

@@ -54,7 +54,9 @@ def test_report_and_leaderboard_of_a_run(tmp_path):
         (("understand", "nano", "--task", "emotions", "--dataset", "quickstart"), "emotion"),
         (("eval", "nano", "--dataset", "quickstrt"), "Did you mean 'quickstart'?"),
         (("eval", "openai:nowhere#m", "--max-samples", "1"), "no address of a server"),
-        (("eval", "hf:some/model", "--beams", "5"), "beams are for our models"),
+        (("eval", "hf:some/model", "--beams", "5"), "decodes in its own way"),
+        (("eval", "ctc:nano", "--whole"), "decodes in its own way"),
+        (("eval", "nano", "--ctc-weight", "0.3"), "give at least two beams"),
     ],
 )
 def test_wrong_use_exits_with_2_and_says_why(arguments, said, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from tiny_audio.evaluate.result import read_json
 from tiny_audio.evaluate.run import PREDICTIONS, RUN, RunConfig, Watch, evaluate
 from tiny_audio.evaluate.saved import Saved, common_normalizer
 from tiny_audio.evaluate.systems import OurModel
+from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.errors import ConfigError
 
 NUM = 12
@@ -20,7 +21,7 @@ SPEAKERS = ("ann", "bob", "cem")
 
 @pytest.fixture(scope="module")
 def toy():
-    return OurModel("toy", toys.toy_preset("nano").build())
+    return OurModel("toy", Transcriber(toys.toy_preset("nano").build()))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_another_run_in_the_same_folder_is_refused_by_name(toy, manifest, whole,
 
 
 def test_another_model_in_the_same_folder_is_refused(manifest, whole):
-    other = OurModel("toy", toys.toy_preset("nano").build())
+    other = OurModel("toy", Transcriber(toys.toy_preset("nano").build()))
     other.model.projector.get_parameter(next(iter(other.model.projector.state_dict()))).data += 1
     with pytest.raises(ConfigError, match=r"system\.checkpoint\.projector"):
         evaluate(other, config(manifest), whole[1])

@@ -1,14 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import toys
 
 from tiny_audio.evaluate.systems import OurModel, weights_sha256
+from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, unpooled
+from tiny_audio.infer.timestamps import Aligner
 from tiny_audio.infer.transcriber import Request, Transcriber
 
 
 @pytest.fixture(scope="module")
 def toy():
-    return OurModel("toy", toys.toy_preset("nano").build())
+    return OurModel("toy", Transcriber(toys.toy_preset("nano").build()))
 
 
 @pytest.mark.slow
@@ -36,13 +40,32 @@ def test_a_clip_that_cannot_be_answered_fails_alone(toy):
 
 def test_beams_search_for_the_answer_and_are_said(toy):
     clips = toys.clips(4_800, 9_600)
-    searching = OurModel("toy", toy.model, beams=3)
+    searching = OurModel("toy", toy.transcriber, Request(beams=3))
     made = Transcriber(toy.model).transcribe_many(clips, Request(beams=3), sampling_rate=16_000)
     expected = [(one.text, one.outcome, one.confidence) for one in made]
     answers = searching.answer(clips, ["", ""])
     assert [(one.text, one.outcome, one.confidence) for one in answers] == expected
     assert searching.about()["decode"] == {"method": "beam", "beams": 3}
     assert toy.about()["decode"] == {"method": "greedy"}
+
+
+def test_a_ctc_head_and_whole_windows_are_said(toy):
+    head = CtcHead(CtcHeadConfig(width=toy.model.config.encoder.width, encoder="toy"))
+    transcriber = Transcriber(toy.model)
+    transcriber.aligner = Aligner(toy.model, unpooled(toy.model.audio_tower), head.eval())
+    request = Request(beams=3, ctc_weight=50.0, whole=True, min_logprob=None)
+    judged = OurModel("toy", transcriber, request)
+    told = judged.about()["decode"]
+    assert (told["method"], told["beams"], told["ctc_weight"]) == ("beam", 3, 50.0)
+    assert told["windows"] == "whole"
+    before = told["ctc_head"]
+    clips = toys.clips(9_600, 12_800)
+    heard = [one.text for one in judged.answer(clips, ["", ""])]
+    free = OurModel("toy", transcriber, replace(request, ctc_weight=0.0)).answer(clips, ["", ""])
+    assert heard != [one.text for one in free]
+    with torch.no_grad():
+        head.leave.bias += 1
+    assert judged.about()["decode"]["ctc_head"] != before
 
 
 def test_what_a_model_says_of_itself_changes_with_any_weight(toy):

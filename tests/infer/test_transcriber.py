@@ -54,6 +54,18 @@ def test_segments_of_a_long_file_follow_each_other_to_its_end(transcriber):
     assert transcript.duration_s == pytest.approx(len(clip) / RATE)
 
 
+def test_whole_audio_is_cut_at_the_limit_only(transcriber):
+    said = toys.clips(16_000)[0]
+    paused = torch.cat([said, torch.zeros(10_000), said])
+    limit = transcriber.model.config.encoder.max_samples
+    long = torch.cat([paused] * (limit // len(paused) + 1))
+    for clip, number in ((paused, 1), (long, 2)):
+        found = list(transcriber.windows(clip, RATE, [], whole=True))
+        assert len(found) == number < len(list(transcriber.windows(clip, RATE, [])))
+        assert max(len(window.samples_N) for window in found) <= limit
+        assert found[-1].start + len(found[-1].samples_N) == len(clip)
+
+
 def test_a_random_model_that_does_not_stop_is_said_to_be_cut_off_or_looping(transcriber):
     transcript = transcriber.transcribe(toys.clips(16_000)[0], sampling_rate=RATE)
     assert not transcript.complete

@@ -32,6 +32,15 @@ def evaluate(
     beams: Annotated[
         int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")
     ] = 1,
+    ctc_weight: Annotated[
+        float, typer.Option(min=0, help="Of a CTC head's say in the search: 0.3 is usual.")
+    ] = 0.0,
+    aligner: Annotated[
+        Path | None, typer.Option(help="Folder of the CTC head, if not the model's own.")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Hear as much at once as the encoder takes.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
 ) -> None:
     """Transcribe a dataset and score it. A run that was stopped goes on where it stopped.
@@ -48,6 +57,7 @@ def evaluate(
         from tiny_audio.evaluate.run import evaluate as run
         from tiny_audio.evaluate.systems import readable
         from tiny_audio.evaluate.view import Lines, show_result
+        from tiny_audio.infer.transcriber import Request
 
         source = named(dataset)
         config = RunConfig(
@@ -60,7 +70,8 @@ def evaluate(
             normalizer=normalizer,
             batch_s=batch_s,
         )
-        result, folder = run(system(model, device, beams), config, out, Lines())
+        how = Request(beams=beams, ctc_weight=ctc_weight, whole=whole)
+        result, folder = run(system(model, device, how, aligner), config, out, Lines())
         page = write_report(folder)
     Console().print(show_result(f"{model} on {config.name}", result))
     say(f"Open {page} in a browser; score it again: tiny-audio score {folder}")

@@ -50,6 +50,12 @@ def transcribe(
     beams: Annotated[
         int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")
     ] = 1,
+    ctc_weight: Annotated[
+        float, typer.Option(min=0, help="Of a CTC head's say in the search: 0.3 is usual.")
+    ] = 0.0,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Hear as much at once as the encoder takes.")
+    ] = False,
     format: Annotated[
         Format, typer.Option(help="One line or one JSON object per file, or subtitles.")
     ] = Format.text,
@@ -79,7 +85,9 @@ def transcribe(
 
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         words = tuple(word for word in hotwords.split(",") if word.strip())
-        request = Request(prompt, words, timestamps.value, min_logprob, beams)
+        request = Request(
+            prompt, words, timestamps.value, min_logprob, beams, ctc_weight, whole=whole
+        )
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
     paths = output_paths(files, format, output_dir)

@@ -20,6 +20,7 @@ from torch import Tensor
 from tiny_audio.evaluate.ctc_system import CtcSystem
 from tiny_audio.evaluate.endpoint import Endpoint
 from tiny_audio.evaluate.systems import Answer, System, failure, open_system
+from tiny_audio.infer.transcriber import PLAIN, Request
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.identity import weights_hash
@@ -28,16 +29,23 @@ from tiny_audio.presets import load
 WHISPER_WINDOW_S = 30.0
 
 
-def system(name: str, device: str = "cpu", beams: int = 1) -> System:
-    """What a name stands for, loaded; see the module's docstring for the names."""
+def system(
+    name: str, device: str = "cpu", request: Request = PLAIN, head: Path | None = None
+) -> System:
+    """What a name stands for, loaded; see the module's docstring for the names. `request` and
+    `head` say how our models decode.
+    """
     kind, colon, rest = name.partition(":")
     if colon and kind in RIVALS:
         if not rest:
             raise ConfigError(f"{name!r} names no model. Expected {RIVALS[kind]}.")
-        if beams > 1:
-            raise ConfigError(f"{name} decodes in its own way; beams are for our models.")
+        if request != PLAIN or head:
+            raise ConfigError(
+                f"{name} decodes in its own way; beams, a CTC head's weight and whole windows are "
+                f"for our models."
+            )
         return OPENERS[kind](rest, device)
-    return open_system(name, device, beams)
+    return open_system(name, device, request, head)
 
 
 RIVALS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 from tiny_audio import __version__
 from tiny_audio.evaluate.predictions import Outcome
 from tiny_audio.infer.jobs import Failed
-from tiny_audio.infer.transcriber import Request, Transcriber
+from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import TinyAudioError
-from tiny_audio.model.identity import tokenizer_hash
+from tiny_audio.model.identity import tokenizer_hash, weights_hash
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import prompt_identity
 
@@ -41,16 +42,22 @@ class System(Protocol):
         """One answer for each clip (samples_N at 16 kHz); `asked` is "" for its own instruction."""
 
 
-def open_system(model: str, device: str = "cpu", beams: int = 1) -> System:
-    """What `tiny-audio eval MODEL` names: nano, a checkpoint folder, or a Hub id."""
-    return OurModel(model, Transcriber.from_pretrained(model, device=device).model, beams)
+def open_system(
+    model: str, device: str = "cpu", request: Request = PLAIN, head: Path | None = None
+) -> System:
+    """What `tiny-audio eval MODEL` names: nano, a checkpoint folder, or a Hub id; asked as
+    `request` says, with the CTC head in `head` if it is not the model's own.
+    """
+    transcriber = Transcriber.from_pretrained(model, head=head, device=device)
+    transcriber.check(request)
+    return OurModel(model, transcriber, request)
 
 
 class OurModel:
     """A model of this library, as `transcribe` uses it."""
 
-    def __init__(self, name: str, model: AudioLM, beams: int = 1):
-        self.name, self.transcriber, self.beams = name, Transcriber(model), beams
+    def __init__(self, name: str, transcriber: Transcriber, request: Request = PLAIN):
+        self.name, self.transcriber, self.request = name, transcriber, request
 
     @property
     def model(self) -> AudioLM:
@@ -67,9 +74,7 @@ class OurModel:
             "kind": "tiny-audio",
             "checkpoint": {**hashes, "tokenizer": tokenizer_hash(model.tokenizer)},
             "prompt_sha256": prompt_identity(model.config.prompt, model.tokenizer),
-            "decode": {"method": "beam", "beams": self.beams}
-            if self.beams > 1
-            else {"method": "greedy"},
+            "decode": self.decoding(),
             "dtype": str(parameter.dtype).removeprefix("torch."),
             "device": parameter.device.type,
             "versions": {
@@ -77,6 +82,17 @@ class OurModel:
                 **{name: version(name) for name in ("torch", "transformers")},
             },
         }
+
+    def decoding(self) -> dict[str, Any]:
+        """How texts are found; what is as usual is not told."""
+        asked = self.request
+        told: dict[str, Any] = {"method": "beam" if asked.beams > 1 else "greedy"}
+        if asked.beams > 1:
+            told["beams"] = asked.beams
+        if asked.ctc_weight:
+            head = weights_hash(self.transcriber.aligner.head, set())
+            told |= {"ctc_weight": asked.ctc_weight, "ctc_head": head}
+        return told | ({"windows": "whole"} if asked.whole else {})
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
         """What `transcribe` makes of each clip; one that cannot be answered fails alone."""
@@ -87,7 +103,7 @@ class OurModel:
         return [answers[n] for n in range(len(clips))]
 
     def _answer(self, clips: Sequence[Tensor], prompt: str) -> list[Answer]:
-        request = Request(prompt=prompt or None, beams=self.beams)
+        request = replace(self.request, prompt=prompt or None)
         try:
             made = list(self.transcriber.transcribe_many(clips, request, sampling_rate=SAMPLE_RATE))
         except TinyAudioError as error:  # the question itself

@@ -152,9 +152,16 @@ def spell(text: str) -> str:
     """The text in the head's characters: without case, punctuation and accents. "" where a letter
     or digit is none of these ("12", "мир"): what is not spelled out is not guessed.
     """
+    letters, whole = letters_of(text)
+    return letters if whole else ""
+
+
+def letters_of(text: str) -> tuple[str, bool]:
+    """As far as the head can spell the text, and whether that is all of it."""
     split = unicodedata.normalize("NFKD", clean(text, "plain"))
     letters = "".join(c for c in split if not unicodedata.combining(c))
-    return letters if set(letters) <= set(CHARACTERS) else ""
+    known = len(letters) - len(letters.lstrip(CHARACTERS))
+    return letters[:known].rstrip(), known == len(letters)
 
 
 def encode_characters(text: str) -> list[int]:

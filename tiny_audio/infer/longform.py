@@ -67,10 +67,14 @@ class CutPolicy:
         return max(2, int(self.longest_s * SAMPLE_RATE / HOP))
 
 
-def policy_of(encoder: EncoderConfig) -> CutPolicy:
-    """How long audio is cut for an encoder."""
+NO_PAUSE = ((0.0, 1e6),)
+
+
+def policy_of(encoder: EncoderConfig, whole: bool = False) -> CutPolicy:
+    """How long audio is cut for an encoder: in pauses, or where `whole` only at its limit."""
     longest = encoder.max_samples
-    return CutPolicy(longest / SAMPLE_RATE if longest else DEFAULT_WINDOW_S)
+    policy = CutPolicy(longest / SAMPLE_RATE if longest else DEFAULT_WINDOW_S)
+    return replace(policy, pauses=NO_PAUSE) if whole else policy
 
 
 @dataclass(frozen=True)

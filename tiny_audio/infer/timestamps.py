@@ -85,6 +85,11 @@ class Aligner:
             self.head, frames_TE, text, frame_s=rate, offset_s=offset_s, confidences=sure
         )
 
+    @torch.inference_mode()
+    def log_probs(self, samples_N: Tensor) -> Tensor:
+        """What the head says of every frame, (T, characters + 1)."""
+        return read_frames(self.head, self.frames(samples_N))
+
     def frames(self, samples_N: Tensor) -> Tensor:
         """Frames (T, E); a clip longer than the encoder's window is heard window by window."""
         longest = self.encoder.config.max_samples or len(samples_N)
@@ -116,8 +121,7 @@ def align_words(
     and within the frames. `confidences` are those of the words, where they are known.
     """
     words = text.split()
-    lengths_B = torch.tensor([len(frames_TE)], device=frames_TE.device)
-    log_probs_TC = head(frames_TE[None], lengths_B)[0].detach().cpu().numpy()
+    log_probs_TC = read_frames(head, frames_TE).detach().cpu().numpy()
     spans = word_spans(log_probs_TC, [spell(word) for word in words])
     listed, end_s = list[Word](), 0.0
     for word, span, sure in zip(words, spans, confidences or [None] * len(words), strict=True):
@@ -128,6 +132,12 @@ def align_words(
         end_s = span.after * frame_s
         listed.append(Word(word, offset_s + start_s, offset_s + end_s, sure))
     return tuple(listed)
+
+
+def read_frames(head: CtcHead, frames_TE: Tensor) -> Tensor:
+    """Log-probabilities (T, characters + 1) of one clip."""
+    lengths_B = torch.tensor([len(frames_TE)], device=frames_TE.device)
+    return head(frames_TE[None], lengths_B)[0]
 
 
 # Alignment ------------------------------------------------------------------------------------

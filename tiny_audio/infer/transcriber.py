@@ -7,7 +7,7 @@ written. Windows of several files share batches.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import Turn
 from tiny_audio.presets import load
 
+from .ctc_score import CtcScore
 from .hearing import embed_by_length
 from .hotwords import Hotwords
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
@@ -55,7 +56,8 @@ class Request:
     (`hotwords.py`); `timestamps="word"` gives words their times. A transcription whose mean
     log-probability is below `min_logprob` counts as no speech; None keeps all that is written, and
     so does a `prompt` (a description is less sure of its words). `beams` above 1 search for the
-    likeliest text (`model/beam.py`): fewer errors, more time.
+    likeliest text (`model/beam.py`): fewer errors, more time; with `ctc_weight` a CTC head has a
+    say in it (`ctc_score.py`). `whole` cuts audio at the encoder's limit only, not in pauses.
     """
 
     prompt: str | None = None
@@ -63,12 +65,19 @@ class Request:
     timestamps: Timestamps = "segment"
     min_logprob: float | None = MIN_LOGPROB
     beams: int = 1
+    ctc_weight: float = 0.0
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if self.beams < 1:
             raise ConfigError(f"beams={self.beams}: 1 is greedy decoding, 5 is usual.")
         if self.beams > 1 and self.hotwords:
             raise ConfigError("Hotwords are for greedy decoding; leave them out, or beams.")
+        if self.ctc_weight < 0 or (self.ctc_weight and self.beams == 1):
+            raise ConfigError(
+                f"ctc_weight={self.ctc_weight:g} with beams={self.beams}: a CTC head judges the "
+                f"texts of a search; give at least two beams, and a weight above 0 (0.3 is usual)."
+            )
         if self.timestamps not in ("segment", "word"):
             raise ConfigError(f'timestamps={self.timestamps!r}: expected "segment" or "word".')
         if isinstance(self.hotwords, str):
@@ -115,7 +124,7 @@ class Transcriber:
     def check(self, request: Request) -> None:
         """Raise now what would be raised with the first window."""
         self._bias(request)
-        if request.timestamps == "word":
+        if request.timestamps == "word" or request.ctc_weight:
             _ = self.aligner
 
     @property
@@ -132,17 +141,19 @@ class Transcriber:
         timestamps: Timestamps = "segment",
         min_logprob: float | None = MIN_LOGPROB,
         beams: int = 1,
+        ctc_weight: float = 0.0,
+        whole: bool = False,
         sampling_rate: int | None = None,
         channel: int | None = None,
         allow_truncated: bool = False,
     ) -> Transcript:
         """Text of any audio source of any length: path, bytes, array or tensor (with its rate).
 
-        The first five options are those of `Request`, the others those of `load_audio`. Raises
+        The first seven options are those of `Request`, the others those of `load_audio`. Raises
         `AudioError`, and `CheckpointError` where no aligner for the model is there.
         """
         words = (hotwords,) if isinstance(hotwords, str) else tuple(hotwords)
-        request = Request(prompt, words, timestamps, min_logprob, beams)
+        request = Request(prompt, words, timestamps, min_logprob, beams, ctc_weight, whole)
         options: dict[str, Any] = {"channel": channel, "allow_truncated": allow_truncated}
         (made,) = self.transcribe_many([source], request, sampling_rate=sampling_rate, **options)
         if isinstance(made, Failed):
@@ -166,7 +177,9 @@ class Transcriber:
         jobs, pool = deque[Job](), list[tuple[Job, Window]]()
         for source in sources:
             jobs.append(job := Job(source))
-            for window in job.read(self.windows(source, sampling_rate, job.notes, **options)):
+            for window in job.read(
+                self.windows(source, sampling_rate, job.notes, request.whole, **options)
+            ):
                 pool.append((job, window))
                 if len(pool) == POOL_WINDOWS:
                     self._write_pool(pool, request, on_progress)
@@ -175,7 +188,12 @@ class Transcriber:
         yield from finished(jobs)
 
     def windows(
-        self, source: Any, sampling_rate: int | None, notes: list[str], **options: Any
+        self,
+        source: Any,
+        sampling_rate: int | None,
+        notes: list[str],
+        whole: bool = False,
+        **options: Any,
     ) -> Iterator[Window]:
         """Consecutive windows that the encoder takes, covering every sample; `notes` are added."""
         if self.model.config.prompt.long_audio == "windows":  # one prompt hears the whole clip
@@ -183,7 +201,8 @@ class Transcriber:
             notes += audio.notes
             yield Window(0, audio.samples)
         else:
-            yield from cut(stream_audio(source, sampling_rate, notes=notes, **options), self.policy)
+            policy = policy_of(self.model.config.encoder, whole)
+            yield from cut(stream_audio(source, sampling_rate, notes=notes, **options), policy)
 
     def _write_pool(
         self,
@@ -262,8 +281,15 @@ class Transcriber:
         stops = self.processor.stop_ids()
         asked = (self.model, embeds_BLD, mask_BL, stops, limits)
         if request.beams > 1:
-            return search(*asked, request.beams)
+            return search(*asked, request.beams, self._judges(windows, request))
         return write(*asked, self._bias(request))
+
+    def _judges(self, windows: Sequence[Window], request: Request) -> list[CtcScore] | None:
+        if not request.ctc_weight:
+            return None
+        decode = partial(self.model.tokenizer.decode, skip_special_tokens=True)
+        heard = [self.aligner.log_probs(window.samples_N) for window in windows]
+        return [CtcScore(log_probs_TC, request.ctc_weight, decode) for log_probs_TC in heard]
 
     def _bias(self, request: Request) -> Bias | None:
         return Hotwords(request.hotwords, self.model.tokenizer) if request.hotwords else None

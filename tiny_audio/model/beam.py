@@ -8,7 +8,7 @@ Whisper: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervi
 Letters: N open texts of all prompts, K of one prompt, V words.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,19 +22,31 @@ from .steps import steps_of
 
 
 class Text(NamedTuple):
-    """An answer or its beginning; `score` is the sum of its log-probabilities."""
+    """An answer or its beginning: the sum of its log-probabilities, and what a judge adds."""
 
-    score: float = 0.0
+    logprob: float = 0.0
+    judged: float = 0.0
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     reason: FinishReason | None = None
 
+    @property
+    def score(self) -> float:
+        return self.logprob + self.judged
+
     def then(self, token: int, logprob: float) -> "Text":
         """With one token more, which is no stop token."""
-        return Text(self.score + logprob, (*self.tokens, token), (*self.logprobs, logprob))
+        tokens, logprobs = (*self.tokens, token), (*self.logprobs, logprob)
+        return Text(self.logprob + logprob, self.judged, tokens, logprobs)
 
     def ending(self, reason: FinishReason, logprob: float = 0.0) -> "Text":
-        return self._replace(score=self.score + logprob, reason=reason)
+        return self._replace(logprob=self.logprob + logprob, reason=reason)
+
+
+# What to add to the log-probability of each text, by what another source says of it. Of a longer
+# text, or of the same one ended, it may not be more.
+Judge = Callable[[Sequence[Text]], list[float]]
+JUDGED = 3  # beginnings that a judge sees for every one that is kept
 
 
 @dataclass
@@ -45,25 +57,39 @@ class _Search:
     beams: int
     open: list[Text] = field(default_factory=lambda: [Text()])
     best: Text | None = None
+    judge: Judge | None = None
 
     def take(self, logprobs_KV: Tensor, stop: Collection[int]) -> list[int]:
         """All next tokens of the open texts → the new open texts; from which old one each comes."""
         scores_K = logprobs_KV.new_tensor([text.score for text in self.open])
         scores_KV = scores_K[:, None] + logprobs_KV
-        most = self.beams + len(self.open) * len(stop)  # even if all that can stop do
+        seen = self.beams * (JUDGED if self.judge else 1)
+        most = seen + len(self.open) * len(stop)  # even if all that can stop do
         likely = scores_KV.flatten().topk(min(most, scores_KV.numel())).indices.tolist()
-        going: list[tuple[int, Text]] = []
+        made: list[tuple[int, Text]] = []
         for place, token in (divmod(index, scores_KV.shape[1]) for index in likely):
             text, logprob = self.open[place], float(logprobs_KV[place, token])
-            if token in stop:
-                self._end(text.ending("stop", logprob))
+            more = text.ending("stop", logprob) if token in stop else text.then(token, logprob)
+            made.append((place, more))
+        going: list[tuple[int, Text]] = []
+        for place, text in self._judged(made):
+            if text.reason:
+                self._end(text)
             elif len(going) < self.beams:
-                going.append((place, text.then(token, logprob)))
+                going.append((place, text))
         going = [(place, text) for place, text in going if not self._must_end(text)]
         # A text only becomes less likely, so none goes on that is behind the best already.
         going = [each for each in going if not self.best or each[1].score > self.best.score]
         self.open = [text for _, text in going]
         return [place for place, _ in going]
+
+    def _judged(self, made: list[tuple[int, Text]]) -> list[tuple[int, Text]]:
+        """With the judge's word on each, the likeliest first."""
+        if self.judge is None:
+            return made
+        said = self.judge([text for _, text in made])
+        judged = [(p, t._replace(judged=j)) for (p, t), j in zip(made, said, strict=True)]
+        return sorted(judged, key=lambda each: -each[1].score)
 
     def _must_end(self, text: Text) -> bool:
         if loops(list(text.tokens)):
@@ -93,9 +119,11 @@ def search(
     stop_ids: Sequence[int],
     limits: Sequence[int],
     beams: int,
+    judges: Sequence[Judge] | None = None,
     plain: bool = False,
 ) -> list[Written]:
-    """What `generation.write` takes and gives, with `beams` open texts a prompt.
+    """What `generation.write` takes and gives, with `beams` open texts a prompt; `judges`, one for
+    each prompt, add what they think of its texts.
 
     Costs `beams` times the key-value cache. One beam is greedy decoding that may also stop earlier,
     where that is the likelier text.
@@ -105,6 +133,8 @@ def search(
         raise ConfigError(f"beams={beams}: a search needs at least one; 1 is greedy, 5 is usual.")
     steps, stop = steps_of(model.language_model, plain), set(stop_ids)
     searches = [_Search(limit, beams) for limit in limits]
+    for one, judge in zip(searches, judges or [], strict=judges is not None):
+        one.judge = judge
     logits_NV = steps.begin(embeds_BLD, attention_mask)
     while True:
         logprobs_NV, origins, first = logits_NV.float().log_softmax(-1), [], 0

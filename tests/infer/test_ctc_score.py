@@ -1,0 +1,114 @@
+"""A CTC head's say in a search: its probabilities are those of all paths, and they decide."""
+
+import itertools
+
+import pytest
+import torch
+import toys
+from pairs import batch_of, embeds_of, model_of
+
+from tiny_audio.infer.ctc_head import CHARACTERS, decode_path, encode_characters, letters_of
+from tiny_audio.infer.ctc_score import CtcScore
+from tiny_audio.infer.transcriber import Request, Transcriber
+from tiny_audio.model.beam import Text, search
+from tiny_audio.model.errors import ConfigError
+
+NUM_FRAMES = 5
+FEW = encode_characters("abc")
+
+
+def spell_ids(tokens):
+    return "".join(CHARACTERS[token - 1] for token in tokens)
+
+
+def few_letters(seed: int = 0) -> torch.Tensor:
+    """Log-probabilities (T, characters + 1) of a head that writes a, b and c only."""
+    rows = torch.full((NUM_FRAMES, len(CHARACTERS) + 1), -torch.inf)
+    generator = torch.Generator().manual_seed(seed)
+    rows[:, [0, *FEW]] = torch.randn(NUM_FRAMES, 1 + len(FEW), generator=generator).log_softmax(-1)
+    return rows
+
+
+def by_all_paths(log_probs_TC, wanted) -> float:
+    """The log-probability of the paths whose text is wanted, one after another."""
+    total = 0.0
+    for path in itertools.product([0, *FEW], repeat=NUM_FRAMES):
+        if wanted(decode_path(path)):
+            total += float(log_probs_TC[range(NUM_FRAMES), path].sum().exp())
+    return float(torch.tensor(total).log())
+
+
+@pytest.mark.parametrize("text", ["a", "ab", "aa", "aba", "abb", "ccc", "cccc"])
+def test_a_text_counts_with_all_of_its_paths_and_a_beginning_with_all_that_go_on(text):
+    log_probs_TC = few_letters()
+    score = CtcScore(log_probs_TC, 1.0, spell_ids)
+    begun = Text(tokens=tuple(encode_characters(text)))
+    begins, ends = score([begun, begun.ending("stop")])
+    all_that_begin = by_all_paths(log_probs_TC, lambda t: t.startswith(text))
+    assert begins == pytest.approx(all_that_begin, abs=1e-5)
+    assert ends == pytest.approx(by_all_paths(log_probs_TC, text.__eq__), abs=1e-5)
+
+
+def test_what_is_longer_is_never_likelier():
+    """`beam.search` gives a text up once another that has ended is ahead of it."""
+    drawn_TC = torch.randn(60, len(CHARACTERS) + 1, generator=torch.manual_seed(0))
+    score = CtcScore(drawn_TC.log_softmax(-1), 0.3, spell_ids)
+    tokens = encode_characters("it is a long way")
+    begun = [Text(tokens=tuple(tokens[:n])) for n in range(len(tokens) + 1)]
+    begins, ends = score(begun), score([text.ending("stop") for text in begun])
+    assert begins[0] == 0.0
+    assert all(later <= sooner for sooner, later in itertools.pairwise(begins))
+    assert all(end < begin for begin, end in zip(begins, ends, strict=True))
+    assert score([begun[5].ending("length"), begun[5].ending("loop")]) == [begins[5]] * 2
+
+
+def test_what_was_asked_before_changes_nothing_and_is_forgotten():
+    log_probs_TC = few_letters(1)
+    score, fresh = (CtcScore(log_probs_TC, 1.0, spell_ids) for _ in range(2))
+    for asked in (["a", "b"], ["ab", "ba"], ["c"], ["aba", "abb"]):
+        told = score([Text(tokens=tuple(encode_characters(text))) for text in asked])
+    assert set(score.known) == {"", "aba", "abb"}
+    again = fresh([Text(tokens=tuple(encode_characters(text))) for text in ("aba", "abb")])
+    assert told == pytest.approx(again, abs=1e-12)
+
+
+def test_what_the_head_cannot_spell_is_judged_up_to_there():
+    log_probs_TC = few_letters()
+    score = CtcScore(log_probs_TC, 2.0, lambda tokens: "Ab 12 c")
+    (judged,) = score([Text(tokens=(1,)).ending("stop")])
+    so_far = by_all_paths(log_probs_TC, lambda t: t.startswith("ab"))
+    assert judged == pytest.approx(2 * so_far, abs=1e-4)
+    assert letters_of("Ab 12 c") == ("ab", False)
+    assert letters_of("Déjà vu!") == ("deja vu", True)
+
+
+def test_it_decides_a_search():
+    """A word that the decoder finds unlikely is written where the judge wants it."""
+    model = model_of("hubert", "mlp")
+    batch = batch_of(model, toys.clips(9_000))
+    embeds, mask = embeds_of(model, batch), batch["attention_mask"]
+    free = search(model, embeds, mask, [10_000], [3], beams=4)[0]
+    liked = search(model, embeds, mask, [10_000], [3], beams=40)[0].tokens
+    wanted = next(t for t in range(50, 400) if t not in liked)
+
+    def judge(texts):
+        return [0.0 if wanted in text.tokens[:1] else -50.0 for text in texts]
+
+    found = search(model, embeds, mask, [10_000], [3], beams=400, judges=[judge])[0]
+    assert found.tokens[0] == wanted
+    assert free.tokens[0] != wanted
+    assert sum(found.logprobs) < sum(free.logprobs)
+    with pytest.raises(ValueError, match="zip"):
+        search(model, embeds, mask, [10_000], [3], beams=4, judges=[])
+
+
+def test_a_weight_needs_a_search():
+    for wrong in ({"ctc_weight": 0.3}, {"ctc_weight": -1.0, "beams": 5}):
+        with pytest.raises(ConfigError, match="at least two beams"):
+            Request(**wrong)
+
+
+def test_nano_listens_to_its_own_head():
+    transcriber = Transcriber.from_pretrained("nano")
+    for path, text in toys.samples()[:2]:
+        assert transcriber.transcribe(path, beams=5, ctc_weight=0.3).text == text
