@@ -1,9 +1,9 @@
-"""`tiny-audio train-head`: a CTC head on a frozen encoder."""
+"""`tiny-audio train-head`: a CTC head on an encoder, which may train with it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,11 +14,17 @@ def train_head(
     model: Annotated[
         str, typer.Argument(help="nano, a checkpoint folder, or (with --encoder) a preset.")
     ],
-    data: Annotated[list[str], typer.Option(help="Manifest or folder of clips; repeatable.")],
+    data: Annotated[
+        list[str], typer.Option(help="Manifest or folder; PATH=0.6 for its share; repeatable.")
+    ],
     output: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/head"),
     encoder: Annotated[
         str, typer.Option(help="Folder or Hub id that takes the place of the preset's encoder.")
     ] = "",
+    head: Annotated[
+        str, typer.Option(help="A head of this encoder to begin with, in place of a fresh one.")
+    ] = "",
+    learning_rate: Annotated[float, typer.Option(help="Of the head.")] = 3e-3,
     validation: Annotated[
         str, typer.Option(help="Clips to measure on; else speakers of --data are set apart.")
     ] = "",
@@ -26,6 +32,9 @@ def train_head(
         int, typer.Option(help="How many speakers are set apart without --validation.")
     ] = 4,
     minutes: Annotated[float, typer.Option(help="Training time, after listening once.")] = 5.0,
+    encoder_rate: Annotated[
+        float, typer.Option(help="Learning rate of an encoder that trains too; 0: it is frozen.")
+    ] = 0.0,
     frames: Annotated[Path, typer.Option(help="Where frames are kept.")] = Path("runs/frames"),
     seed: Annotated[int, typer.Option(help="Of the head and of the order of clips.")] = 0,
     precision: Annotated[
@@ -35,6 +44,7 @@ def train_head(
 ) -> None:
     """Train a CTC head: transcripts without a language model, and the times of words."""
     with refusing():
+        from tiny_audio.data.augment import Augment
         from tiny_audio.data.examples import SourceConfig
         from tiny_audio.data.mixture import DataConfig
         from tiny_audio.train.head import HeadRecipe, chosen_model
@@ -45,13 +55,18 @@ def train_head(
             {
                 "model": chosen_model(model, encoder).to_dict(),
                 "data": DataConfig(
-                    sources={f"clips{n}": SourceConfig(path=p) for n, p in enumerate(data, 1)},
+                    sources={f"clips{n}": shared(d) for n, d in enumerate(data, 1)},
+                    augment=Augment(speed=0.5) if encoder_rate else None,
                     validation=held_out,
                     validation_speakers=0 if validation else validation_speakers,
                 ).to_dict(),
                 "output": str(output),
                 "frames": str(frames),
                 "minutes": minutes,
+                "head": head,
+                "learning_rate": learning_rate,
+                "encoder_rate": encoder_rate,
+                "evaluate_every_s": 240.0 if encoder_rate else 60.0,
                 "seed": seed,
                 "precision": precision,
                 "device": device,
@@ -59,3 +74,14 @@ def train_head(
         )
         result = run(recipe)
         say(f"{result['wer']:.1%} WER on {result['clips']} clips. The head: {output / 'ctc'}")
+
+
+def shared(given: str) -> Any:
+    """A source from PATH, or from PATH=SHARE of all that is heard."""
+    from tiny_audio.data.examples import SourceConfig
+
+    path, _, share = given.rpartition("=")
+    try:
+        return SourceConfig(path=path, weight=float(share)) if path else SourceConfig(path=given)
+    except ValueError:
+        return SourceConfig(path=given)

@@ -18,17 +18,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Mixture, Plan, State, Visit, cut, padding
 from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encoder_id, spell, unpooled
+from tiny_audio.model.encoder import Features
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import PRESETS
 from tiny_audio.train.batch import Frames, cached_key
 from tiny_audio.train.ctc import spelling_loss
 from tiny_audio.train.data import Gathered, copies_of, fill, gather, write_about
-from tiny_audio.train.frames import FrameCache, cache_in, clip_key, pad_frames
+from tiny_audio.train.frames import cache_in, clip_key, pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, Losses
 from tiny_audio.train.recipe import ModelConfig, Setting
 from tiny_audio.train.run import remember, starting_model
@@ -40,11 +42,15 @@ FRAMES_A_SECOND = 50
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRecipe(Setting):
-    """One of `minutes` and `steps` is given; the encoder stays as it is."""
+    """One of `minutes` and `steps` is given. The encoder stays as it is, unless it has a rate.
+    `head` is a folder of one to begin with.
+    """
 
     minutes: float = 0.0
     steps: int = 0
     learning_rate: float = 3e-3
+    encoder_rate: float = 0.0
+    head: str = ""
     warmup_steps: int = 50
     hidden: int = 128
     depth: int = 2
@@ -62,16 +68,26 @@ def train_head(recipe: HeadRecipe) -> dict[str, Any]:
     folder = Path(recipe.output or "runs/head")
     recipe = remember(recipe, folder)
     device = recipe.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    clips = SpelledClips(recipe, listener(recipe, device))
+    clips = clips_of(recipe)(recipe, listener(recipe, device))
     write_about(folder / "data.json", clips.about())
-    head = clips.fresh_head()
+    head = clips.first_head()
     loop = clips.loop(head, folder)
     loop.resume()
     loop.run(clips.batches, lambda: clips.word_errors(head, recipe.data.validation_clips))
-    head.eval().save(folder / "ctc")
+    loop.module.eval()
+    clips.write(head, folder)
     result = clips.word_errors(head, len(clips.validation)) | {"steps": loop.step}
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def clips_of(recipe: HeadRecipe) -> type[SpelledClips]:
+    """Cached frames of a frozen encoder, or live sound for one that trains."""
+    if not recipe.encoder_rate:
+        return SpelledClips
+    from tiny_audio.train.encoder import LiveClips
+
+    return LiveClips
 
 
 def chosen_model(name: str, encoder: str = "") -> ModelConfig:
@@ -91,9 +107,9 @@ def listener(recipe: HeadRecipe, device: str) -> AudioLM:
     return model
 
 
-def loop_config(recipe: HeadRecipe, device: str) -> LoopConfig:
+def loop_config(recipe: HeadRecipe, device: str, rates: dict[str, float]) -> LoopConfig:
     return LoopConfig(
-        rates={"": recipe.learning_rate},
+        rates=rates,
         steps=recipe.steps,
         budget_s=recipe.minutes * 60,
         warmup_steps=recipe.warmup_steps,
@@ -115,19 +131,12 @@ def record(folder: Path, row: dict[str, Any]) -> None:
 
 
 class SpelledBatch(NamedTuple):
-    """Frames of clips with what is said in them, in the head's characters."""
+    """What was heard of clips, and what is said in them in the head's characters."""
 
-    frames: Frames
+    heard: Frames | Features
     texts: list[str]
     audio_s: float
     padding: float
-
-    def loss(self, head: CtcHead) -> Losses:
-        """CTC loss, summed over the clips, and their characters."""
-        device = next(head.parameters()).device
-        lengths_B = self.frames.lengths_B.to(device)
-        log_probs_BTC = head(self.frames.values.to(device), lengths_B)
-        return Losses(*spelling_loss(log_probs_BTC, lengths_B, self.texts))
 
 
 class SpelledClips:
@@ -145,20 +154,19 @@ class SpelledClips:
                 "--validation-speakers N where the training clips name their speakers."
             )
         random.Random(f"evaluation/{recipe.seed}").shuffle(self.validation)
-        self.cache = self._listen()
+        self.listen()
         mixture = Mixture(self.found.train, self.found.weights, recipe.seed, recipe.data.block)
         self.plan = Plan(mixture, recipe.data, num_frames)
 
-    def _listen(self) -> FrameCache:
+    def listen(self) -> None:
         """Encode what no earlier run has."""
         recipe = self.recipe
-        cache = cache_in(Path(recipe.frames), self.model.audio_tower)
+        self.cache = cache = cache_in(Path(recipe.frames), self.model.audio_tower)
         as_recorded = replace(recipe, data=replace(recipe.data, augment=None))
         apart = Gathered({"validation": self.validation}, [], {}, self.found.dropped)
         fill(cache, self.found, recipe, self.model)
         fill(cache, apart, as_recorded, self.model)
         self.validation = apart.train["validation"]
-        return cache
 
     def about(self) -> dict[str, Any]:
         """What data.json says."""
@@ -173,35 +181,60 @@ class SpelledClips:
             depth=self.recipe.depth,
         )
 
+    def first_head(self) -> CtcHead:
+        """What training begins with: a head of this encoder, or a fresh one."""
+        if self.recipe.head:
+            return CtcHead.from_pretrained(Path(self.recipe.head), self.model.audio_tower)
+        return self.fresh_head()
+
     def fresh_head(self) -> CtcHead:
         torch.manual_seed(self.recipe.seed)
         return CtcHead(self.head_config()).to(self.model.device)
 
     def loop(self, head: CtcHead, folder: Path) -> Loop:
         """What trains the head, and writes metrics.jsonl."""
+        module, rates = self.trained(head)
         return Loop(
-            head,
-            loop_config(self.recipe, str(self.model.device)),
+            module,
+            loop_config(self.recipe, str(self.model.device), rates),
             folder / "head",
-            loss=lambda batch: batch.loss(head),
+            loss=lambda batch: self.loss(head, batch),
             write=lambda row: record(folder, row),
         )
+
+    def trained(self, head: CtcHead) -> tuple[nn.Module, dict[str, float]]:
+        """What trains, and the learning rates of its parts."""
+        return head, {"": self.recipe.learning_rate}
+
+    def loss(self, head: CtcHead, batch: SpelledBatch) -> Losses:
+        """CTC loss, summed over the clips, and their characters."""
+        frames_BTE, lengths_B = self.frames(batch.heard)
+        return Losses(*spelling_loss(head(frames_BTE, lengths_B), lengths_B, batch.texts))
+
+    def frames(self, heard: Any) -> tuple[Tensor, Tensor]:
+        """frames_BTE and lengths_B, on the model's device."""
+        return heard.values.to(self.model.device), heard.lengths_B.to(self.model.device)
 
     def batches(self, state: State) -> Iterator[tuple[Sequence[SpelledBatch], State]]:
         """Steps for the loop, each with the state of the data after it."""
         for step, after in self.plan.steps(state):
-            yield [self.batch(visits) for visits in step], after
+            if batches := [batch for batch in map(self.batch, step) if batch]:
+                yield batches, after
 
-    def batch(self, visits: Sequence[Visit]) -> SpelledBatch:
+    def batch(self, visits: Sequence[Visit]) -> SpelledBatch | None:
+        """None when no clip of these can be used."""
         how, copies = self.recipe.data.augment, copies_of(self.recipe)
         frames = [self.cache[cached_key(visit, how, copies)] for visit in visits]
-        lengths = [len(f) for f in frames]
-        return SpelledBatch(
-            Frames(*pad_frames(frames, 64)),  # few shapes: kernels are compiled for each
-            [spell(visit.example.text) for visit in visits],
-            sum(visit.example.duration_s for visit in visits),
-            padding(lengths),
-        )
+        # Few shapes: kernels are compiled for each.
+        return spelled(Frames(*pad_frames(frames, 64)), visits)
+
+    def recorded(self, visits: Sequence[Visit]) -> Frames | Features:
+        """Validation clips, as they were recorded."""
+        clips = [self.cache[clip_key(visit.example.sound, None, 0)] for visit in visits]
+        return Frames(*pad_frames(clips, 64))
+
+    def write(self, head: CtcHead, folder: Path) -> None:
+        head.save(folder / "ctc")
 
     @torch.no_grad()
     def word_errors(self, head: CtcHead, most: int) -> dict[str, Any]:
@@ -209,13 +242,20 @@ class SpelledClips:
         clips = sorted(self.validation[:most], key=num_frames)
         heard: list[str] = []
         for batch in cut([Visit(e, 0, 0) for e in clips], self.recipe.data, num_frames):
-            frames = [self.cache[clip_key(visit.example.sound, None, 0)] for visit in batch]
-            frames_BTE, lengths_B = (t.to(self.model.device) for t in pad_frames(frames, 64))
-            heard += head.transcribe(frames_BTE, lengths_B)
+            heard += head.transcribe(*self.frames(self.recorded(batch)))
         said = [spell(example.text) for example in clips]
         pairs = list(zip(said, heard, strict=True))[:: max(1, len(said) // 8)]
         shown = [{"text": text, "hypothesis": hypothesis} for text, hypothesis in pairs]
         return {"kind": "evaluation", **word_errors(said, heard), "samples": shown}
+
+
+def spelled(heard: Frames | Features, visits: Sequence[Visit]) -> SpelledBatch:
+    return SpelledBatch(
+        heard,
+        [spell(visit.example.text) for visit in visits],
+        sum(visit.example.duration_s for visit in visits),
+        padding(heard.lengths_B.tolist()),
+    )
 
 
 def spellable(examples: Sequence[Example], dropped: Dropped) -> list[Example]:
