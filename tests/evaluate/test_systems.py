@@ -57,7 +57,7 @@ def test_a_ctc_head_and_whole_windows_are_said(toy):
     judged = OurModel("toy", transcriber, request)
     told = judged.about()["decode"]
     assert (told["method"], told["beams"], told["ctc_weight"]) == ("beam", 3, 50.0)
-    assert told["windows"] == "whole"
+    assert (told["windows"], told["min_logprob"]) == ("whole", None)
     before = told["ctc_head"]
     clips = toys.clips(9_600, 12_800)
     heard = [one.text for one in judged.answer(clips, ["", ""])]

@@ -38,6 +38,9 @@ def evaluate(
     aligner: Annotated[
         Path | None, typer.Option(help="Folder of the CTC head, if not the model's own.")
     ] = None,
+    min_logprob: Annotated[
+        float, typer.Option(help="Text less sure than this a token is no speech; -99 keeps all.")
+    ] = -1.0,
     whole: Annotated[
         bool, typer.Option("--whole", help="Hear as much at once as the encoder takes.")
     ] = False,
@@ -70,7 +73,7 @@ def evaluate(
             normalizer=normalizer,
             batch_s=batch_s,
         )
-        how = Request(beams=beams, ctc_weight=ctc_weight, whole=whole)
+        how = Request(min_logprob=min_logprob, beams=beams, ctc_weight=ctc_weight, whole=whole)
         result, folder = run(system(model, device, how, aligner), config, out, Lines())
         page = write_report(folder)
     Console().print(show_result(f"{model} on {config.name}", result))

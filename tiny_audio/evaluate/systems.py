@@ -92,6 +92,8 @@ class OurModel:
         if asked.ctc_weight:
             head = weights_hash(self.transcriber.aligner.head, set())
             told |= {"ctc_weight": asked.ctc_weight, "ctc_head": head}
+        if asked.min_logprob != PLAIN.min_logprob:
+            told["min_logprob"] = asked.min_logprob
         return told | ({"windows": "whole"} if asked.whole else {})
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
