@@ -108,6 +108,7 @@ def test_a_weight_needs_a_search():
             Request(**wrong)
 
 
+@pytest.mark.slow
 def test_nano_listens_to_its_own_head():
     transcriber = Transcriber.from_pretrained("nano")
     for path, text in toys.samples()[:2]:

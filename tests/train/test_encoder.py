@@ -46,6 +46,7 @@ def opened(recipe) -> LiveClips:
     return LiveClips(recipe, listener(recipe, "cpu"))
 
 
+@pytest.mark.slow
 def test_all_of_the_encoder_trains_and_is_written_for_others(checkpoint, clips, tmp_path):
     recipe = live(checkpoint, clips, tmp_path, steps=3)
     train_head(recipe)
@@ -64,13 +65,14 @@ def test_all_of_the_encoder_trains_and_is_written_for_others(checkpoint, clips, 
 
 
 @pytest.mark.slow
-def test_eight_clips_are_learnt_by_heart(tmp_path):
-    """From an encoder with fresh weights: the gradient reaches its first layer."""
-    fresh = toys.toy_preset("nano").build()
-    samples = toys.REPOSITORY / "samples" / "manifest.jsonl"
-    start = save(fresh, tmp_path / "fresh", whole=True)
-    recipe = recipe_of(start, samples, tmp_path, encoder_rate=2e-3, steps=300)
-    assert train_head(recipe)["wer"] < 0.2
+def test_clips_are_learnt_by_heart(checkpoint, clips, tmp_path):
+    """All but one, whose five words would need more characters than its 0.3 s have frames."""
+    recipe = recipe_of(checkpoint, clips, tmp_path, encoder_rate=3e-3, steps=200)
+    heard = {one["text"]: one["hypothesis"] for one in train_head(recipe)["samples"]}
+    assert len(heard) == 8
+    assert [text for text, hypothesis in heard.items() if text != hypothesis] == [
+        "one two three four five"
+    ]
 
 
 def test_what_is_heard_is_changed_anew_at_every_visit_and_by_its_seed_alone(
@@ -104,6 +106,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(checkpoint, clips, tm
             assert tensor.equal(other[key]), key
 
 
+@pytest.mark.slow
 def test_unusable_clips_are_left_out_and_counted(checkpoint, clips, tmp_path):
     rows = [json.loads(line) for line in clips.read_text().splitlines()]
     broken = clips.with_name("broken.wav")

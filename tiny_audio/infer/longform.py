@@ -61,20 +61,20 @@ class CutPolicy:
         """Hops of silence that end a window which is so long."""
         return next(hops(p) for start, p in self.pauses[::-1] if num_hops >= hops(start))
 
+    def without_pauses(self) -> "CutPolicy":
+        """Windows as long as they may be."""
+        return replace(self, pauses=((0.0, 1e6),))
+
     @property
     def longest(self) -> int:
         """The longest window in hops."""
         return max(2, int(self.longest_s * SAMPLE_RATE / HOP))
 
 
-NO_PAUSE = ((0.0, 1e6),)
-
-
-def policy_of(encoder: EncoderConfig, whole: bool = False) -> CutPolicy:
-    """How long audio is cut for an encoder: in pauses, or where `whole` only at its limit."""
+def policy_of(encoder: EncoderConfig) -> CutPolicy:
+    """How long audio is cut for an encoder."""
     longest = encoder.max_samples
-    policy = CutPolicy(longest / SAMPLE_RATE if longest else DEFAULT_WINDOW_S)
-    return replace(policy, pauses=NO_PAUSE) if whole else policy
+    return CutPolicy(longest / SAMPLE_RATE if longest else DEFAULT_WINDOW_S)
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ class Transcriber:
             notes += audio.notes
             yield Window(0, audio.samples)
         else:
-            policy = policy_of(self.model.config.encoder, whole)
+            policy = self.policy.without_pauses() if whole else self.policy
             yield from cut(stream_audio(source, sampling_rate, notes=notes, **options), policy)
 
     def _write_pool(
