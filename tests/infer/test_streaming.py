@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tiny_audio.infer.longform import CutPolicy
 from tiny_audio.infer.pipes import read_pcm
 from tiny_audio.infer.streaming import Resampling, Streamer, events_of, resample
-from tiny_audio.infer.transcriber import Transcriber
+from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.errors import AudioError
 
 RATE = 16_000
@@ -62,6 +62,14 @@ def test_finals_are_those_of_the_file_in_any_chunking(toy, sound, sizes):
         (s.start_s, s.end_s, s.text) for s in whole
     ]
     assert any(s.outcome != "no_speech" for s in whole)
+
+
+def test_whole_windows_are_those_of_the_file(toy, sound):
+    whole = toy.transcribe(sound, sampling_rate=RATE, whole=True).segments
+    streamed = finals(Streamer(toy, request=Request(whole=True), step_s=9), [sound])
+    assert [(s.start_s, s.end_s) for s in streamed] == [(s.start_s, s.end_s) for s in whole]
+    paused = toy.transcribe(sound, sampling_rate=RATE).segments
+    assert [s.end_s for s in paused] != [s.end_s for s in whole]
 
 
 @pytest.mark.slow

@@ -74,6 +74,7 @@ class Streamer:
         self.transcriber = transcriber
         self.sampling_rate = sampling_rate
         self.request = request
+        self.policy = transcriber.cutting(request.whole)
         self.step = round(step_s * SAMPLE_RATE)
 
     def start(self) -> State:
@@ -108,7 +109,7 @@ class Streamer:
         return events, self.start()
 
     def _take(self, samples_N: Tensor, state: State) -> tuple[list[Event], State]:
-        windows, cutting = push(samples_N, state.cutting, self.transcriber.policy)
+        windows, cutting = push(samples_N, state.cutting, self.policy)
         events: list[Event] = []
         starts = [*(window.start for window in windows), cutting.start][1:]
         for window, next_start in zip(windows, starts, strict=True):

@@ -132,6 +132,10 @@ class Transcriber:
         """How long audio is cut for this model's encoder."""
         return policy_of(self.model.config.encoder)
 
+    def cutting(self, whole: bool) -> CutPolicy:
+        """The policy, or the same without pauses."""
+        return self.policy.without_pauses() if whole else self.policy
+
     def transcribe(
         self,
         source: Any,
@@ -201,8 +205,8 @@ class Transcriber:
             notes += audio.notes
             yield Window(0, audio.samples)
         else:
-            policy = self.policy.without_pauses() if whole else self.policy
-            yield from cut(stream_audio(source, sampling_rate, notes=notes, **options), policy)
+            blocks = stream_audio(source, sampling_rate, notes=notes, **options)
+            yield from cut(blocks, self.cutting(whole))
 
     def _write_pool(
         self,
