@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import AlignerFolder, Beams, CtcWeight, MinLogprob, Whole
 
 
 def evaluate(
@@ -29,21 +30,11 @@ def evaluate(
     normalizer: Annotated[str, typer.Option(help="What does not count.")] = "whisper-en",
     seed: Annotated[int, typer.Option(help="Of the order of the clips.")] = 42,
     batch_s: Annotated[float, typer.Option(help="Seconds of audio answered at once.")] = 60.0,
-    beams: Annotated[
-        int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")
-    ] = 1,
-    ctc_weight: Annotated[
-        float, typer.Option(min=0, help="Of a CTC head's say in the search: 0.3 is usual.")
-    ] = 0.0,
-    aligner: Annotated[
-        Path | None, typer.Option(help="Folder of the CTC head, if not the model's own.")
-    ] = None,
-    min_logprob: Annotated[
-        float, typer.Option(help="Text less sure than this a token is no speech; -99 keeps all.")
-    ] = -1.0,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Hear as much at once as the encoder takes.")
-    ] = False,
+    beams: Beams = 1,
+    ctc_weight: CtcWeight = 0.0,
+    aligner: AlignerFolder = None,
+    min_logprob: MinLogprob = -1.0,
+    whole: Whole = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
 ) -> None:
     """Transcribe a dataset and score it. A run that was stopped goes on where it stopped.

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from tiny_audio.commands import fail, refusing, say
+from tiny_audio.commands.decoding import AlignerFolder, Beams, CtcWeight, MinLogprob, Whole
 from tiny_audio.progress import progress
 
 if TYPE_CHECKING:
@@ -47,27 +48,17 @@ def transcribe(
     hotwords: Annotated[
         str, typer.Option(help="Words that may well be said: 'Ada,Grace Hopper'.")
     ] = "",
-    beams: Annotated[
-        int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")
-    ] = 1,
-    ctc_weight: Annotated[
-        float, typer.Option(min=0, help="Of a CTC head's say in the search: 0.3 is usual.")
-    ] = 0.0,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Hear as much at once as the encoder takes.")
-    ] = False,
+    beams: Beams = 1,
+    ctc_weight: CtcWeight = 0.0,
+    whole: Whole = False,
     format: Annotated[
         Format, typer.Option(help="One line or one JSON object per file, or subtitles.")
     ] = Format.text,
     timestamps: Annotated[
         Timestamps, typer.Option(help="word: also when every word was said (needs a CTC head).")
     ] = Timestamps.segment,
-    aligner: Annotated[
-        Path | None, typer.Option(help="Folder of the CTC head, if not the model's own.")
-    ] = None,
-    min_logprob: Annotated[
-        float, typer.Option(help="Text less sure than this a token is no speech; -99 keeps all.")
-    ] = -1.0,
+    aligner: AlignerFolder = None,
+    min_logprob: MinLogprob = -1.0,
     output_dir: Annotated[
         Path | None, typer.Option(help="Write NAME.txt, .json, .srt or .vtt there, print nothing.")
     ] = None,

@@ -1,0 +1,20 @@
+"""Options of every command that lets a model write: how texts are searched for, and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Beams = Annotated[int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")]
+CtcWeight = Annotated[
+    float, typer.Option(min=0, help="Of a CTC head's say in the search: 0.3 is usual.")
+]
+AlignerFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the CTC head, if not the model's own.")
+]
+MinLogprob = Annotated[
+    float, typer.Option(help="Text less sure than this a token is no speech; -99 keeps all.")
+]
+Whole = Annotated[bool, typer.Option("--whole", help="Hear as much at once as the encoder takes.")]
