@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import toy_runs
 import toys
 from safetensors.torch import load_file
 from test_head import recipe_of
@@ -17,7 +16,6 @@ from tiny_audio.data.mixture import Visit
 from tiny_audio.evaluate.ctc_system import CtcSystem
 from tiny_audio.infer.ctc_head import encoder_id, read_config
 from tiny_audio.model.errors import CheckpointError
-from tiny_audio.model.saving import save
 from tiny_audio.presets import load
 from tiny_audio.train.encoder import LiveClips
 from tiny_audio.train.head import HeadRecipe, listener, train_head
@@ -25,16 +23,6 @@ from tiny_audio.train.recipe import ModelConfig, Setting
 from tiny_audio.train.run import starting_model
 
 LOUD = Augment(speed=1.0, noise=1.0)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return save(toys.toy_preset("nano").build(), tmp_path_factory.mktemp("toy") / "m", whole=True)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return toy_runs.manifest(tmp_path_factory.mktemp("clips"))
 
 
 def live(checkpoint, clips, folder, **changes) -> HeadRecipe:

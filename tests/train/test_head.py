@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import toy_runs
 import toys
 from safetensors.torch import load_file
 
@@ -16,22 +15,11 @@ from tiny_audio.infer.ctc_head import encoder_id
 from tiny_audio.infer.timestamps import load_aligner
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.model.saving import save
 from tiny_audio.presets import load
 from tiny_audio.train.head import HeadRecipe, SpelledClips, chosen_model, listener, train_head
 from tiny_audio.train.recipe import ModelConfig
 
 HEART_STEPS = 70
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return save(toys.toy_preset("nano").build(), tmp_path_factory.mktemp("toy") / "m", whole=True)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return toy_runs.manifest(tmp_path_factory.mktemp("clips"))
 
 
 def recipe_of(checkpoint, clips, folder, **changes) -> HeadRecipe:

@@ -24,7 +24,7 @@ def train_head(
     head: Annotated[
         str, typer.Option(help="A head of this encoder to begin with, in place of a fresh one.")
     ] = "",
-    learning_rate: Annotated[float, typer.Option(help="Of the head.")] = 3e-3,
+    learning_rate: Annotated[float | None, typer.Option(help="Of the head; else as usual.")] = None,
     validation: Annotated[
         str, typer.Option(help="Clips to measure on; else speakers of --data are set apart.")
     ] = "",
@@ -44,9 +44,9 @@ def train_head(
 ) -> None:
     """Train a CTC head: transcripts without a language model, and the times of words."""
     with refusing():
-        from tiny_audio.data.augment import Augment
         from tiny_audio.data.examples import SourceConfig
         from tiny_audio.data.mixture import DataConfig
+        from tiny_audio.train.encoder import CHANGED
         from tiny_audio.train.head import HeadRecipe, chosen_model
         from tiny_audio.train.head import train_head as run
 
@@ -56,7 +56,7 @@ def train_head(
                 "model": chosen_model(model, encoder).to_dict(),
                 "data": DataConfig(
                     sources={f"clips{n}": shared(d) for n, d in enumerate(data, 1)},
-                    augment=Augment(speed=0.5) if encoder_rate else None,
+                    augment=CHANGED if encoder_rate else None,
                     validation=held_out,
                     validation_speakers=0 if validation else validation_speakers,
                 ).to_dict(),
@@ -64,7 +64,7 @@ def train_head(
                 "frames": str(frames),
                 "minutes": minutes,
                 "head": head,
-                "learning_rate": learning_rate,
+                **({} if learning_rate is None else {"learning_rate": learning_rate}),
                 "encoder_rate": encoder_rate,
                 "evaluate_every_s": 240.0 if encoder_rate else 60.0,
                 "seed": seed,
