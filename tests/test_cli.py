@@ -219,6 +219,8 @@ WRONG = {
     "--format": ("--fromat", "json"),
     "Hotwords are for greedy": ("--hotwords", "Ada", "--beams", "5"),
     "give at least two beams": ("--ctc-weight", "0.3"),
+    "nothing asks this head": ("--aligner", "nowhere"),
+    "expected a number": ("--beams", "5", "--ctc-weight", "inf"),
 }
 
 

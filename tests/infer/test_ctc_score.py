@@ -1,6 +1,7 @@
 """A CTC head's say in a search: its probabilities are those of all paths, and they decide."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -32,9 +33,9 @@ def few_letters(seed: int = 0) -> torch.Tensor:
 def by_all_paths(log_probs_TC, wanted) -> float:
     """The log-probability of the paths whose text is wanted, one after another."""
     total = 0.0
-    for path in itertools.product([0, *FEW], repeat=NUM_FRAMES):
+    for path in itertools.product([0, *FEW], repeat=len(log_probs_TC)):
         if wanted(decode_path(path)):
-            total += float(log_probs_TC[range(NUM_FRAMES), path].sum().exp())
+            total += float(log_probs_TC[range(len(path)), path].sum().exp())
     return float(torch.tensor(total).log())
 
 
@@ -72,14 +73,36 @@ def test_what_was_asked_before_changes_nothing_and_is_forgotten():
     assert told == pytest.approx(again, abs=1e-12)
 
 
-def test_what_the_head_cannot_spell_is_judged_up_to_there():
+def ways_past(log_probs_TC, start: str) -> list[float]:
+    """By frame: the likeliest way to have written `start` and then to be in what is unknown."""
+    likeliest_T, by_frame = log_probs_TC.amax(1), []
+    for now in range(NUM_FRAMES):
+        ways = [
+            by_all_paths(log_probs_TC[:begun], start.__eq__)
+            + float(likeliest_T[begun : now + 1].sum())
+            for begun in range(now + 1)
+        ]
+        by_frame.append(max(ways))
+    return by_frame
+
+
+def test_what_the_head_cannot_spell_takes_the_likeliest_path_and_what_follows_counts():
+    assert letters_of("Ab 12 c3") == "ab * c*"
+    assert letters_of("Déjà vu!") == "deja vu"
     log_probs_TC = few_letters()
-    score = CtcScore(log_probs_TC, 2.0, lambda tokens: "Ab 12 c")
-    (judged,) = score([Text(tokens=(1,)).ending("stop")])
-    so_far = by_all_paths(log_probs_TC, lambda t: t.startswith("ab"))
-    assert judged == pytest.approx(2 * so_far, abs=1e-4)
-    assert letters_of("Ab 12 c") == ("ab", False)
-    assert letters_of("Déjà vu!") == ("deja vu", True)
+    for start in ("", "a", "ab"):
+        score = CtcScore(
+            log_probs_TC, 1.0, lambda tokens, start=start: start + "7" + "c" * len(tokens)
+        )
+        begun, more = Text(), Text(tokens=(1,))
+        begins, ends, goes_on = score([begun, begun.ending("stop"), more])
+        so_far = by_all_paths(log_probs_TC, lambda text, start=start: text.startswith(start))
+        ways = ways_past(log_probs_TC, start)
+        assert begins == pytest.approx(so_far, abs=1e-5)
+        assert ends == pytest.approx(ways[-1], abs=1e-5)
+        then = [way + float(log_probs_TC[t + 1, FEW[2]]) for t, way in enumerate(ways[:-1])]
+        assert goes_on == pytest.approx(math.log(sum(map(math.exp, then))), abs=1e-5)
+        assert goes_on < begins
 
 
 def test_it_decides_a_search():
@@ -106,6 +129,9 @@ def test_a_weight_needs_a_search():
     for wrong in ({"ctc_weight": 0.3}, {"ctc_weight": -1.0, "beams": 5}):
         with pytest.raises(ConfigError, match="at least two beams"):
             Request(**wrong)
+    for name in ("ctc_weight", "min_logprob"):
+        with pytest.raises(ConfigError, match="expected a number"):
+            Request(beams=5, **{name: math.inf})
 
 
 @pytest.mark.slow
@@ -113,3 +139,22 @@ def test_nano_listens_to_its_own_head():
     transcriber = Transcriber.from_pretrained("nano")
     for path, text in toys.samples()[:2]:
         assert transcriber.transcribe(path, beams=5, ctc_weight=0.3).text == text
+
+
+@pytest.mark.slow
+def test_a_digit_is_no_way_around_the_head(monkeypatch):
+    """Every digit is six nats behind the likeliest token, and no word is left to it."""
+    transcriber = Transcriber.from_pretrained("nano")
+    digits = [transcriber.model.tokenizer.convert_tokens_to_ids(str(digit)) for digit in range(10)]
+    head = transcriber.model.language_model.lm_head
+    forward = head.forward
+
+    def with_digits(hidden):
+        logits = forward(hidden).clone()
+        logits[..., digits] = (logits.amax(-1) - 6.0)[..., None]
+        return logits
+
+    monkeypatch.setattr(head, "forward", with_digits)
+    request = Request(beams=5, ctc_weight=0.3)
+    heard = transcriber.transcribe_many([path for path, _ in toys.samples()[:4]], request)
+    assert not any(character.isdigit() for one in heard for character in one.text)

@@ -76,6 +76,14 @@ def test_without_a_pause_windows_overlap_and_a_short_dip_is_enough_not_to():
     assert [window.overlap for window in cut([dipped], POLICY)] == [0, 0]
 
 
+def test_whole_windows_end_in_a_pause_of_their_last_part():
+    spoken = torch.cat([speech(3), pause(2), speech(2), pause(1), speech(7), pause(0.5), speech(4)])
+    windows = list(cut([spoken], POLICY.without_pauses()))
+    assert [window.overlap for window in windows] == [0, 0, 0]
+    assert 7 * RATE < len(windows[0].samples_N) < 8 * RATE
+    assert 15 * RATE < windows[2].start < 15.5 * RATE
+
+
 def test_what_is_remembered_is_a_value_and_does_not_grow():
     state = Cutting()
     for block in speech(60).split(RATE):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tiny_audio.infer.transcriber import Request
 
 Beams = Annotated[int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")]
 CtcWeight = Annotated[
@@ -18,3 +21,14 @@ MinLogprob = Annotated[
     float, typer.Option(help="Text less sure than this a token is no speech; -99 keeps all.")
 ]
 Whole = Annotated[bool, typer.Option("--whole", help="Hear as much at once as the encoder takes.")]
+
+
+def refuse_idle(aligner: Path | None, request: Request) -> None:
+    """A head that is named, and that nothing asks."""
+    from tiny_audio.model.errors import ConfigError
+
+    if aligner and request.timestamps != "word" and not request.ctc_weight:
+        raise ConfigError(
+            f"--aligner {aligner}: nothing asks this head. Give --beams 5 --ctc-weight 0.3, or (in "
+            f"transcribe) --timestamps word."
+        )

@@ -9,7 +9,14 @@ import typer
 from rich.console import Console
 
 from tiny_audio.commands import refusing, say
-from tiny_audio.commands.decoding import AlignerFolder, Beams, CtcWeight, MinLogprob, Whole
+from tiny_audio.commands.decoding import (
+    AlignerFolder,
+    Beams,
+    CtcWeight,
+    MinLogprob,
+    Whole,
+    refuse_idle,
+)
 
 
 def evaluate(
@@ -65,6 +72,7 @@ def evaluate(
             batch_s=batch_s,
         )
         how = Request(min_logprob=min_logprob, beams=beams, ctc_weight=ctc_weight, whole=whole)
+        refuse_idle(aligner, how)
         result, folder = run(system(model, device, how, aligner), config, out, Lines())
         page = write_report(folder)
     Console().print(show_result(f"{model} on {config.name}", result))

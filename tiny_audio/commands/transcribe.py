@@ -12,7 +12,14 @@ import typer
 from rich.console import Console
 
 from tiny_audio.commands import fail, refusing, say
-from tiny_audio.commands.decoding import AlignerFolder, Beams, CtcWeight, MinLogprob, Whole
+from tiny_audio.commands.decoding import (
+    AlignerFolder,
+    Beams,
+    CtcWeight,
+    MinLogprob,
+    Whole,
+    refuse_idle,
+)
 from tiny_audio.progress import progress
 
 if TYPE_CHECKING:
@@ -79,6 +86,7 @@ def transcribe(
         request = Request(
             prompt, words, timestamps.value, min_logprob, beams, ctc_weight, whole=whole
         )
+        refuse_idle(aligner, request)
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
     paths = output_paths(files, format, output_dir)

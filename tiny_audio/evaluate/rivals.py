@@ -41,8 +41,8 @@ def system(
             raise ConfigError(f"{name!r} names no model. Expected {RIVALS[kind]}.")
         if request != PLAIN or head:
             raise ConfigError(
-                f"{name} decodes in its own way; beams, a CTC head's weight and whole windows are "
-                f"for our models."
+                f"{name} decodes in its own way: --beams, --ctc-weight, --min-logprob and --whole "
+                f"are for our models, and so is --aligner (a head alone is ctc:FOLDER#MODEL)."
             )
         return OPENERS[kind](rest, device)
     return open_system(name, device, request, head)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.identity import encoder_key
 
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # id 0 is CTC's blank
+UNKNOWN = "*"  # in a text: what none of these can spell
 CONFIG, WEIGHTS = "config.json", "head.safetensors"
 
 
@@ -152,16 +154,15 @@ def spell(text: str) -> str:
     """The text in the head's characters: without case, punctuation and accents. "" where a letter
     or digit is none of these ("12", "мир"): what is not spelled out is not guessed.
     """
-    letters, whole = letters_of(text)
-    return letters if whole else ""
+    letters = letters_of(text)
+    return "" if UNKNOWN in letters else letters
 
 
-def letters_of(text: str) -> tuple[str, bool]:
-    """As far as the head can spell the text, and whether that is all of it."""
+def letters_of(text: str) -> str:
+    """The text in the head's characters, with UNKNOWN for every run of others."""
     split = unicodedata.normalize("NFKD", clean(text, "plain"))
     letters = "".join(c for c in split if not unicodedata.combining(c))
-    known = len(letters) - len(letters.lstrip(CHARACTERS))
-    return letters[:known].rstrip(), known == len(letters)
+    return re.sub(f"[^{re.escape(CHARACTERS)}]+", UNKNOWN, letters)
 
 
 def encode_characters(text: str) -> list[int]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tiny_audio.infer.ctc_head import encode_characters, letters_of
+from tiny_audio.infer.ctc_head import UNKNOWN, encode_characters, letters_of
 from tiny_audio.model.beam import Text
 
 BLANK = 0
@@ -37,34 +37,39 @@ class Prefix(NamedTuple):
 class CtcScore:
     """Scores the texts of one clip; `decode` turns their tokens into text.
 
-    A text is judged as far as the head can spell it: what follows "12" does not count.
+    What the head cannot spell (the "12" of "12 men") may be anything: it takes the likeliest path
+    through as many frames as suits the rest.
     """
 
     def __init__(self, log_probs_TC: Tensor, weight: float, decode: Callable[[Sequence[int]], str]):
         self.weight, self.decode = weight, decode
-        self.log_probs_CT = log_probs_TC.T.double().cpu()
+        self.log_probs_CT = log_probs_TC.T.cpu().double()
         self.sums_CT = self.log_probs_CT.cumsum(1)
         blank_T = self.sums_CT[BLANK]
         never_T = torch.full_like(blank_T, -torch.inf)
         self.known = {"": Prefix(0.0, float(blank_T[-1]), never_T, blank_T)}
+        self.likeliest_T = self.log_probs_CT.amax(0).cumsum(0)
+        self.never_T = never_T
 
     def __call__(self, texts: Sequence[Text]) -> list[float]:
         """The weighted log-probability of each text, or of its beginning if it has not ended."""
         spelled = [letters_of(self.decode(text.tokens)) for text in texts]
-        self.learn({letters for letters, _ in spelled})
+        self.learn(set(spelled))
         scores = []
-        for text, (letters, whole) in zip(texts, spelled, strict=True):
+        for text, letters in zip(texts, spelled, strict=True):
             found = self.known[letters]
-            is_all = whole and text.reason == "stop"
-            scores.append(self.weight * (found.ends if is_all else found.begins))
+            scores.append(self.weight * (found.ends if text.reason == "stop" else found.begins))
         return scores
 
     def learn(self, strings: set[str]) -> None:
         """Know these, from what is known of their beginnings, and nothing else any more."""
         missing = {part for string in strings for part in self.unknown(string)}
         for length in sorted({len(part) for part in missing}):
-            level = [part for part in missing if len(part) == length]
-            self.known |= zip(level, self.extended(level), strict=True)
+            level = [part for part in missing if len(part) == length and part[-1] != UNKNOWN]
+            if level:
+                self.known |= zip(level, self.extended(level), strict=True)
+            odd = [part for part in missing if len(part) == length and part[-1] == UNKNOWN]
+            self.known |= {part: self.passed_over(part) for part in odd}
         self.known = {string: self.known[string] for string in {"", *strings}}
 
     def unknown(self, string: str) -> list[str]:
@@ -88,9 +93,23 @@ class CtcScore:
         before_KT = delayed(before_KT, start)
         now_KT = self.stays(before_KT, self.sums_CT[ids_K])
         later_KT = self.stays(delayed(now_KT, -torch.inf), self.sums_CT[BLANK])
-        begins_K = (before_KT + self.log_probs_CT[ids_K]).logsumexp(1).tolist()
-        ends_K = torch.logaddexp(now_KT[:, -1], later_KT[:, -1]).tolist()
+        heard_K = (before_KT + self.log_probs_CT[ids_K]).logsumexp(1).tolist()
+        begins_K = [min(p.begins, heard) for p, heard in zip(parents, heard_K, strict=True)]
+        heard_K = torch.logaddexp(now_KT[:, -1], later_KT[:, -1]).tolist()
+        ends_K = map(min, begins_K, heard_K)
         return list(map(Prefix, begins_K, ends_K, now_KT, later_KT))
+
+    def passed_over(self, string: str) -> Prefix:
+        """A string that ends in what the head cannot spell: the likeliest path through one frame or
+        more, from the likeliest frame on. What comes after it decides through how many; until then
+        it costs nothing.
+        """
+        parent = self.known[string[:-1]]
+        start = 0.0 if len(string) == 1 else -torch.inf
+        before_T = delayed(torch.logaddexp(parent.blank_T, parent.character_T), start)
+        entered_T = (before_T - delayed(self.likeliest_T, 0.0)).cummax(-1).values
+        now_T = self.likeliest_T + entered_T
+        return Prefix(parent.begins, min(parent.begins, float(now_T[-1])), now_T, self.never_T)
 
     def stays(self, enters_KT: Tensor, sums_KT: Tensor) -> Tensor:
         """Paths that enter a symbol at some frame and are still in it, given its summed

@@ -54,6 +54,7 @@ class CutPolicy:
     pauses: tuple[tuple[float, float], ...] = ((0.0, 0.35), (2.5, 0.2), (5.0, 0.1))
     overlap_s: float = 1.0  # where there is neither
     search_share: float = 0.4  # the last part of a longest window, searched for those
+    dip_s: float = 0.1  # and there so much silence will do
     silence_s: float = 1.5  # before the first word: from here on a window of its own,
     lead_s: float = 0.2  # but for the last of it
 
@@ -62,7 +63,7 @@ class CutPolicy:
         return next(hops(p) for start, p in self.pauses[::-1] if num_hops >= hops(start))
 
     def without_pauses(self) -> "CutPolicy":
-        """Windows as long as they may be."""
+        """Windows as long as they may be: only a pause in the last part of one ends it."""
         return replace(self, pauses=((0.0, 1e6),))
 
     @property
@@ -170,8 +171,9 @@ def forced_end(
 ) -> tuple[int, int]:
     """Where a longest window without a pause ends: in its last long dip, else twice over."""
     first = int(len(quiet) * (1 - policy.search_share))
+    pause = min(policy.pause(len(quiet)), hops(policy.dip_s))
     for end in range(len(quiet), first, -1):
-        dip = end - policy.pause(len(quiet))
+        dip = end - pause
         if dip >= first and all(quiet[dip:end]):
             return (dip + end) // 2, 0
     half = min(hops(policy.overlap_s) // 2, (len(quiet) - first) // 4)

@@ -4,6 +4,7 @@ Memory does not grow with the file: it is decoded as a stream, and a window is f
 written. Windows of several files share batches.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,9 @@ class Request:
             raise ConfigError(f"beams={self.beams}: 1 is greedy decoding, 5 is usual.")
         if self.beams > 1 and self.hotwords:
             raise ConfigError("Hotwords are for greedy decoding; leave them out, or beams.")
+        for name in ("ctc_weight", "min_logprob"):
+            if not math.isfinite(value := getattr(self, name) or 0.0):
+                raise ConfigError(f"{name}={value}: expected a number.")
         if self.ctc_weight < 0 or (self.ctc_weight and self.beams == 1):
             raise ConfigError(
                 f"ctc_weight={self.ctc_weight:g} with beams={self.beams}: a CTC head judges the "
