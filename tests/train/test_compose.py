@@ -42,7 +42,8 @@ def elsewhere(tmp_path, monkeypatch):
         ([QUICK, "+data.sources.mine.paht=x"], "SourceConfig has no 'paht'. Did you mean 'path'"),
         ([QUICK, "~data.sources.clibs"], "data.sources .*Did you mean 'clips'"),
         ([QUICK, "data.sources.mine.path=x"], "data.sources .*has no 'mine'. Valid: clips"),
-        ([QUICK, "seed.value=1"], "seed.value: seed has no parts"),
+        ([QUICK, "seed.value=1"], "seed.value: seed is 0 and has no parts"),
+        ([QUICK, "data.augment.speed=1"], r"Give all of it: data.augment=\{speed: …\}"),
         (["+experiment=quickstrat"], "Did you mean 'quickstart'"),
         (["seed=1"], r"Name one experiment: .*\+experiment=NAME.*quickstart"),
         ([QUICK, "+experiment=mufun"], "Name one experiment"),
@@ -91,6 +92,12 @@ def test_overrides_change_what_they_name_and_nothing_else():
     assert found == plain
 
 
+def trained(folder) -> None:
+    """As if a stage had been saved there."""
+    (folder / "projector").mkdir()
+    (folder / "projector" / "step-00000001.safetensors").touch()
+
+
 @pytest.mark.slow
 def test_new_entries_are_added_with_a_plus():
     made = compose_recipe(
@@ -98,8 +105,8 @@ def test_new_entries_are_added_with_a_plus():
             QUICK,
             "+data.sources.mine.path=some/clips",
             "+data.sources.mine.weight=0.25",
+            "data.sources.clips.copies=2",
             "+stages.projector.learning_rate.decoder=1e-4",
-            "+stages.projector.distill.weight=0.5",
             "data.augment={noise: 0.5}",
         ]
     )
@@ -108,8 +115,9 @@ def test_new_entries_are_added_with_a_plus():
     assert made.data.sources["mine"].weight == 0.25
     before = EXPERIMENTS["quickstart"]().stages["projector"].learning_rate
     assert made.stages["projector"].learning_rate == {**before, "decoder": 1e-4}
-    assert made.stages["projector"].distill == DistillConfig(weight=0.5)
     assert made.data.augment.noise == 0.5
+    taught = compose_recipe([QUICK, "+stages.projector.distill.weight=0.5"])
+    assert taught.stages["projector"].distill == DistillConfig(weight=0.5)
     mine = compose_recipe([QUICK, "+data.sources.mine.path=x", "~data.sources.clips"])
     assert list(mine.data.sources) == ["mine"]
 
@@ -180,12 +188,13 @@ def test_every_experiment_composes_and_goes_through_yaml(name):
 
 @pytest.mark.slow
 def test_a_runs_recipe_is_composed_again():
-    given = [QUICK, "seed=5", "+stages.projector.learning_rate.decoder=1e-5", "data.augment={}"]
+    given = [QUICK, "seed=5", "+stages.projector.learning_rate.decoder=1e-5", "data.nonspeech=0.1"]
     made = compose_recipe([*given, "name='ünï'", "output=mine/run"])
     made = remember(made, folder_of(made))
     assert compose_recipe(["mine/run/recipe.yaml"]) == made
     changed = compose_recipe(["mine/run/recipe.yaml", "seed=6"])
     assert (changed.seed, changed.stages) == (6, made.stages)
+    trained(folder_of(made))
     with pytest.raises(ConfigError, match=r"seed \(5 → 6\)"):
         remember(changed, folder_of(changed))
 
@@ -221,6 +230,31 @@ def test_a_run_keeps_the_precision_that_it_began_with(tmp_path):
     assert settled.precision == ("bf16" if multiplies_bf16() else "fp32")
     path, other = tmp_path / "recipe.yaml", {"bf16": "fp32", "fp32": "bf16"}[settled.precision]
     path.write_text(path.read_text().replace(settled.precision, other))
+    trained(tmp_path)
     assert remember(recipe, tmp_path).precision == other
     with pytest.raises(ConfigError, match="precision"):
         remember(settled, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["data.augment={}", "stages.projector.frame_dropout=0"],
+            "data.augment would not be heard",
+        ),
+        (["data.sources.clips.copies=2"], "they need data.augment"),
+        (["+stages.projector.weights.clips=-1"], "'clips' is negative"),
+        (["stages.projector.clip_norm=0"], "1e9 clips nothing"),
+        (["log_every=0"], "begin at 1"),
+        (["data.nonspeech=-0.5"], "is a share"),
+        (
+            ["stages.projector.distill={}", "+stages.projector.learning_rate.decoder=1e-4"],
+            "leave it frozen",
+        ),
+        (["stages.projector.distill={}", "strategy=fsdp"], "strategy=ddp"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        compose_recipe([QUICK, *arguments])

@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from time import sleep
 
 import numpy as np
 import pytest
@@ -11,12 +13,13 @@ import torch
 import toys
 from hearing import STAGES, example, toy_model, visit
 
+from tiny_audio.data.augment import Augment
 from tiny_audio.data.examples import SourceConfig
 from tiny_audio.data.mixture import DataConfig
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import ConfigError, PromptError
 from tiny_audio.train.batch import Collator, cached_key
-from tiny_audio.train.data import Cost, gather, nothing, plan_of
+from tiny_audio.train.data import Cost, gather, nothing, one_ahead, plan_of
 from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.recipe import Recipe, Stage
 
@@ -126,3 +129,20 @@ def test_a_stage_has_weights_of_its_own(sources):
     odd = Stage(steps=1, weights={"thre": 0.5})
     with pytest.raises(ConfigError, match="Did you mean 'three'"):
         plan_of(found, given, odd, model)
+
+
+def test_augmented_clips_cost_no_more_than_was_planned():
+    model, how = toy_model(), Augment(speed=1.0, speed_range=(0.7, 1.3), silence=1.0)
+    collate, heard = Collator(model, how), visit(0, size=16_000)
+    taken = [int(collate([heard._replace(seed=seed)]).mask_BL.sum()) for seed in range(30)]
+    assert Cost(model)(heard.example) < max(taken) <= Cost(model, how=how)(heard.example)
+
+
+def test_only_the_next_batch_is_decoded_ahead():
+    begun = []
+    with ThreadPoolExecutor(1) as pool:
+        made = one_ahead(pool, lambda item: begun.append(item) or -item, range(9))
+        assert next(made) == 0
+        sleep(0.05)
+        assert begun == [0, 1]
+        assert list(made) == [-n for n in range(1, 9)]

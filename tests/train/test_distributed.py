@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_loop import Line
 
-from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.train.checkpoint import last_save, part_of
-from tiny_audio.train.distributed import launch, whole, world_size
+from tiny_audio.train.distributed import backend_of, launch, whole, world_size
 from tiny_audio.train.loop import Loop, LoopConfig, each_step
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("spawns_at_once")]
@@ -100,3 +100,13 @@ def test_muon_in_another_number_of_processes_is_refused(tmp_path):
     part_of(last_save(tmp_path), 1).unlink()
     with pytest.raises(Exception, match="has lost step-00000002-1"):
         run(tmp_path, 2, "muon", steps=2)
+
+
+def test_a_gpu_serves_one_process(monkeypatch):
+    assert backend_of("cpu", 2) == "gloo"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert backend_of("", 2) == backend_of("cuda", 1) == "nccl"
+    assert backend_of("cpu", 8) == "gloo"
+    with pytest.raises(ConfigError, match=r"3 processes, but 2 GPU"):
+        backend_of("", 3)

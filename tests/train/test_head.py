@@ -1,10 +1,12 @@
 """A head's training: eight clips by heart, the encoder as it was, and exact resume."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import toys
 from safetensors.torch import load_file
 
@@ -16,6 +18,7 @@ from tiny_audio.infer.timestamps import load_aligner
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.presets import load
+from tiny_audio.scope.doctor import diagnose
 from tiny_audio.train.head import HeadRecipe, SpelledClips, chosen_model, listener, train_head
 from tiny_audio.train.recipe import ModelConfig
 
@@ -125,3 +128,34 @@ def test_a_model_is_named_as_everywhere():
     assert chosen_model("nano", "folder") == given
     with pytest.raises(ConfigError, match="has its own encoder"):
         chosen_model("runs/a/model", "folder")
+
+
+def test_a_rate_below_zero_is_refused():
+    for wrong in ({"learning_rate": -1.0}, {"encoder_rate": -1e-4}, {"encoder_rate": math.nan}):
+        with pytest.raises(ConfigError, match="above 0"):
+            HeadRecipe(steps=1, **wrong)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_repeated_and_rows_of_lost_steps_are_forgotten(
+    checkpoint, clips, tmp_path
+):
+    recipe = recipe_of(checkpoint, clips, tmp_path, steps=2)
+    folder = Path(recipe.output)
+    result = train_head(recipe)
+    before = (folder / "metrics.jsonl").read_text()
+    assert train_head(recipe) == result
+    (folder / "result.json").unlink()
+    lost = json.dumps({"stage": "head", "step": 3, "kind": "train"}) + "\n"
+    (folder / "metrics.jsonl").write_text(before + lost)
+    train_head(recipe)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {row["step"] for row in rows} == {2}
+    with pytest.raises(ConfigError, match="run of train-head"):
+        diagnose(folder)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(checkpoint, clips, tmp_path):
+    with pytest.raises(ConfigError, match="finds no GPU here"):
+        train_head(recipe_of(checkpoint, clips, tmp_path, device="cuda"))

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 import toy_runs
@@ -16,6 +17,7 @@ import yaml
 from data.broken import broken_manifest
 from safetensors.torch import load_file
 
+from tiny_audio.data.examples import SourceConfig
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.checkpoint import load
 from tiny_audio.model.configuration import LoraConfig
@@ -254,3 +256,99 @@ def test_the_best_by_wer_is_kept(tmp_path):
     best = min(r["wer"] for r in toy_runs.rows(folder, "evaluation"))
     assert json.loads((folder / "only" / "best" / "wer.json").read_text()) == pytest.approx(best)
     assert load(folder / "only" / "best").config.model_type == "tiny_audio"
+
+
+def test_a_stream_trains_and_what_it_gave_is_counted(tmp_path):
+    given, folder = toy_runs.recipe(tmp_path, steps=3), tmp_path / "parquet"
+    folder.mkdir()
+    rows = [
+        {"audio": {"bytes": path.read_bytes(), "path": path.name}, "text": text}
+        for path, text in zip(
+            sorted((tmp_path / "clips").glob("*.flac")), toy_runs.TEXTS.split("|"), strict=True
+        )
+    ]
+    rows[3]["text"] = " "
+    made = datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio())
+    made.to_parquet(folder / "train.parquet")
+    streamed = {"clips": SourceConfig(path=str(folder), streaming=True)}
+    data = replace(given.data, sources=streamed)
+    done = train(replace(given, data=data))
+    assert [row["step"] for row in toy_runs.rows(done, "train")] == [1, 2, 3]
+    about = json.loads((done / "data.json").read_text())
+    assert about["kept"] == {"clips": 7}
+    assert about["dropped"] == {"empty text": 1}
+    endless = {"only": Stage(epochs=1.0, warmup_steps=1)}
+    weighted = {"only": Stage(steps=1, warmup_steps=1, weights={"clips": 0.5})}
+    for stages, said in ((endless, "give steps or minutes"), (weighted, "no weights")):
+        with pytest.raises(ConfigError, match=said):
+            train(replace(given, data=data, stages=stages, output=str(tmp_path / said[:4])))
+
+
+def damage(path: Path) -> None:
+    """Behind the header, so that only decoding shows it."""
+    stored = bytearray(path.read_bytes())
+    stored[len(stored) // 2 : len(stored) // 2 + 2000] = bytes(2000)
+    path.write_bytes(stored)
+
+
+def test_damaged_validation_clips_are_counted_and_strict_refuses_them(tmp_path):
+    given = toy_runs.recipe(tmp_path, steps=2)
+    own = toy_runs.manifest(tmp_path / "held-out")
+    damage(own.parent / "5.flac")
+    given = replace(given, data=replace(given.data, validation={"x": SourceConfig(path=str(own))}))
+    folder = train(given)
+    about = json.loads((folder / "data.json").read_text())
+    assert list(about["places"].values()) == [[f"{own}:6"]]
+    assert json.loads((folder / "result.json").read_text())["clips"] == 7
+    strict = replace(given, data=replace(given.data, strict=True), output=str(tmp_path / "strict"))
+    with pytest.raises(ConfigError, match=r"train\.jsonl:6"):
+        train(strict)
+
+
+def test_a_damaged_clip_in_a_cached_stage_leaves_the_next_as_it_would_be(tmp_path):
+    common = {"learning_rate": {"projector": 5e-3}, "warmup_steps": 1, "save_every_s": 0.0}
+    stages = {"cached": Stage(cache=True, steps=2, **common), "live": Stage(steps=4, **common)}
+    given = replace(toy_runs.recipe(tmp_path), stages=stages)
+    damage(tmp_path / "clips" / "5.flac")
+    whole = train(given)
+    before = weights(whole)
+    (whole / "live" / "done.json").unlink()
+    for path in (whole / "live").glob("step-*"):
+        path.unlink()
+    train(given)
+    assert all(torch.equal(before[k], v) for k, v in weights(whole).items())
+    assert sum(json.loads((whole / "data.json").read_text())["dropped"].values()) == 1
+
+
+def test_a_source_without_a_usable_clip_says_why(tmp_path):
+    given = toy_runs.recipe(tmp_path)
+    unread = replace(given.data.sources["clips"], text="transcript")
+    with pytest.raises(
+        ConfigError, match=r"'clips' has no usable clip.*8 × no transcript \(.*jsonl:1\)"
+    ):
+        train(replace(given, data=replace(given.data, sources={"clips": unread})))
+    train(given)  # the folder holds nothing that was trained: it is free for the right recipe
+
+
+def test_what_one_of_two_processes_refuses_is_one_error(tmp_path):
+    given = toy_runs.recipe(tmp_path)
+    unread = replace(given.data.sources["clips"], text="transcript")
+    with pytest.raises(ConfigError, match="no usable clip"):
+        train(replace(given, data=replace(given.data, sources={"clips": unread})), processes=2)
+
+
+def test_what_is_left_out_is_told(tmp_path, capsys):
+    given = toy_runs.recipe(tmp_path, steps=1)
+    rows = (tmp_path / "clips" / "train.jsonl").read_text().splitlines()
+    rows[2] = rows[2].replace(".flac", ".ogg")
+    (tmp_path / "clips" / "train.jsonl").write_text("\n".join(rows) + "\n")
+    train(given)
+    assert "Left out: 1 × no such file" in capsys.readouterr().err
+
+
+def test_a_save_without_a_whole_header_is_refused(tmp_path):
+    given = toy_runs.recipe(tmp_path, steps=1)
+    path = last_save(train(given) / "only")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        read_counters(path)

@@ -52,7 +52,7 @@ def quickstart(
 ) -> None:
     """Train your first recogniser: a few minutes on two cores, offline."""
     import_ahead()
-    with refusing():
+    with refusing(FloatingPointError):
         from tiny_audio.train.quickstart import quickstart as run
 
         run(output, minutes, fresh)

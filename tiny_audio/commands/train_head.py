@@ -43,7 +43,7 @@ def train_head(
     device: Annotated[str, typer.Option(help="Empty: a GPU if there is one, else cpu.")] = "",
 ) -> None:
     """Train a CTC head: transcripts without a language model, and the times of words."""
-    with refusing():
+    with refusing(FloatingPointError):
         from tiny_audio.data.examples import SourceConfig
         from tiny_audio.data.mixture import DataConfig
         from tiny_audio.train.encoder import CHANGED

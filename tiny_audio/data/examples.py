@@ -103,6 +103,11 @@ class Dropped:
     def counts(self) -> Counter[str]:
         return Counter({reason: len(places) for reason, places in self.places.items()})
 
+    def __str__(self) -> str:
+        """The commonest first, each with one of its places."""
+        said = [f"{n:,} × {why} ({self.places[why][0]})" for why, n in self.counts().most_common()]
+        return ", ".join(said) or "nothing was left out"
+
 
 @dataclass(frozen=True)
 class Limits:

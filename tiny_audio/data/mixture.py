@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from tiny_audio.data.augment import Augment
-from tiny_audio.data.examples import Example, SourceConfig
+from tiny_audio.data.examples import Dropped, Example, SourceConfig
 from tiny_audio.data.text import Style
 from tiny_audio.model.config import StrictConfig
 from tiny_audio.model.errors import ConfigError
@@ -55,6 +55,8 @@ class DataConfig(StrictConfig):
         for name in (*budgets, "validation_beams"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"data.{name}={getattr(self, name)} must be greater than 0.")
+        if not 0 <= self.nonspeech < 1:
+            raise ConfigError(f"data.nonspeech={self.nonspeech:g} is a share: 0, or less than 1.")
 
 
 class Visit(NamedTuple):
@@ -93,7 +95,7 @@ class Mixture:
         block: int,
     ):
         if empty := sorted(name for name, examples in sources.items() if not examples):
-            raise ConfigError(f"The source {empty[0]!r} has no usable clip; see what was dropped.")
+            raise ConfigError(f"The source {empty[0]!r} has no usable clip.")
         self.sources, self.seed, self.block = sources, seed, block
         self.shares = shares({n: len(e) for n, e in sources.items()}, weights)
         counted = [n for n in sources if not weights.get(n)] or list(sources)
@@ -190,6 +192,8 @@ class Plan:
 class Stream(Protocol):
     """Clips that are read one after another, as `data.stream.ExampleStream` does."""
 
+    dropped: Dropped
+
     def take(self, count: int, state: State | None = None) -> tuple[list[Example], State | None]:
         """The next clips after `state`, and the state after them; None at the end."""
 
@@ -207,7 +211,7 @@ class StreamPlan:
         while True:
             examples, after = self.stream.take(self.config.block, at["stream"])
             if not examples and at["stream"] is None:
-                raise ConfigError("The stream has no usable clip; see what was dropped.")
+                raise ConfigError(f"The stream has no usable clip: {self.stream.dropped}.")
             rng = random.Random(f"block/{self.seed}/{at['number']}")
             visits = [Visit(example, at["turn"], rng.getrandbits(31)) for example in examples]
             steps = dealt(visits, self.config, self.cost, f"deal/{self.seed}/{at['number']}")
@@ -227,7 +231,7 @@ class StreamPlan:
         assert number == 0, "a stream is not looked into"
         examples, _ = self.stream.take(self.config.block)
         if not examples:
-            raise ConfigError("The stream has no usable clip; see what was dropped.")
+            raise ConfigError(f"The stream has no usable clip: {self.stream.dropped}.")
         visits = [Visit(example, 0, 0) for example in examples]
         return dealt(visits, self.config, self.cost, f"deal/{self.seed}/0")
 

@@ -41,6 +41,7 @@ class ExampleStream:
         self._state: State | None = None  # that was returned last, where `_rows` stands
         self._rows: Iterator[dict[str, Any]] = iter(())
         self._num_rows = self._num_kept = 0
+        self.most_kept = 0  # usable clips up to the farthest place that was read
 
     def take(self, count: int, state: State | None = None) -> tuple[list[Example], State | None]:
         """The next `count` clips after `state` (None: from the start), and the state after them.
@@ -87,6 +88,7 @@ class ExampleStream:
             verdict = judged(row, name=self.name, config=self.config, limits=self.limits)
             if not isinstance(verdict, Unusable):
                 self._num_kept += 1
+                self.most_kept = max(self.most_kept, self._num_kept)
                 return verdict[0]
             self.dropped.add(str(verdict), row.where)
         return None

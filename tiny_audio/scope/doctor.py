@@ -23,6 +23,11 @@ STYLES = {"wrong": "bold red", "note": "yellow", "ok": "green"}
 def diagnose(run: Path) -> list[Finding]:
     """All findings about a run's folder, the worst first."""
     log = Log(read_metrics(run), _data(run), _recipe(run))
+    if log.recipe and "stages" not in log.recipe:
+        raise ConfigError(
+            f"{run} is a run of train-head: its result.json and metrics.jsonl say how many words "
+            f"are wrong. This command reads the runs of train and quickstart."
+        )
     found = [finding for check in CHECKS for finding in check(log)]
     found += [
         Finding("note", f"{run} has no {name}, so nothing is said about {what}.")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -46,8 +48,14 @@ def part_of(path: Path, number: int) -> Path:
 
 def read_save(path: Path) -> dict[str, Tensor]:
     """All tensors of a save; one that is not whole is a `CheckpointError`."""
-    try:
+    with _refusing_damage(path):
         return load_file(path)
+
+
+@contextmanager
+def _refusing_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
     except SafetensorError as error:
         raise CheckpointError(
             f"{path} is damaged ({error}). Delete it to go on from the save before it."
@@ -55,10 +63,9 @@ def read_save(path: Path) -> dict[str, Tensor]:
 
 
 def read_counters(path: Path) -> dict[str, Any]:
-    """Step, seconds and state of the data of a save."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return json.loads(header["__metadata__"]["counters"])
+    """Step, seconds and state of the data of a save; `CheckpointError` where it is not whole."""
+    with _refusing_damage(path), safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["counters"])
 
 
 def module_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:

@@ -105,7 +105,9 @@ def check_key(values: Mapping[str, Any], dotted: str) -> None:
     here: Any = values
     for depth, key in enumerate(dotted.split(".")):
         if not isinstance(here, Mapping):
-            raise ConfigError(f"{dotted}: {'.'.join(dotted.split('.')[:depth])} has no parts.")
+            above = ".".join(dotted.split(".")[:depth])
+            cure = f" Give all of it: {above}={{{key}: …}}." if here is None else ""
+            raise ConfigError(f"{dotted}: {above} is {here!r} and has no parts.{cure}")
         if key not in here:
             at = ".".join(dotted.split(".")[:depth])
             raise ConfigError.unknown(key, here, f"{at or 'The recipe'} (of {dotted})")

@@ -6,17 +6,17 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tiny_audio.data.augment import coloured_noise
+from tiny_audio.data.augment import Augment, coloured_noise
 from tiny_audio.data.examples import Dropped, Example, Limits, read_source, refuse
 from tiny_audio.data.mixture import (
     DataConfig,
@@ -25,6 +25,7 @@ from tiny_audio.data.mixture import (
     StreamPlan,
     Visit,
     cut,
+    planned_s,
     split_by_speaker,
 )
 from tiny_audio.data.sounds import why
@@ -57,16 +58,27 @@ class Gathered:
     def about(self, plan: Plan | StreamPlan) -> dict[str, Any]:
         """What data.json says."""
         told = {e.text for examples in self.train.values() for e in examples}
+        streamed = {self.stream.name: self.stream.most_kept} if self.stream else {}
         return {
-            "kept": {n: len(e) for n, e in self.train.items()},
+            "kept": {n: len(e) for n, e in self.train.items()} | streamed,
             "hours": {n: sum(x.duration_s for x in e) / 3600 for n, e in self.train.items()},
-            "dropped": dict(self.dropped.counts()),
-            "places": self.dropped.places,
+            **self.left_out(),
             "validation_clips": len(self.validation),
             "validation_speakers": self.speakers_apart,
             "shared_texts": sum(e.text in told for e in self.validation),
             "padding": waste(plan),
         }
+
+    def left_out(self) -> dict[str, Any]:
+        """The part of data.json that grows while clips are decoded."""
+        return {"dropped": dict(self.dropped.counts()), "places": self.dropped.places}
+
+    def refuse_empty(self) -> None:
+        if empty := sorted(name for name, listed in self.train.items() if not listed):
+            raise ConfigError(
+                f"The source {empty[0]!r} has no usable clip. What was left out: {self.dropped}. "
+                f"The columns it reads are data.sources.{empty[0]}.audio and .text."
+            )
 
 
 def gather(recipe: Setting, model: AudioLM) -> Gathered:
@@ -85,8 +97,10 @@ def gather(recipe: Setting, model: AudioLM) -> Gathered:
     if config.validation_speakers and not config.validation:
         set_apart(found, config.validation_speakers, recipe.seed)
     if config.strict:
-        decode_all([e for examples in found.train.values() for e in examples], dropped)
+        every = [e for examples in found.train.values() for e in examples]
+        decode_all(every + found.validation, dropped)
         refuse(dropped)
+    found.refuse_empty()
     if config.nonspeech:
         found.train[NONSPEECH] = [nothing(number) for number in range(NUM_NONSPEECH)]
         found.weights[NONSPEECH] = config.nonspeech
@@ -98,6 +112,7 @@ def stream_of(config: DataConfig, limits: Limits, dropped: Dropped) -> ExampleSt
     (name, source), *others = config.sources.items()
     asked: dict[str, Any] = {"validation_speakers": config.validation_speakers}
     asked |= {"strict": config.strict, "nonspeech": config.nonspeech, "another source": others}
+    asked |= {f"data.sources.{name}.weight": source.weight}
     if unable := [what for what, value in asked.items() if value]:
         raise ConfigError(f"A stream goes without {' and '.join(unable)}; set streaming=false.")
     return ExampleStream(name, source, limits, dropped)
@@ -160,14 +175,18 @@ def nothing(number: int) -> Example:
 class Cost:
     """Positions of the decoder that a clip takes at most: prompt, audio, answer and stop token."""
 
-    def __init__(self, model: AudioLM, stretch: float = 0.0):
-        self.model, self.stretch = model, stretch
+    def __init__(self, model: AudioLM, stretch: float = 0.0, how: Augment | None = None):
+        self.model, self.stretch, self.how = model, stretch, how
         self._fixed: dict[str, int] = {}
         self._texts: dict[str, int] = {}
 
     def __call__(self, example: Example) -> int:
         config = self.model.config
-        frames = config.encoder.frames_for(max(1, int(example.duration_s * SAMPLE_RATE)))
+        own, planned = (
+            int(s * SAMPLE_RATE) for s in (example.duration_s, planned_s(example, self.how))
+        )
+        most = config.encoder.max_samples or planned  # what becomes longer is heard as recorded
+        frames = config.encoder.frames_for(max(1, own, min(planned, most)))
         frames = math.ceil(frames * (1 + self.stretch))
         asked, said = self._asked(example.prompt), self._said(example.text)
         return config.projector.positions_for(frames) + asked + said
@@ -192,8 +211,10 @@ def plan_of(found: Gathered, recipe: Recipe, stage: Stage, model: AudioLM) -> Pl
     """The order of the clips in a stage."""
     if odd := sorted(set(stage.weights) - set(recipe.data.sources)):
         raise ConfigError.unknown(odd[0], recipe.data.sources, "The table of sources")
-    cost = Cost(model, stage.frame_stretch)
+    cost = Cost(model, stage.frame_stretch, recipe.data.augment)
     if found.stream is not None:
+        if stage.weights:
+            raise ConfigError("A stream is the only source of its run: leave the stage no weights.")
         return StreamPlan(found.stream, recipe.data, cost, recipe.seed)
     weights = {**found.weights, **stage.weights}
     mixture = Mixture(found.train, weights, recipe.seed, recipe.data.block)
@@ -229,8 +250,8 @@ def fill(cache: FrameCache, found: Gathered, recipe: Setting, model: AudioLM) ->
     batches = cut([v for k, v in own.items() if k not in cache], recipe.data, lambda e: 1)
     most = model.config.encoder.max_samples
     hear = functools.partial(hear_all, recipe=recipe, dropped=found.dropped, most=most)
-    with ThreadPoolExecutor(1) as ahead, progress(disable=rank() > 0) as bar:
-        made = ahead.map(hear, batches)
+    with ThreadPoolExecutor(1) as pool, progress(disable=rank() > 0) as bar:
+        made = one_ahead(pool, hear, batches)
         for heard in bar.track(made, len(batches), description="listening once"):
             frames = encode([clip for _, clip in heard], recipe, model)
             cache.add(zip([key(visit) for visit, _ in heard], frames, strict=True))
@@ -239,6 +260,25 @@ def fill(cache: FrameCache, found: Gathered, recipe: Setting, model: AudioLM) ->
     cache.refresh()
     for name, listed in found.train.items():
         found.train[name] = [e for e in listed if all(key(v) in cache for v in turns(e, recipe))]
+    found.refuse_empty()
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def one_ahead(
+    pool: Executor, work: Callable[[Item], Made], items: Iterable[Item]
+) -> Iterator[Made]:
+    """`pool.map`, but only the next result is made before it is asked for: sound is large."""
+    waiting: Future[Made] | None = None
+    for item in items:
+        following = pool.submit(work, item)
+        if waiting:
+            yield waiting.result()
+        waiting = following
+    if waiting:
+        yield waiting.result()
 
 
 def turns(example: Example, recipe: Setting) -> list[Visit]:

@@ -6,6 +6,7 @@ for the slower core, and a third busy process made a step of 1.2 s take 4 to 13 
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -24,6 +26,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tiny_audio.ahead import import_ahead
+from tiny_audio.model.errors import (
+    AudioError,
+    CheckpointError,
+    ConfigError,
+    EncoderError,
+    PromptError,
+)
 
 Strategy = Literal["ddp", "fsdp"]
 PATIENCE = timedelta(minutes=60)  # the others wait while the first process saves
@@ -146,32 +155,82 @@ def share(parameters: Sequence[nn.Parameter], owner: int) -> None:
         parameter.copy_(part.view_as(parameter))
 
 
-def launch(work: Callable[[Any], None], arguments: Any, processes: int) -> None:
-    """Run `work(arguments)` in this process, or in several that know each other.
+Refusal = type[Exception]
+REFUSALS: dict[str, Refusal] = {
+    kind.__name__: kind
+    for kind in (
+        AudioError,
+        CheckpointError,
+        ConfigError,
+        EncoderError,
+        FloatingPointError,
+        PromptError,
+    )
+}
+
+
+def launch(work: Callable[[Any], None], arguments: Any, processes: int, device: str = "") -> None:
+    """Run `work(arguments)` in this process, or in several that know each other; `device` is where
+    they compute (empty: on GPUs if there are any). What one of them refuses is raised here.
 
     Under `torchrun` this process is one of those that it started.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        _join(None, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        backend = backend_of(device, int(os.environ["LOCAL_WORLD_SIZE"]))
+        _join(None, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), backend)
         _work(work, arguments)
     elif processes == 1:
         work(arguments)
     else:
+        backend = backend_of(device, processes)
         import_ahead()
-        with tempfile.NamedTemporaryFile() as file:
-            start = (work, arguments, processes, f"file://{file.name}.store")
-            mp.start_processes(_process, start, processes, start_method="forkserver")
+        with tempfile.TemporaryDirectory() as folder:
+            start = (work, arguments, processes, backend, Path(folder))
+            try:
+                mp.start_processes(_process, start, processes, start_method="forkserver")
+            except mp.ProcessRaisedException:
+                raise_refusal(Path(folder))
+                raise
+
+
+def backend_of(device: str, processes: int) -> str:
+    """What the processes of one machine talk through; a GPU serves one of them."""
+    if device.startswith("cpu") or not torch.cuda.is_available():
+        return "gloo"
+    if processes > (gpus := torch.cuda.device_count()):
+        raise ConfigError(
+            f"{processes} processes, but {gpus} GPU(s): each process needs one of its own. Start "
+            f"{gpus}, or compute with device=cpu."
+        )
+    return "nccl"
+
+
+def raise_refusal(folder: Path) -> None:
+    """What a process has left there before it ended."""
+    for path in sorted(folder.glob("refusal-*.json"))[:1]:
+        name, said = json.loads(path.read_text())
+        raise REFUSALS[name](said)
 
 
 def _process(
-    number: int, work: Callable[[Any], None], arguments: Any, size: int, store: str
+    number: int,
+    work: Callable[[Any], None],
+    arguments: Any,
+    size: int,
+    backend: str,
+    folder: Path,
 ) -> None:
     torch.set_num_threads(1)
     # gloo looks for the machine's own name, which leads nowhere when networking is off.
     loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
-    _join(store, number, size)
-    work(arguments)
+    _join(f"file://{folder}/store", number, size, backend)
+    try:
+        work(arguments)
+    except tuple(REFUSALS.values()) as error:
+        told = json.dumps([type(error).__name__, str(error)])
+        (folder / f"refusal-{number}.json").write_text(told)
+        raise
     dist.barrier()
     # Nothing is left to do, and the interpreter's end races with gloo's threads: one run in a few
     # hundred was aborted there ("terminate called without an active exception").
@@ -180,8 +239,7 @@ def _process(
     os._exit(0)
 
 
-def _join(store: str | None, number: int, size: int) -> None:
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+def _join(store: str | None, number: int, size: int, backend: str) -> None:
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", number)))
     dist.init_process_group(

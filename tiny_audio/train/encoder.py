@@ -25,7 +25,7 @@ from tiny_audio.data.mixture import Visit
 from tiny_audio.data.sounds import why
 from tiny_audio.infer.ctc_head import CtcHead, encoder_id
 from tiny_audio.model.encoder import Features, features
-from tiny_audio.model.errors import AudioError
+from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.saving import write_encoder
 from tiny_audio.train.batch import played
 from tiny_audio.train.ctc import LENGTH_STEP, colour, mask_patches, stretch_pitch
@@ -40,6 +40,11 @@ class LiveClips(SpelledClips):
 
     def listen(self) -> None:
         """Nothing is kept; only validation clips that can be used stay."""
+        if "encoder" in self.model.config.lora:
+            raise ConfigError(
+                "This checkpoint has LoRA on its encoder, and such an encoder is not written "
+                "alone. Leave it frozen (--encoder-rate 0), or begin with the one it came from."
+            )
         self.model.train_part("encoder")
         self.validation = [e for e in self.validation if self.samples(Visit(e, 0, 0)) is not None]
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tiny_audio.data.examples import Example
+from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import DataConfig, Visit, cut
 from tiny_audio.data.sounds import why
 from tiny_audio.data.text import clean
@@ -50,11 +50,21 @@ class Judged(NamedTuple):
 
 
 class Evaluation:
-    """The validation clips of a run, in batches that stay the same."""
+    """The validation clips of a run, in batches that stay the same. What cannot be heard is counted
+    in `dropped`.
+    """
 
-    def __init__(self, model: AudioLM, examples: Sequence[Example], config: DataConfig, seed: int):
+    def __init__(
+        self,
+        model: AudioLM,
+        examples: Sequence[Example],
+        config: DataConfig,
+        seed: int,
+        dropped: Dropped | None = None,
+    ):
         self.model, self.task = model, Listening(model)
-        self.collator, self.request = Collator(model), Request(beams=config.validation_beams)
+        self.collator = Collator(model, dropped=dropped or Dropped())
+        self.request = Request(beams=config.validation_beams)
         drawn = list(examples)
         random.Random(f"evaluation/{seed}").shuffle(drawn)
         self.batches: list[tuple[list[Visit], list[Tensor]]] = []

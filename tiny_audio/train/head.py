@@ -11,6 +11,7 @@ result.json      word errors on all validation clips, and what they were measure
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,11 +34,13 @@ from tiny_audio.train.data import Gathered, copies_of, fill, gather, write_about
 from tiny_audio.train.frames import cache_in, clip_key, pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, Losses
 from tiny_audio.train.recipe import ModelConfig, Setting
-from tiny_audio.train.run import remember, starting_model
+from tiny_audio.train.run import device_of, remember, starting_model
 from tiny_audio.train.scores import word_errors
+from tiny_audio.train.track import forget_after
 from tiny_audio.train.view import say
 
 FRAMES_A_SECOND = 50
+HEAD = "head"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,23 +64,30 @@ class HeadRecipe(Setting):
         super().__post_init__()
         if (self.minutes > 0) == (self.steps > 0):
             raise ConfigError("A head's training needs one of minutes and steps, and not both.")
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.encoder_rate < math.inf:
+            given = f"learning_rate={self.learning_rate} and encoder_rate={self.encoder_rate}"
+            raise ConfigError(f"{given}: the first is above 0, the second not below.")
 
 
 def train_head(recipe: HeadRecipe) -> dict[str, Any]:
     """Train, or go on where it stopped; returns what result.json says."""
     folder = Path(recipe.output or "runs/head")
     recipe = remember(recipe, folder)
-    device = recipe.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if (done := folder / "result.json").exists():
+        return json.loads(done.read_text())
+    device = device_of(recipe)
     clips = clips_of(recipe)(recipe, listener(recipe, device))
     write_about(folder / "data.json", clips.about())
     head = clips.first_head()
     loop = clips.loop(head, folder)
     loop.resume()
+    forget_after(folder, HEAD, loop.step)
     loop.run(clips.batches, lambda: clips.word_errors(head, recipe.data.validation_clips))
     loop.module.eval()
     clips.write(head, folder)
+    write_about(folder / "data.json", clips.about())
     result = clips.word_errors(head, len(clips.validation)) | {"steps": loop.step}
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    done.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
@@ -123,7 +133,7 @@ def loop_config(recipe: HeadRecipe, device: str, rates: dict[str, float]) -> Loo
 def record(folder: Path, row: dict[str, Any]) -> None:
     """A row of metrics.jsonl; evaluations are also shown."""
     with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(json.dumps({"stage": HEAD, **row}, ensure_ascii=False) + "\n")
     if row["kind"] == "evaluation":
         say(f"step {row['step']}, {row['elapsed_s']:.0f} s: {row['wer']:.1%} WER")
         for sample in row["samples"][:1]:
@@ -147,6 +157,7 @@ class SpelledClips:
         self.found = gather(recipe, model)
         for name, listed in self.found.train.items():
             self.found.train[name] = spellable(listed, self.found.dropped)
+        self.found.refuse_empty()
         self.validation = spellable(self.found.validation, self.found.dropped)
         if not self.validation:
             raise ConfigError(

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.experiments import EMBEDDED
@@ -20,12 +22,13 @@ from tiny_audio.train.experiments import quickstart as recipe_of
 from tiny_audio.train.run import train
 from tiny_audio.train.view import Rows, say
 
+CPU_PROCESSES = 2
 
-def quickstart(
-    output: Path, minutes: float | None, fresh: bool, processes: int = 2
-) -> dict[str, Any]:
+
+def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, Any]:
     """Train, score all held-out clips, transcribe one with the saved model; returns the scores."""
     began_s = time.monotonic()
+    processes = 1 if torch.cuda.is_available() else CPU_PROCESSES
     if fresh:
         forget(output)
     recipe = recipe_of()

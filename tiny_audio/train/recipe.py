@@ -93,6 +93,14 @@ class Stage(StrictConfig):
             raise ConfigError("Frames cannot be cached while the encoder trains: set cache=false.")
         if min(self.frame_dropout, self.frame_stretch) < 0 or self.frame_dropout >= 1:
             raise ConfigError("frame_dropout is a share from 0 to 1, frame_stretch at least 0.")
+        if odd := [name for name, weight in self.weights.items() if weight < 0]:
+            raise ConfigError(
+                f"The stage's weight of {odd[0]!r} is negative; 0 is none of its own."
+            )
+        if self.clip_norm <= 0:
+            raise ConfigError("clip_norm must be greater than 0; 1e9 clips nothing.")
+        if self.distill and "decoder" in self.learning_rate:
+            raise ConfigError("distill learns from a decoder that stays as it is: leave it frozen.")
         if not self.cache and (self.frame_dropout or self.frame_stretch):
             raise ConfigError("frame_dropout and frame_stretch are of cached frames: cache=true.")
 
@@ -128,3 +136,24 @@ class Recipe(Setting):
         super().__post_init__()
         if not self.stages:
             raise ConfigError(f"The recipe {self.name!r} has no stages; give at least one.")
+        if self.log_every < 1 or self.keep < 1:
+            raise ConfigError(f"log_every={self.log_every} and keep={self.keep} begin at 1.")
+        if self.strategy == "fsdp" and any(stage.distill for stage in self.stages.values()):
+            raise ConfigError("distill needs whole weights in every process: strategy=ddp.")
+        self._refuse_unheard()
+
+    def _refuse_unheard(self) -> None:
+        """Augmented copies need an augmentation, and cached frames of it need copies."""
+        cached = [stage.cache for stage in self.stages.values()]
+        copied = any(source.copies > 1 for source in self.data.sources.values())
+        if all(cached) and self.data.augment and not copied:
+            raise ConfigError(
+                "Stages with cache=true hear clips as they were recorded, unless a source has "
+                "copies: data.augment would not be heard. Give data.sources.NAME.copies=2 or more, "
+                "data.augment=null, or cache=false."
+            )
+        if copied and not (any(cached) and self.data.augment):
+            raise ConfigError(
+                "A source's copies are augmented versions in the cache of frames: they need "
+                "data.augment and a stage with cache=true. Give both, or copies=1."
+            )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,14 +32,15 @@ from tiny_audio.train import stages
 from tiny_audio.train.batch import Batch, Collator
 from tiny_audio.train.checkpoint import last_save, restore
 from tiny_audio.train.curves import draw_curves
-from tiny_audio.train.data import copies_of, fill, gather, plan_of, write_about
+from tiny_audio.train.data import Gathered, copies_of, fill, gather, plan_of, write_about
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
 from tiny_audio.train.frames import FrameCache, cache_in
 from tiny_audio.train.loop import Loop, LoopConfig, multiplies_bf16
 from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
 from tiny_audio.train.task import Listening
-from tiny_audio.train.track import read_metrics, tracker
+from tiny_audio.train.track import METRICS, forget_after, tracker
+from tiny_audio.train.view import say
 
 Write = Callable[[dict[str, Any]], None]
 
@@ -51,7 +53,7 @@ def train(recipe: Recipe, processes: int = 1, watch: Write | None = None) -> Pat
     refuse_idle(recipe.data.micro_batches, int(os.environ.get("WORLD_SIZE", processes)))
     folder = folder_of(recipe)
     recipe = remember(recipe, folder)
-    launch(_work, (recipe, folder, watch), processes)
+    launch(_work, (recipe, folder, watch), processes, recipe.device)
     return folder
 
 
@@ -67,27 +69,46 @@ def folder_of(recipe: Recipe) -> Path:
     return Path(recipe.output or f"runs/{recipe.name}")
 
 
+def device_of(recipe: Setting) -> str:
+    """What was asked for, else a GPU if there is one."""
+    has_gpu = torch.cuda.is_available()
+    if recipe.device.startswith("cuda") and not has_gpu:
+        raise ConfigError(
+            f"device={recipe.device}, but PyTorch finds no GPU here. Leave it out to compute on "
+            f"what there is."
+        )
+    return recipe.device or ("cuda" if has_gpu else "cpu")
+
+
+TRAINED = ("*/step-*.safetensors", "*/best", "*/done.json", "model", "result.json")
 Settled = TypeVar("Settled", bound=Setting)
 
 
 def remember(recipe: Settled, folder: Path) -> Settled:
     """Write recipe.yaml with the precision that "auto" stands for, and return that recipe. The
-    folder of another recipe is refused, and the difference named.
+    folder of another recipe that has been trained is refused, and the difference named.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.yaml"
-    found = yaml.safe_load(path.read_text()) if path.exists() else {}
+    found = (yaml.safe_load(path.read_text()) if path.exists() else {}) or {}
     if recipe.precision == "auto":
         fitting = "bf16" if multiplies_bf16(recipe.device) else "fp32"
         recipe = replace(recipe, precision=found.get("precision", fitting))
     values = recipe.to_dict()
+    if found and not any(any(folder.glob(pattern)) for pattern in TRAINED):
+        found = {}  # it ended before its first save: nothing of it is of use
+        (folder / METRICS).unlink(missing_ok=True)
+        (folder / "data.json").unlink(missing_ok=True)
     if found and found != values:
         changed = ", ".join(sorted(differences(found, values)))
         raise ConfigError(
             f"{folder} holds another run (it differs in {changed}). Repeat that one, or give "
-            f"another folder with output=FOLDER."
+            f"another folder as output."
         )
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    if found != values:
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        os.replace(temporary, path)
     return recipe
 
 
@@ -109,9 +130,13 @@ class Run:
 
     def __init__(self, recipe: Recipe, folder: Path, watch: Write | None):
         self.recipe, self.folder, self.watch = recipe, folder, watch
-        self.device = recipe.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_of(recipe)
         self.model = self.begin()
         self.found = gather(recipe, self.model)
+        self.told: Counter[str] = Counter()
+        self.tell_left_out()
+        if (about := folder / "data.json").exists():  # of what was met before the run was stopped
+            self.found.dropped.merge(json.loads(about.read_text())["places"])
         track = recipe.track if rank() == 0 else ""
         self.track = tracker(track, folder, recipe.to_dict())
 
@@ -134,13 +159,16 @@ class Run:
             draw_curves(self.folder)
             if result:
                 (self.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+            about = json.loads((self.folder / "data.json").read_text())
+            write_about(self.folder / "data.json", about | self.found.left_out())
+            self.tell_left_out()
 
     def result(self) -> dict[str, Any]:
         """Of all validation clips, where the evaluations on the way take `validation_clips`."""
         if not (clips := self.found.validation):
             return {}
         every = replace(self.recipe.data, validation_clips=len(clips))
-        row = Evaluation(self.model.eval(), clips, every, self.recipe.seed)()
+        row = Evaluation(self.model.eval(), clips, every, self.recipe.seed, self.found.dropped)()
         voices = len({clip.speaker for clip in clips if clip.speaker})
         return row | {"voices": voices, "beams": every.validation_beams}
 
@@ -156,10 +184,13 @@ class Run:
         recipe, model, folder = self.recipe, self.model, self.folder / name
         torch.manual_seed(recipe.seed)  # of new adapters, whatever came before
         made = stages.begin(model, stage)
-        cache = self.cache(stage)
-        plan = plan_of(self.found, recipe, stage, model)
+        # What cannot be decoded leaves the clips of a stage with a cache, and of no other: a run
+        # that is taken up after that stage knows nothing of it.
+        found = replace(self.found, train=dict(self.found.train))
+        cache = self.cache(stage, found)
+        plan = plan_of(found, recipe, stage, model)
         if rank() == 0:
-            self.write_tables(folder, made, plan)
+            self.write_tables(folder, made, found.about(plan))
         collate = Collator(
             model,
             recipe.data.augment,
@@ -173,19 +204,26 @@ class Run:
         )
         if name == next(iter(recipe.stages)) and not recipe.model.checkpoint:
             self.scale(collate, plan)
-        epochs = max(1, round(stage.epochs * plan.steps_per_epoch()))  # of few clips: not none
-        loop = self.loop(name, stage, stage.steps or epochs)
+        loop = self.loop(name, stage, num_steps(stage, plan))
         if not loop.resume():
             self.start(name, stage, made, loop, collate, plan)
-        self.forget_after(name, loop.step)
+        if rank() == 0:
+            forget_after(self.folder, name, loop.step)
         evaluate = self.evaluator(name) if self.found.validation else None
         loop.run(dealt(plan, collate), evaluate)
-        self.tell_dropped(folder)
+        self.gather_dropped(folder)
         if rank() == 0:
-            self.finish(name, loop, plan)
+            self.finish(name, loop, found.about(plan))
         wait_for_all()
 
-    def tell_dropped(self, folder: Path) -> None:
+    def tell_left_out(self) -> None:
+        """On the screen, when it has become more."""
+        counts = self.found.dropped.counts()
+        if rank() == 0 and counts != self.told:
+            say(f"Left out: {self.found.dropped}. data.json names all places.")
+        self.told = counts
+
+    def gather_dropped(self, folder: Path) -> None:
         """The first process learns what the others left out."""
         if rank():
             path = folder / f"dropped-{rank()}.json"
@@ -199,7 +237,7 @@ class Run:
         task = Listening(self.model, packing=stage.packing, distill=stage.distill)
         config = LoopConfig(
             rates=stages.rates(stage),
-            steps=0 if stage.minutes else steps,
+            steps=steps,
             budget_s=stage.minutes * 60,
             optimizer=stage.optimizer,
             warmup_steps=stage.warmup_steps,
@@ -216,12 +254,12 @@ class Run:
         )
         return Loop(task, config, self.folder / name, write=lambda row: self.write(name, row))
 
-    def cache(self, stage: Stage) -> FrameCache | None:
+    def cache(self, stage: Stage, found: Gathered) -> FrameCache | None:
         """Frames of all clips, encoded now where they are not there yet."""
         if not stage.cache:
             return None
         cache = cache_in(Path(self.recipe.frames), self.model.audio_tower)
-        fill(cache, self.found, self.recipe, self.model)
+        fill(cache, found, self.recipe, self.model)
         return cache
 
     def scale(self, collate: Collator, plan: Plan | StreamPlan) -> None:
@@ -259,7 +297,8 @@ class Run:
 
     def evaluator(self, name: str) -> Callable[[], dict[str, Any]]:
         recipe = self.recipe
-        evaluation = Evaluation(self.model, self.found.validation, recipe.data, recipe.seed)
+        clips, dropped = self.found.validation, self.found.dropped
+        evaluation = Evaluation(self.model, clips, recipe.data, recipe.seed, dropped)
 
         def evaluate() -> dict[str, Any]:
             row = evaluation()
@@ -283,24 +322,16 @@ class Run:
         if self.watch:
             self.watch(row)
 
-    def forget_after(self, stage: str, step: int) -> None:
-        """Rows of steps that are computed again are written again."""
-        path = self.folder / "metrics.jsonl"
-        if rank() == 0 and path.exists():
-            rows = read_metrics(self.folder)
-            kept = [r for r in rows if r["stage"] != stage or r["step"] <= step]
-            path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
-
-    def write_tables(self, folder: Path, made: stages.Table, plan: Plan | StreamPlan) -> None:
+    def write_tables(self, folder: Path, made: stages.Table, about: dict[str, Any]) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "table.json").write_text(json.dumps(made, indent=1) + "\n")
-        write_about(self.folder / "data.json", self.found.about(plan))
+        write_about(self.folder / "data.json", about)
 
-    def finish(self, name: str, loop: Loop, plan: Plan | StreamPlan) -> None:
+    def finish(self, name: str, loop: Loop, about: dict[str, Any]) -> None:
         """The hand-over to the next stage, recorded."""
         done = {"step": loop.step, "elapsed_s": loop.elapsed_s, "began_from": loop.origin}
         (self.folder / name / "done.json").write_text(json.dumps(done) + "\n")
-        write_about(self.folder / "data.json", self.found.about(plan))
+        write_about(self.folder / "data.json", about)
         draw_curves(self.folder)
 
 
@@ -328,6 +359,13 @@ def checkpoint_or_parts(config: ModelConfig, device: str) -> AudioLM:
     if config.projector:
         chosen = replace(chosen, projector=projector_config(config.projector))
     return chosen.build(dtype=dtype, device=device)
+
+
+def num_steps(stage: Stage, plan: Plan | StreamPlan) -> int:
+    """0 where minutes decide."""
+    if not stage.epochs:
+        return stage.steps
+    return max(1, round(stage.epochs * plan.steps_per_epoch()))  # of few clips: not none
 
 
 def dealt(

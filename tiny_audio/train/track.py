@@ -43,6 +43,14 @@ def read_metrics(run: Path) -> list[Row]:
     return rows
 
 
+def forget_after(run: Path, stage: str, step: int) -> None:
+    """Rows of steps that are computed again are written again."""
+    path = run / METRICS
+    if path.exists():
+        kept = [r for r in read_metrics(run) if r["stage"] != stage or r["step"] <= step]
+        path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+
+
 def tracker(name: str, run: Path, recipe: dict[str, Any]) -> Track:
     """What to call with every row. `name` is "", "wandb", "trackio" or "tensorboard"; the library
     of that name is imported here and nowhere else.
