@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiny_audio.data.augment import Augment, augment
-from tiny_audio.data.examples import Example, SourceConfig
+from tiny_audio.data.examples import Dropped, Example, SourceConfig
 from tiny_audio.data.mixture import (
     DataConfig,
     Mixture,
@@ -212,7 +212,7 @@ class Listed:
     """A stream of a list of clips: fewer than asked for, and no state, at its end."""
 
     def __init__(self, clips):
-        self.clips = clips
+        self.clips, self.dropped = clips, Dropped()
 
     def take(self, count, state=None):
         first = state["at"] if state else 0

@@ -188,7 +188,7 @@ def launch(work: Callable[[Any], None], arguments: Any, processes: int, device: 
             start = (work, arguments, processes, backend, Path(folder))
             try:
                 mp.start_processes(_process, start, processes, start_method="forkserver")
-            except mp.ProcessRaisedException:
+            except (mp.ProcessRaisedException, mp.ProcessExitedException):
                 raise_refusal(Path(folder))
                 raise
 

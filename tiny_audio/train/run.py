@@ -135,8 +135,7 @@ class Run:
         self.found = gather(recipe, self.model)
         self.told: Counter[str] = Counter()
         self.tell_left_out()
-        if (about := folder / "data.json").exists():  # of what was met before the run was stopped
-            self.found.dropped.merge(json.loads(about.read_text())["places"])
+        self.found.dropped.merge(self.about().get("places", {}))  # met before the run was stopped
         track = recipe.track if rank() == 0 else ""
         self.track = tracker(track, folder, recipe.to_dict())
 
@@ -159,8 +158,7 @@ class Run:
             draw_curves(self.folder)
             if result:
                 (self.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-            about = json.loads((self.folder / "data.json").read_text())
-            write_about(self.folder / "data.json", about | self.found.left_out())
+            write_about(self.folder / "data.json", self.about() | self.found.left_out())
             self.tell_left_out()
 
     def result(self) -> dict[str, Any]:
@@ -215,6 +213,12 @@ class Run:
         if rank() == 0:
             self.finish(name, loop, found.about(plan))
         wait_for_all()
+
+    def about(self) -> dict[str, Any]:
+        """What data.json says by now."""
+        path = self.folder / "data.json"
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return found
 
     def tell_left_out(self) -> None:
         """On the screen, when it has become more."""

@@ -47,7 +47,7 @@ def forget_after(run: Path, stage: str, step: int) -> None:
     """Rows of steps that are computed again are written again."""
     path = run / METRICS
     if path.exists():
-        kept = [r for r in read_metrics(run) if r["stage"] != stage or r["step"] <= step]
+        kept = [r for r in read_metrics(run) if r.get("stage") != stage or r["step"] <= step]
         path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
 
 
