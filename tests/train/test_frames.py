@@ -199,7 +199,9 @@ SPEED = Augment(
 def recipe_of(how=None, copies=1):
     source = SourceConfig(path="in memory", copies=copies)
     data = DataConfig(sources={"clips": source}, augment=how)
-    return Recipe(name="x", data=data, stages={"a": Stage(steps=1)}, precision="fp32")
+    return Recipe(
+        name="x", data=data, stages={"a": Stage(steps=1, cache=copies > 1)}, precision="fp32"
+    )
 
 
 def filled(tmp_path, model, examples, recipe):
@@ -270,8 +272,8 @@ def test_copies_are_decoded_once(tmp_path, monkeypatch):
     assert (len(cache), len(decoded)) == (6, 2)
 
 
-def test_without_augmentation_there_is_one_copy(tmp_path):
-    recipe = recipe_of(None, copies=3)
+def test_without_augmentation_a_clip_is_kept_once(tmp_path):
+    recipe = recipe_of()
     cache, _ = filled(tmp_path, toy_model(), [example(0)], recipe)
     assert len(cache) == 1
 
