@@ -130,6 +130,7 @@ def test_frames_carry_gradients_to_the_encoder(checkpoint, clips, tmp_path):
             assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.slow
 def test_adapters_on_the_encoder_are_not_left_behind(tmp_path, clips):
     model = toys.toy_preset("nano").build()
     stages.begin(model, STAGES["lora"])
