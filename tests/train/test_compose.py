@@ -10,9 +10,9 @@ import yaml
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.compose import compose_recipe, compose_sweep
 from tiny_audio.train.experiments import EXPERIMENTS
+from tiny_audio.train.folder import folder_of, remember
 from tiny_audio.train.loop import multiplies_bf16
 from tiny_audio.train.recipe import DistillConfig, Recipe
-from tiny_audio.train.run import folder_of, remember
 
 QUICK = "+experiment=quickstart"
 

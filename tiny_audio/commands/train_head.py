@@ -66,7 +66,7 @@ def train_head(
                 "head": head,
                 **({} if learning_rate is None else {"learning_rate": learning_rate}),
                 "encoder_rate": encoder_rate,
-                "evaluate_every_s": 240.0 if encoder_rate else 60.0,
+                **({"evaluate_every_s": 240.0} if encoder_rate else {}),
                 "seed": seed,
                 "precision": precision,
                 "device": device,

@@ -29,6 +29,13 @@ def write_save(target: Path, tensors: dict[str, Tensor], about: dict[str, Any]) 
     os.replace(temporary, target)
 
 
+def write_text(target: Path, text: str) -> None:
+    """The same of a text, also where several processes write it."""
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, target)
+
+
 def saves(folder: Path) -> list[Path]:
     """The saves of a folder, the newest last."""
     return sorted(p for p in folder.glob("step-*.safetensors") if p.stem.count("-") == 1)

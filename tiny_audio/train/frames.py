@@ -26,6 +26,7 @@ from tiny_audio.model.config import fingerprint
 from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.identity import encoder_key
+from tiny_audio.train.checkpoint import write_text
 
 SHARD_BYTES = 64 * 2**20
 
@@ -59,7 +60,7 @@ class FrameCache:
     def _check(self, key: dict[str, Any]) -> None:
         about = self.folder / "about.json"
         if not about.exists():
-            _write_text(about, json.dumps(key, indent=1))
+            write_text(about, json.dumps(key, indent=1))
         if (found := json.loads(about.read_text())) != key:
             changed = [name for name in key if found.get(name) != key[name]]
             raise CheckpointError(
@@ -130,9 +131,3 @@ def pad_frames(frames: Sequence[Tensor], multiple: int = 1) -> tuple[Tensor, Ten
     padded = torch.nn.utils.rnn.pad_sequence([f.float() for f in frames], True)
     extra = -padded.shape[1] % multiple
     return torch.nn.functional.pad(padded, (0, 0, 0, extra)), lengths_B
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -31,10 +31,11 @@ from tiny_audio.presets import PRESETS
 from tiny_audio.train.batch import Frames, cached_key
 from tiny_audio.train.ctc import spelling_loss
 from tiny_audio.train.data import Gathered, copies_of, fill, gather, write_about
+from tiny_audio.train.folder import remember
 from tiny_audio.train.frames import cache_in, clip_key, pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, Losses
 from tiny_audio.train.recipe import ModelConfig, Setting
-from tiny_audio.train.run import device_of, remember, starting_model
+from tiny_audio.train.run import device_of, starting_model
 from tiny_audio.train.scores import word_errors
 from tiny_audio.train.track import forget_after
 from tiny_audio.train.view import say

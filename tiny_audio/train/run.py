@@ -15,10 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-import yaml
 
 from tiny_audio.data.mixture import Plan, State, StreamPlan, worst
 from tiny_audio.model.checkpoint import load as load_checkpoint
@@ -35,11 +34,12 @@ from tiny_audio.train.curves import draw_curves
 from tiny_audio.train.data import Gathered, copies_of, fill, gather, plan_of, write_about
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
+from tiny_audio.train.folder import folder_of, remember
 from tiny_audio.train.frames import FrameCache, cache_in
-from tiny_audio.train.loop import Loop, LoopConfig, multiplies_bf16
+from tiny_audio.train.loop import Loop, LoopConfig
 from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
 from tiny_audio.train.task import Listening
-from tiny_audio.train.track import METRICS, forget_after, tracker
+from tiny_audio.train.track import forget_after, tracker
 from tiny_audio.train.view import say
 
 Write = Callable[[dict[str, Any]], None]
@@ -65,10 +65,6 @@ def refuse_idle(micro_batches: int, processes: int) -> None:
         )
 
 
-def folder_of(recipe: Recipe) -> Path:
-    return Path(recipe.output or f"runs/{recipe.name}")
-
-
 def device_of(recipe: Setting) -> str:
     """What was asked for, else a GPU if there is one."""
     has_gpu = torch.cuda.is_available()
@@ -78,47 +74,6 @@ def device_of(recipe: Setting) -> str:
             f"what there is."
         )
     return recipe.device or ("cuda" if has_gpu else "cpu")
-
-
-TRAINED = ("*/step-*.safetensors", "*/best", "*/done.json", "model", "result.json")
-Settled = TypeVar("Settled", bound=Setting)
-
-
-def remember(recipe: Settled, folder: Path) -> Settled:
-    """Write recipe.yaml with the precision that "auto" stands for, and return that recipe. The
-    folder of another recipe that has been trained is refused, and the difference named.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "recipe.yaml"
-    found = (yaml.safe_load(path.read_text()) if path.exists() else {}) or {}
-    if recipe.precision == "auto":
-        fitting = "bf16" if multiplies_bf16(recipe.device) else "fp32"
-        recipe = replace(recipe, precision=found.get("precision", fitting))
-    values = recipe.to_dict()
-    if found and not any(any(folder.glob(pattern)) for pattern in TRAINED):
-        found = {}  # it ended before its first save: nothing of it is of use
-        (folder / METRICS).unlink(missing_ok=True)
-        (folder / "data.json").unlink(missing_ok=True)
-    if found and found != values:
-        changed = ", ".join(sorted(differences(found, values)))
-        raise ConfigError(
-            f"{folder} holds another run (it differs in {changed}). Repeat that one, or give "
-            f"another folder as output."
-        )
-    if found != values:
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-        os.replace(temporary, path)
-    return recipe
-
-
-def differences(one: Any, other: Any, at: str = "") -> Iterator[str]:
-    """Keys whose values differ, with dots."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in {*one, *other}:
-            yield from differences(one.get(key), other.get(key), f"{at}.{key}" if at else key)
-    elif one != other:
-        yield f"{at} ({one!r} → {other!r})"
 
 
 def _work(arguments: tuple[Recipe, Path, Write | None]) -> None:

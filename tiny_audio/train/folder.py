@@ -1,0 +1,58 @@
+"""To whom a run's folder belongs: the recipe in it, and no other once something was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.train.checkpoint import write_text
+from tiny_audio.train.loop import multiplies_bf16
+from tiny_audio.train.recipe import Recipe, Setting
+from tiny_audio.train.track import METRICS
+
+TRAINED = ("*/step-*.safetensors", "*/best", "*/done.json", "model", "result.json")
+Settled = TypeVar("Settled", bound=Setting)
+
+
+def folder_of(recipe: Recipe) -> Path:
+    return Path(recipe.output or f"runs/{recipe.name}")
+
+
+def remember(recipe: Settled, folder: Path) -> Settled:
+    """Write recipe.yaml with the precision that "auto" stands for, and return that recipe. The
+    folder of another recipe that has been trained is refused, and the difference named.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.yaml"
+    found = (yaml.safe_load(path.read_text()) if path.exists() else {}) or {}
+    if recipe.precision == "auto":
+        fitting = "bf16" if multiplies_bf16(recipe.device) else "fp32"
+        recipe = replace(recipe, precision=found.get("precision", fitting))
+    values = recipe.to_dict()
+    if found and not any(any(folder.glob(pattern)) for pattern in TRAINED):
+        found = {}  # it ended before its first save: nothing of it is of use
+        (folder / METRICS).unlink(missing_ok=True)
+        (folder / "data.json").unlink(missing_ok=True)
+    if found and found != values:
+        changed = ", ".join(sorted(differences(found, values)))
+        raise ConfigError(
+            f"{folder} holds another run (it differs in {changed}). Repeat that one, or give "
+            f"another folder as output."
+        )
+    if found != values:
+        write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return recipe
+
+
+def differences(one: Any, other: Any, at: str = "") -> Iterator[str]:
+    """Keys whose values differ, with dots."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {*one, *other}:
+            yield from differences(one.get(key), other.get(key), f"{at}.{key}" if at else key)
+    elif one != other:
+        yield f"{at} ({one!r} → {other!r})"
