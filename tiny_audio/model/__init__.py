@@ -17,6 +17,7 @@ above it.
     beam           the same with several texts at a time
     quantize       weights of 8 bits, for a CPU
     processing     any audio and text → one padded batch
+    packing        trained weights in eight bits on disk
     identity       what a checkpoint belongs to: hashes and golden vectors
     saving         a checkpoint written
     pipeline       the same model through transformers' speech pipeline

@@ -46,6 +46,7 @@ from .identity import (
     record_fresh,
 )
 from .modeling import AudioLM
+from .packing import unpack
 from .pipeline import SpeechPipeline
 from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
@@ -230,7 +231,7 @@ def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> AudioLM:
         load_decoder(replace(decoder, source=inside(decoder.source, folder)), dtype, **options),
         load_tokenizer(inside(decoder.source, folder), **options),
     )
-    overlay(model, load_file(folder / "trained.safetensors"), folder)
+    overlay(model, unpack(load_file(folder / "trained.safetensors")), folder)
     return model
 
 

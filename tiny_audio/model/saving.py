@@ -32,6 +32,7 @@ from .identity import (
     record_fresh,
 )
 from .modeling import AudioLM
+from .packing import pack, rounded
 from .prompt import resolved
 from .quantize import is_quantised
 
@@ -50,7 +51,8 @@ def save(
     everything. A model whose parts have no source of their own (loaded from a self-contained
     folder, or handed in), or of which nobody knows what has changed since it was read
     (`check=False`), is always written whole. Other files in `folder` stay there. `dtype`
-    stores weights smaller (bfloat16); hashes and golden vectors are then those of what is stored.
+    stores weights smaller (bfloat16, or int8 with a scale per row for the trained part alone);
+    hashes and golden vectors are then those of what is stored.
     """
     folder = Path(folder)
     if is_quantised(model):
@@ -59,13 +61,17 @@ def save(
     sources = (model.config.encoder.source, model.config.language_model.source)
     whole = whole or any(not source or source.startswith(INSIDE) for source in sources)
     whole = whole or model.base_digests is None
+    if whole and dtype == torch.int8:
+        raise CheckpointError(
+            "int8 is for the trained part alone; save a whole checkpoint in bfloat16 or float32."
+        )
     if dtype is not None:
         kept, untrained = trained_part(model, whole), is_trained(model) is False
         model = copy.deepcopy(model)
         # What is stored, and parameters only: no file holds buffers (RoPE's frequencies).
         for name, parameter in model.named_parameters():
             if whole or name in kept:
-                parameter.data = parameter.data.to(dtype).to(parameter.dtype)
+                parameter.data = rounded(parameter.data, dtype)
         if untrained:  # rounding is no training
             record_fresh(model)
     if folder.exists() and any(folder.iterdir()) and not is_checkpoint(folder):
@@ -151,6 +157,8 @@ def changed_since_read(model: AudioLM) -> set[str]:
 def stored(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     if dtype is None:
         return state
+    if dtype == torch.int8:
+        return pack(state)
     return {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
 
 
