@@ -12,7 +12,7 @@ import tiny_audio
 MODEL = Path(tiny_audio.__file__).parent / "model"
 # From top to bottom, as a reader walks them: the table in the folder's own docstring.
 PATH = re.findall(
-    r"^    ([a-z]+)  ",
+    r"^    ([a-z0-9]+)  ",
     ast.get_docstring(ast.parse((MODEL / "__init__.py").read_text()), clean=False),
     re.M,
 )
@@ -20,14 +20,16 @@ THIRD_PARTY = {
     "numpy",
     "torch",
     "transformers",
+    "tokenizers",  # comes with transformers
     "safetensors",
     "soundfile",
     "soxr",
     "huggingface_hub",  # comes with transformers
+    "gguf",  # extra [gguf], imported where it is used
     "av",  # extra [media], imported where it is used
     "peft",  # extra [lora], imported where it is used
 }
-LAZY = {"av", "peft"}
+LAZY = {"av", "gguf", "peft"}
 
 
 def imports(path: Path) -> list[tuple[ast.stmt, int, str]]:

@@ -3,6 +3,11 @@ above it.
 
     errors         what can go wrong, as one tree
     config         what makes every configuration strict
+    sources        where pretrained parts lie
+    binary         a binary file, value by value
+    gguf           a GGUF file: its metadata and its tensors
+    llamacpp       a language model as llama.cpp names it
+    ctranslate2    a Whisper model as CTranslate2 names it
     hub            pretrained parts, read whole or refused
     decode         1 file → blocks of it
     audio          2 samples

@@ -318,7 +318,8 @@ class AudioLM(PreTrainedModel, GenerationMixin):
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> "AudioLM":
         """The registered class does this (`checkpoint.py`), strict like every other way to load."""
-        return AutoModel.from_pretrained(source, *args, **kwargs)
+        kwargs.pop("trust_remote_code", None)  # never, whoever asks
+        return AutoModel.from_pretrained(source, *args, trust_remote_code=False, **kwargs)
 
 
 def config_of(

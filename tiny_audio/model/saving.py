@@ -35,9 +35,8 @@ from .modeling import AudioLM
 from .packing import pack, rounded
 from .prompt import resolved
 from .quantize import is_quantised
+from .sources import INSIDE
 
-# Sources that begin like this are folders inside the checkpoint.
-INSIDE = "./"
 OWN_FILES = {"config.json", "trained.safetensors", "golden.safetensors", "encoder", "decoder"}
 
 
@@ -94,7 +93,8 @@ def _write(model: AudioLM, folder: Path, whole: bool, dtype: torch.dtype | None)
         config.audio_config = {**(config.audio_config or {}), "source": f"{INSIDE}encoder"}
         config.decoder_config = {**(config.decoder_config or {}), "source": f"{INSIDE}decoder"}
         write_encoder(model.audio_tower, folder / "encoder", dtype)
-        write_part(model.language_model, folder / "decoder", dtype)
+        before = config.language_model.quantisation
+        write_part(model.language_model, folder / "decoder", dtype, quantisation=before)
         model.language_model.generation_config.save_pretrained(folder / "decoder")
         model.tokenizer.save_pretrained(folder / "decoder")
     config.trained = sorted(trained)
@@ -176,8 +176,16 @@ def write_encoder(encoder: AudioEncoder, folder: Path, dtype: torch.dtype | None
     write_part(encoder.model, folder, dtype, prefix)
 
 
-def write_part(module: Any, folder: Path, dtype: torch.dtype | None, prefix: str = "") -> None:
-    """One pretrained part as its own Hub folder, without adapters: config.json and weights."""
+def write_part(
+    module: Any,
+    folder: Path,
+    dtype: torch.dtype | None,
+    prefix: str = "",
+    quantisation: str = "",
+) -> None:
+    """One pretrained part as its own Hub folder, without adapters: config.json and weights. What
+    the weights were quantised as before is noted in the file's header.
+    """
     folder.mkdir(parents=True)
     module.config.save_pretrained(folder)
     weights, seen = {}, set()
@@ -186,4 +194,5 @@ def write_part(module: Any, folder: Path, dtype: torch.dtype | None, prefix: str
         if tensor.data_ptr() not in seen:
             weights[prefix + name] = tensor.cpu().contiguous()
             seen.add(tensor.data_ptr())
-    save_file(stored(weights, dtype), folder / "model.safetensors", {"format": "pt"})
+    notes = {"format": "pt", "quantisation": quantisation} if quantisation else {"format": "pt"}
+    save_file(stored(weights, dtype), folder / "model.safetensors", notes)

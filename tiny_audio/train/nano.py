@@ -152,7 +152,7 @@ def make_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
         texts = (sources.training_text(rng)[0] for _ in range(60_000))
         lm.train_tokenizer(texts).save_pretrained(folder)
     wait_for_all()
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
 
 
 def trained_parts(arguments: argparse.Namespace) -> Any:
