@@ -97,6 +97,23 @@ def broken(whole: Path, tmp_path: Path) -> Callable[..., Path]:
 # Round trips --------------------------------------------------------------------------------------
 
 
+def test_the_trained_part_in_eight_bits_is_small_and_comes_back_as_it_is_stored(tmp_path):
+    """Twice stored is once stored: hashes and golden vectors are those of what the file holds."""
+    model = toy(lora=True)
+    plain = save(model, tmp_path / "plain") / "trained.safetensors"
+    small = save(model, tmp_path / "small", dtype=torch.int8) / "trained.safetensors"
+    assert small.stat().st_size < 0.45 * plain.stat().st_size
+    once = load(tmp_path / "small")
+    twice = load(save(once, tmp_path / "twice", dtype=torch.int8))
+    same_weights(once, twice)
+    before, after = model.state_dict(), once.state_dict()
+    for name in model.trainable():
+        largest = before[name].abs().flatten(1).amax() if before[name].dim() > 1 else 1.0
+        assert (before[name] - after[name]).abs().max() <= largest / 127, name
+    with pytest.raises(CheckpointError, match="trained part alone"):
+        save(model, tmp_path / "whole", whole=True, dtype=torch.int8)
+
+
 @pytest.mark.parametrize("is_whole", [False, True])
 @pytest.mark.parametrize(
     "name",
