@@ -18,7 +18,7 @@ from tiny_audio.model.configuration import AudioLMConfig
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import projector_config
-from tiny_audio.presets import NANO, PRESETS, preset
+from tiny_audio.presets import NANO, PRESETS, preset, shipped
 from tiny_audio.presets.preset import Preset
 from tiny_audio.train import stages
 from tiny_audio.train.recipe import ModelConfig, Stage
@@ -35,7 +35,7 @@ class PartCount:
 def planned_config(model: ModelConfig) -> AudioLMConfig:
     """The configuration of the model that a run begins with; at most config.json files are read."""
     if model.checkpoint:
-        folder = NANO if model.checkpoint == "nano" else Path(model.checkpoint)
+        folder = Path(shipped(model.checkpoint))
         if not (folder / "config.json").is_file():
             raise ConfigError(
                 f"There is no {folder}/config.json, and a plan downloads nothing. Give a "

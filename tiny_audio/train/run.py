@@ -26,7 +26,7 @@ from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import projector_config
 from tiny_audio.model.saving import save
-from tiny_audio.presets import NANO, preset
+from tiny_audio.presets import NANO, preset, shipped
 from tiny_audio.train import stages
 from tiny_audio.train.batch import Batch, Collator
 from tiny_audio.train.checkpoint import last_save, restore
@@ -307,8 +307,7 @@ def starting_model(recipe: Setting, device: str) -> AudioLM:
 def checkpoint_or_parts(config: ModelConfig, device: str) -> AudioLM:
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     if config.checkpoint:
-        source = NANO if config.checkpoint == "nano" else config.checkpoint
-        return load_checkpoint(source, dtype=dtype, device=device)
+        return load_checkpoint(shipped(config.checkpoint), dtype=dtype, device=device)
     own = {"encoder": str(NANO / "encoder"), "decoder": str(NANO / "decoder")}
     encoder, decoder = (
         own[part] if source == "nano" else source
