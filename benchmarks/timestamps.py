@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from timestamps_parts.espeak import Truth, speak
 
-from tiny_audio.data.sources import held_out_sentence
-from tiny_audio.data.synth import Voice, held_out_voice
+from recipes.nano.sources import held_out_sentence
+from recipes.nano.synth import Voice, held_out_voice
 from tiny_audio.infer.results import Word
 from tiny_audio.infer.timestamps import Aligner, load_aligner
 from tiny_audio.model.audio import SAMPLE_RATE

@@ -85,3 +85,9 @@ def test_presets_import_only_the_path():
             if module.startswith("tiny_audio"):
                 assert module.startswith(("tiny_audio.model", "tiny_audio.presets")), path
             assert level <= 1, path
+
+
+def test_the_package_knows_neither_the_recipes_nor_the_data_beside_the_repository():
+    for path in MODEL.parent.rglob("*.py"):
+        assert not [m for _, _, m in imports(path) if m.split(".")[0] == "recipes"], path
+        assert not re.search(r'shared"? ?/ ?"?data', path.read_text()), path

@@ -16,7 +16,7 @@ from data.broken import broken_manifest, encoded, noise, tone, wav_header
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiny_audio.data.cache import write_shard
+from recipes.nano.shards import write_shard
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source, refuse
 from tiny_audio.data.manifest import write_manifest
 from tiny_audio.data.sounds import BytesSound, FileSound, Region, StretchSound, why

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Mixture, Plan, State, Visit, cut, padding
+from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encoder_id, spell, unpooled
 from tiny_audio.model.encoder import Features
 from tiny_audio.model.errors import ConfigError
@@ -36,7 +37,6 @@ from tiny_audio.train.frames import cache_in, clip_key, pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, Losses
 from tiny_audio.train.recipe import ModelConfig, Setting
 from tiny_audio.train.run import device_of, starting_model
-from tiny_audio.train.scores import word_errors
 from tiny_audio.train.track import forget_after
 from tiny_audio.train.view import say
 

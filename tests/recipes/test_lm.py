@@ -2,10 +2,10 @@ import random
 
 import pytest
 import torch
-from toys_train import SENTENCES, small_decoder, small_tokenizer
+from toys_nano import SENTENCES, small_decoder, small_tokenizer
 
+from recipes.nano import lm
 from tiny_audio.model.prompt import AUDIO_TOKEN, IGNORED
-from tiny_audio.train import lm
 
 
 def test_the_tokenizer_spells_everything_and_stops():

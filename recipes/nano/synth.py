@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from tiny_audio.data.cache import write_shard
+from recipes.nano.shards import write_shard
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.progress import progress

@@ -1,17 +1,13 @@
 """Encoder, projector, decoder and character head trained together, at toy width."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import pytest
 import torch
-from toys_train import ENCODER, SENTENCES, small_model
+from toys_nano import ENCODER, SENTENCES, small_model
 
-from tiny_audio.data.batching import Item
-from tiny_audio.data.cache import open_store, write_shard
-from tiny_audio.train import ctc, joint, lm
+from recipes.nano import ctc, joint, lm
+from recipes.nano.batching import Item
+from recipes.nano.shards import open_store, write_shard
 
 
 @pytest.fixture

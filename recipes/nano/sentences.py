@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from tiny_audio.data.words import (
+from recipes.nano.words import (
     ACTIONS,
     ACTIVITIES,
     ADJECTIVES,

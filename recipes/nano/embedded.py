@@ -1,4 +1,4 @@
-"""The embedded corpus of `tiny-audio quickstart`, made by `python -m tiny_audio.data.embedded`.
+"""The embedded corpus of `tiny-audio quickstart`, made by `python -m recipes.nano.embedded`.
 
 Our own sentences spoken by espeak-ng, flite and festival, as Ogg Opus. `train` has voices that
 `held-out` has not; no sentence of four words or more is in both.
@@ -15,13 +15,14 @@ from typing import Any
 
 import soundfile
 
+from recipes.nano.sources import OPEN_KINDS, held_out_plan, training_plan
+from recipes.nano.synth import Plan, check_programs, speak
 from tiny_audio.data.manifest import write_manifest
-from tiny_audio.data.sources import OPEN_KINDS, held_out_plan, training_plan
-from tiny_audio.data.synth import Plan, check_programs, speak
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.progress import progress
+from tiny_audio.train.experiments import EMBEDDED
 
-FOLDER = Path(__file__).with_name("quickstart")
+FOLDER = EMBEDDED
 SEED = 2026
 COMPRESSION = 0.97  # about 15 kbit/s
 MIN_S, MAX_S = 0.8, 4.5
@@ -63,7 +64,7 @@ def make(folder: Path, plan: Plan, num_clips: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tiny_audio.data.embedded", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m recipes.nano.embedded", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--train", type=int, default=2400)
     parser.add_argument("--held-out", type=int, default=300)

@@ -12,8 +12,9 @@ from transformers import WhisperFeatureExtractor
 from tiny_audio.model.checkpoint import load
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.saving import save
+from tiny_audio.presets import NANO
 
-PRESET = Path(__file__).resolve().parents[1] / "presets" / "nano"
+PRESET = NANO
 WINDOW_S = 10
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tiny_audio.data.batching import Batches, Item, Mix, Sources, cut_by_seconds
-from tiny_audio.data.cache import open_store, write_shard
+from recipes.nano.batching import Batches, Item, Mix, Sources, cut_by_seconds
+from recipes.nano.shards import open_store, write_shard
 
 
 @pytest.fixture(scope="module")

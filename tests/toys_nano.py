@@ -3,9 +3,9 @@
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from recipes.nano import align, lm
+from recipes.nano.ctc import CtcModel
 from tiny_audio.model.encoder import EncoderConfig, empty_encoder
-from tiny_audio.train import align, lm
-from tiny_audio.train.ctc import CtcModel
 
 ENCODER = EncoderConfig(
     architecture={

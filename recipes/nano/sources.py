@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tiny_audio.data.cache import open_store, write_shard
+from recipes.nano.sentences import book_spans, domain_sentence, is_held_out
+from recipes.nano.shards import open_store, write_shard
+from recipes.nano.synth import Voice, held_out_voice, training_voice
 from tiny_audio.data.manifest import read_manifest
-from tiny_audio.data.sentences import book_spans, domain_sentence, is_held_out
-from tiny_audio.data.synth import Voice, held_out_voice, training_voice
 from tiny_audio.model.audio import load_audio
 
 HELD_OUT_DIGIT_SPEAKER = "theo"

@@ -4,8 +4,8 @@ import shutil
 import numpy as np
 import pytest
 
-from tiny_audio.data.cache import open_store, write_shard
-from tiny_audio.data.synth import Voice, speak, speak_festival, training_voice, write_speech
+from recipes.nano.shards import open_store, write_shard
+from recipes.nano.synth import Voice, speak, speak_festival, training_voice, write_speech
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import CheckpointError, ConfigError
 

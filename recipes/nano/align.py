@@ -18,16 +18,8 @@ from safetensors.torch import safe_open, save_file
 from torch import Tensor, nn
 from transformers import Qwen3ForCausalLM
 
-from tiny_audio.model.checkpoint import AudioLMForConditionalGeneration, assemble
-from tiny_audio.model.configuration import AudioLMConfig
-from tiny_audio.model.decoder import DecoderConfig
-from tiny_audio.model.encoder import AudioEncoder
-from tiny_audio.model.errors import CheckpointError
-from tiny_audio.model.prompt import audio_token_id, resolved
-from tiny_audio.presets import nano
-from tiny_audio.train.ctc import CtcBatch
-from tiny_audio.train.frames import pad_frames
-from tiny_audio.train.lm import (
+from recipes.nano.ctc import CtcBatch
+from recipes.nano.lm import (
     PROMPT,
     DecoderTask,
     RowBatch,
@@ -36,6 +28,14 @@ from tiny_audio.train.lm import (
     pad_answers,
     row_loss,
 )
+from tiny_audio.model.checkpoint import AudioLMForConditionalGeneration, assemble
+from tiny_audio.model.configuration import AudioLMConfig
+from tiny_audio.model.decoder import DecoderConfig
+from tiny_audio.model.encoder import AudioEncoder
+from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.prompt import audio_token_id, resolved
+from tiny_audio.presets import nano
+from tiny_audio.train.frames import pad_frames
 from tiny_audio.train.loop import autocast, multiplies_bf16
 
 SHAPE_STEP = 64  # few shapes for oneDNN

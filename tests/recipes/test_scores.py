@@ -1,16 +1,9 @@
 import numpy as np
 import pytest
 
-from tiny_audio.data.cache import write_shard
-from tiny_audio.train import scores
-from tiny_audio.train.scores import Said, word_errors
-
-
-def test_word_errors_are_counted_over_the_corpus():
-    score = word_errors(["one two three", ""], ["one too three", "noise"])
-    assert score["words"] == 3
-    assert (score["substitutions"], score["deletions"], score["insertions"]) == (1, 0, 1)
-    assert score["wer"] == 2 / 3
+from recipes.nano import scores
+from recipes.nano.scores import Said
+from recipes.nano.shards import write_shard
 
 
 @pytest.fixture

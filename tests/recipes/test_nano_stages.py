@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.nano import __main__ as command
+from recipes.nano import sources, stages
+from recipes.nano.scores import SETS
+from recipes.nano.shards import write_shard
 from tiny_audio import Transcriber
-from tiny_audio.data import sources
-from tiny_audio.data.cache import write_shard
 from tiny_audio.model.checkpoint import load
-from tiny_audio.train import nano
-from tiny_audio.train.scores import SETS
 
 pytestmark = pytest.mark.slow
 SENTENCES = ["turn on the light", "seven", "what time is it", "call anna at half past nine"]
@@ -38,7 +38,7 @@ def corpus(tmp_path):
 
 
 def test_the_stages_of_nano_run_one_after_the_other(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(nano, "BATCHES_A_SHARD", 1)
+    monkeypatch.setattr(stages, "BATCHES_A_SHARD", 1)
     monkeypatch.setattr(sources, "training_text", lambda rng: (rng.choice(SENTENCES), "number"))
     preset = tmp_path / "preset"
 
@@ -47,7 +47,7 @@ def test_the_stages_of_nano_run_one_after_the_other(corpus, tmp_path, monkeypatc
         shared += ["--batch-seconds", 6, "--samples", tmp_path / "samples"]
         argv = ["nano", name, *map(str, [*shared, *options])]
         monkeypatch.setattr(sys, "argv", argv)
-        nano.main()
+        command.main()
 
     for name in ("encoder", "decoder"):
         stage(name, "--steps", 2)

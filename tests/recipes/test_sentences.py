@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from tiny_audio.data.sentences import book_spans, cardinal, domain_sentence, is_held_out, ordinal
+from recipes.nano.sentences import book_spans, cardinal, domain_sentence, is_held_out, ordinal
 
 
 def sentences(seed, count=300):

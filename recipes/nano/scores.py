@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from tiny_audio.data import synth
-from tiny_audio.data.batching import Item, cut_by_seconds
-from tiny_audio.data.cache import open_store
-from tiny_audio.evaluate.metrics import count, total
+from recipes.nano import synth
+from recipes.nano.batching import Item
+from recipes.nano.shards import open_store
+from tiny_audio.evaluate.clips import cut_by_seconds
+from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.infer.transcriber import AS_WRITTEN, Transcriber, Window
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.train.distributed import gather_dealt, rank, world_size
@@ -155,17 +156,3 @@ def voice_group(speaker: str) -> str:
     if synth.HELD_OUT_ACCENT in speaker:
         return "unheard espeak accent"
     return speaker if speaker.startswith("flite") else "unheard espeak variants"
-
-
-def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:
-    """Corpus WER with its counts; the rate is None where nothing was said."""
-    pairs = zip(references, hypotheses, strict=True)
-    found = total(count(said.split(), written.split()) for said, written in pairs)
-    return {
-        "wer": found.rate,
-        "words": found.length,
-        "substitutions": found.substitutions,
-        "deletions": found.deletions,
-        "insertions": found.insertions,
-        "clips": len(references),
-    }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
 
 import numpy as np
 
 from tiny_audio.data.augment import Augment, augment, coloured_noise, pad_with_silence
 from tiny_audio.data.cache import Clip
+from tiny_audio.evaluate.clips import cut_by_seconds
 from tiny_audio.model.audio import SAMPLE_RATE
 
 ELASTIC_S = 7.2  # slowed down by 1 / 0.82 and padded by 0.7 s this is still within 10 s
@@ -146,24 +146,3 @@ class Batches:
         batches = cut_by_seconds(sorted(items, key=lambda i: i.duration_s), self.batch_s)
         rng.shuffle(batches)
         return batches
-
-
-class Timed(Protocol):
-    """Whatever lasts some time."""
-
-    @property
-    def duration_s(self) -> float: ...
-
-
-T = TypeVar("T", bound=Timed)
-
-
-def cut_by_seconds(items: Sequence[T], batch_s: float) -> list[list[T]]:
-    """Consecutive items, as many as fit into `batch_s` when padded to the longest."""
-    batches: list[list[T]] = [[]]
-    for item in items:
-        longest_s = max([item.duration_s, *(i.duration_s for i in batches[-1])])
-        if batches[-1] and longest_s * (len(batches[-1]) + 1) > batch_s:
-            batches.append([])
-        batches[-1].append(item)
-    return batches

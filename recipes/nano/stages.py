@@ -1,9 +1,4 @@
-"""Make nano, part by part: `python -m tiny_audio.train.nano STAGE`.
-
-Stages in order: corpus, encoder, decoder, frames, align, joint, pack, evaluate, samples; `head` and
-`joint --from-preset` train a packed model further. Everything is written below `--folder` (default
-runs/nano); every training stage takes up its last save.
-"""
+"""The stages that make nano. Each writes below `--folder` and takes up its last save."""
 
 from __future__ import annotations
 
@@ -19,17 +14,17 @@ from typing import Any
 import soundfile
 from transformers import PreTrainedTokenizerFast
 
-from tiny_audio.data import sources, synth
-from tiny_audio.data.batching import Batches, Item, Mix, Sources
-from tiny_audio.data.cache import Clip, open_store
+from recipes.nano import align, ctc, joint, lm, pack, scores, sources, synth
+from recipes.nano.batching import Batches, Item, Mix, Sources
+from recipes.nano.sentences import is_held_out
+from recipes.nano.shards import open_store
+from tiny_audio.data.cache import Clip
 from tiny_audio.data.manifest import write_manifest
-from tiny_audio.data.sentences import is_held_out
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.saving import write_part
-from tiny_audio.train import align, ctc, joint, lm, pack, scores
 from tiny_audio.train.checkpoint import fingerprint, last_save, restore
-from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
+from tiny_audio.train.distributed import rank, wait_for_all, world_size
 from tiny_audio.train.frames import pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, each_step, multiplies_bf16
 
@@ -264,51 +259,3 @@ def make_samples(arguments: argparse.Namespace) -> None:
             rows[clip.kind] = {"audio": name, "text": clip.text, "speaker": clip.speaker}
     write_manifest(folder / "manifest.jsonl", rows.values())
     print(f"{len(rows)} samples in {folder}")
-
-
-STAGES = {
-    "corpus": make_corpus,
-    "encoder": train_encoder,
-    "head": train_head,
-    "decoder": train_decoder,
-    "frames": cache_frames,
-    "align": train_alignment,
-    "joint": train_jointly,
-    "evaluate": evaluate,
-    "pack": pack_preset,
-    "samples": make_samples,
-}
-IN_PARALLEL = {"encoder", "head", "decoder", "frames", "align", "joint"}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tiny_audio.train.nano", description=__doc__)
-    add = parser.add_argument
-    add("stage", choices=STAGES)
-    add("--folder", type=Path, default=Path("runs/nano"))
-    add("--seed", type=int, default=0)
-    add("--clips", type=int, default=48_000, help="synthetic clips of the corpus")
-    add("--open-clips", type=int, default=0, help="more clips, of open sentences alone")
-    add("--minutes", type=float, default=0.0, help="wall-clock budget of a stage")
-    add("--steps", type=int, default=0, help="budget in steps instead")
-    add("--learning-rate", type=float, default=2e-3)
-    add("--batch-seconds", type=float, default=32.0, help="of an encoder step, each process")
-    add("--rows", type=int, default=32, help="rows of a decoder or align step, each process")
-    add("--shards", type=int, default=40, help="frame shards of 40 minutes each")
-    add("--digits", type=float, default=0.3, help="joint: share of human digits")
-    add("--trained", choices=["joint", "align", "projector"], default="joint", help="pack: which")
-    add("--from-preset", action="store_true", help="start from the packed model")
-    add("--freeze-decoder", action="store_true", help="align: a fresh projector alone")
-    add("--without-readers", action="store_true", help="decoder: no texts of speechocean762")
-    add("--processes", type=int, default=2, help="of the training stages, one thread each")
-    add("--preset", type=Path, default=pack.PRESET)
-    add("--samples", type=Path, default=pack.PRESET.parents[2] / "samples")
-    add("--output", type=Path, help="evaluate: folder for figures and texts")
-    add("--beams", type=int, default=1, help="evaluate: texts to search among; 1 is greedy")
-    arguments = parser.parse_args()
-    processes = arguments.processes if arguments.stage in IN_PARALLEL else 1
-    launch(STAGES[arguments.stage], arguments, processes)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,9 +3,9 @@ import random
 import numpy as np
 import pytest
 
-from tiny_audio.data import sources, synth
+from recipes.nano import sources, synth
+from recipes.nano.sentences import is_held_out
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
-from tiny_audio.data.sentences import is_held_out
 
 needs_shared = pytest.mark.skipif(
     not sources.shared_data().is_dir(), reason="needs the recordings in ../shared/data"

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from tiny_audio.data.batching import Item
-from tiny_audio.model.checkpoint import AudioLMForConditionalGeneration
-from tiny_audio.model.encoder import Features
-from tiny_audio.train import ctc
-from tiny_audio.train.lm import (
+from recipes.nano import ctc
+from recipes.nano.batching import Item
+from recipes.nano.lm import (
     DecoderTask,
     RowBatch,
     answer_loss,
@@ -24,6 +22,8 @@ from tiny_audio.train.lm import (
     pad_answers,
     row_loss,
 )
+from tiny_audio.model.checkpoint import AudioLMForConditionalGeneration
+from tiny_audio.model.encoder import Features
 
 
 class JointBatch(NamedTuple):

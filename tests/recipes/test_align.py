@@ -1,13 +1,13 @@
 import pytest
 import torch
-from toys_train import SENTENCES, small_model
+from toys_nano import SENTENCES, small_model
 
+from recipes.nano import align, lm
+from recipes.nano.ctc import CtcBatch
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import CheckpointError
-from tiny_audio.train import align, lm
-from tiny_audio.train.ctc import CtcBatch
 from tiny_audio.train.frames import pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, each_step
 
