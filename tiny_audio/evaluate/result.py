@@ -15,8 +15,9 @@
     interval      how low and high were found: method, level, resamples, seed
     counters      errors, empty, cut_off, loop, refusal, nonspeech_answered, nonspeech_clips,
                   nonspeech_words_per_minute
-    speed         audio_s, seconds, real_time_factor (seconds per second of audio, None where
-                  unknown), seconds_per_clip, hardware (`provenance.hardware`)
+    speed         audio_s (None where the length of a clip is unknown), seconds, real_time_factor
+                  (seconds per second of audio, None where unknown), seconds_per_clip, hardware
+                  (`provenance.hardware`)
     made          date, command, commit, versions: of the run that wrote the predictions
 
 Everything but the predictions' own figures is None where the predictions came from elsewhere.
@@ -33,6 +34,7 @@ from tiny_audio.evaluate import metrics
 from tiny_audio.evaluate.failures import counters
 from tiny_audio.evaluate.metrics import Counts, Utterance
 from tiny_audio.evaluate.normalize import Normalizer
+from tiny_audio.evaluate.predictions import UNKNOWN_S
 from tiny_audio.model.config import fingerprint
 from tiny_audio.model.errors import ConfigError
 
@@ -102,11 +104,12 @@ def _rate(counts: Sequence[Counts]) -> dict[str, Any]:
 
 def speed(table: Sequence[Utterance]) -> dict[str, Any]:
     """Wall time of the answers against the length of what was heard."""
-    audio_s = sum(one.prediction.duration_s for one in table)
+    lengths = [one.prediction.duration_s for one in table]
+    audio_s = 0.0 if UNKNOWN_S in lengths else sum(lengths)
     seconds = sum(one.prediction.seconds for one in table)
     known = audio_s > 0 and seconds > 0
     return {
-        "audio_s": round(audio_s, 3),
+        "audio_s": round(audio_s, 3) if audio_s else None,
         "seconds": round(seconds, 3),
         "real_time_factor": round(seconds / audio_s, 5) if known else None,
         "seconds_per_clip": round(seconds / len(table), 5) if known else None,

@@ -89,7 +89,11 @@ def gather(recipe: Setting, model: AudioLM) -> Gathered:
     limits = Limits(config.min_s, longest_s(model, config), config.text_style)
     read = functools.partial(read_source, limits=limits, dropped=dropped)
     train = {n: read(n, s) for n, s in config.sources.items() if not s.streaming}
-    validation = [e for n, source in config.validation.items() for e in read(n, source)]
+    validation = [
+        example
+        for name, source in config.validation.items()
+        for example in usable(name, read(name, source), dropped)
+    ]
     found = Gathered(train, validation, {n: s.weight for n, s in config.sources.items()}, dropped)
     if any(source.streaming for source in config.sources.values()):
         found.stream = stream_of(config, limits, dropped)
@@ -105,6 +109,16 @@ def gather(recipe: Setting, model: AudioLM) -> Gathered:
         found.train[NONSPEECH] = [nothing(number) for number in range(NUM_NONSPEECH)]
         found.weights[NONSPEECH] = config.nonspeech
     return found
+
+
+def usable(name: str, examples: list[Example], dropped: Dropped) -> list[Example]:
+    """The clips of a validation source, of which there must be some."""
+    if not examples:
+        raise ConfigError(
+            f"The validation source {name!r} has no usable clip. What was left out: {dropped}. "
+            f"The columns it reads are data.validation.{name}.audio and .text."
+        )
+    return examples
 
 
 def stream_of(config: DataConfig, limits: Limits, dropped: Dropped) -> ExampleStream:
