@@ -39,7 +39,7 @@ from tiny_audio.model.errors import AudioError, ConfigError
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig(StrictConfig):
     """One set of clips: a manifest (.jsonl, .json, .csv, .tsv), a folder, tar shards, a corpus made
-    by this library, or a dataset of the Hub's library (`hf:ID[:CONFIG]`, or a local folder of that library).
+    by this library, or a dataset of the Hub's library (`hf:ID[:CONFIG]`, or a folder made by it).
 
     Without `weight` every clip is heard once an epoch; with it, that share of the training clips
     comes from here. `copies` versions of every clip are kept where frames are cached: one as

@@ -6,13 +6,13 @@ score.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tiny_audio.data.manifest import Unusable, read_rows
+from tiny_audio.files import json_line
 from tiny_audio.model.errors import ConfigError
 
 # How an answer ended. "ok" and "no_speech" are whole; "error" has no hypothesis.
@@ -40,7 +40,7 @@ class Prediction:
 
     def to_line(self) -> str:
         """One line of a file, with its end."""
-        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+        return json_line(asdict(self)) + "\n"
 
 
 @dataclass(frozen=True)

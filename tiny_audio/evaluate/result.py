@@ -25,9 +25,7 @@ Everything but the predictions' own figures is None where the predictions came f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tiny_audio.evaluate import metrics
@@ -36,7 +34,6 @@ from tiny_audio.evaluate.metrics import Counts, Utterance
 from tiny_audio.evaluate.normalize import Normalizer
 from tiny_audio.evaluate.predictions import UNKNOWN_S
 from tiny_audio.model.config import fingerprint
-from tiny_audio.model.errors import ConfigError
 
 FORMAT = "tiny-audio result 1"
 Result = dict[str, Any]
@@ -119,21 +116,3 @@ def speed(table: Sequence[Utterance]) -> dict[str, Any]:
 def clips_hash(clips: Iterable[tuple[str, str, float]]) -> str:
     """Of the ids, references and durations, in whatever order they came."""
     return fingerprint(sorted((id_, ref, round(s, 3)) for id_, ref, s in clips))
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Replace the file as a whole, so that a killed run leaves the old one or the new one."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    fresh.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file that this library wrote; `ConfigError` when it is no JSON object."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} holds no JSON object.")
-    return found

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -329,7 +327,3 @@ def encode(clips: Sequence[Tensor], recipe: Setting, model: AudioLM) -> list[Ten
     with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         frames_BTE, lengths_B = model.audio_tower(made)
     return [f[:n] for f, n in zip(frames_BTE, lengths_B.tolist(), strict=True)]
-
-
-def write_about(path: Path, about: dict[str, Any]) -> None:
-    path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
