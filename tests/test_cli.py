@@ -114,9 +114,16 @@ def test_subtitles_are_written_beside_each_other(model, clip, tmp_path):
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["a.srt", "stdin.srt"]
     assert (tmp_path / "out" / "a.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:00,750\n")
-    twice = run("transcribe", clip, clip, *options)
-    assert twice.returncode == 2
-    assert b"a.srt" in twice.stderr
+    again = ("--output-dir", tmp_path / "again", "--model", model, *UNSURE)
+    long = tmp_path / ("x" * 251 + ".wav")
+    long.write_bytes(clip.read_bytes())
+    named = tmp_path / "Interview v1.2 part"
+    named.write_bytes(clip.read_bytes())
+    some = run("transcribe", clip, clip, long, named, *again)
+    assert some.returncode == 1
+    assert [b"a.txt is the text of" in some.stderr, b"255 bytes" in some.stderr] == [True, True]
+    names = sorted(path.name for path in (tmp_path / "again").iterdir())
+    assert names == ["Interview v1.2 part.txt", "a.txt"]
 
 
 @pytest.mark.slow
@@ -218,6 +225,8 @@ WRONG = {
     "nowhere": ("--timestamps", "word", "--aligner", "nowhere"),
     "--format": ("--fromat", "json"),
     "Hotwords are for greedy": ("--hotwords", "Ada", "--beams", "5"),
+    "would be one srt file on stdout": ("other.wav", "--format", "srt"),
+    "cannot be made": ("--output-dir", "/dev/null/x"),
     "give at least two beams": ("--ctc-weight", "0.3"),
     "nothing asks this head": ("--aligner", "nowhere"),
     "expected a number": ("--beams", "5", "--ctc-weight", "inf"),

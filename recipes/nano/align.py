@@ -7,7 +7,6 @@ decoder. The cut of four frames into one position is varied by dropping up to th
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from recipes.nano.lm import (
     pad_answers,
     row_loss,
 )
+from tiny_audio.files import whole
 from tiny_audio.model.checkpoint import AudioLMForConditionalGeneration, assemble
 from tiny_audio.model.configuration import AudioLMConfig
 from tiny_audio.model.decoder import DecoderConfig
@@ -82,8 +82,8 @@ def encode_shard(
         texts += batch.texts
     path.parent.mkdir(parents=True, exist_ok=True)
     note = {"lengths": json.dumps(lengths), "texts": json.dumps(texts), "origin": origin}
-    save_file({"frames": torch.cat(kept)}, temporary := path.with_suffix(".tmp"), note)
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        save_file({"frames": torch.cat(kept)}, temporary, note)
     return len(texts)
 
 

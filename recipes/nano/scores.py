@@ -20,6 +20,7 @@ from recipes.nano.batching import Item
 from recipes.nano.shards import open_store
 from tiny_audio.evaluate.clips import cut_by_seconds
 from tiny_audio.evaluate.metrics import word_errors
+from tiny_audio.files import write_json, write_text
 from tiny_audio.infer.transcriber import AS_WRITTEN, Transcriber, Window
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.train.distributed import gather_dealt, rank, world_size
@@ -105,9 +106,9 @@ def report(
         if output:
             output.mkdir(parents=True, exist_ok=True)
             lines = [json.dumps(s._asdict()) for s in said]
-            (output / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+            write_text(output / f"{name}.jsonl", "\n".join(lines) + "\n")
     if output:
-        (output / "result.json").write_text(json.dumps(scores, indent=1) + "\n")
+        write_json(output / "result.json", scores)
     return scores
 
 

@@ -61,8 +61,8 @@ def cardinal(number: int, with_and: bool = False) -> str:
     return f"{cardinal(head, with_and)} {name}{tail}"
 
 
-_BOOK_HEAD = re.compile(r"(START OF|END\*? ?THE SMALL PRINT|\*END THE).*|by the U\.S\. Gov.*", re.I)
-_BOOK_TAIL = re.compile(r"(End of (this |the )?Project Gutenberg|\*\*\* ?END OF)", re.I)
+BOOK_HEAD = re.compile(r"(START OF|END\*? ?THE SMALL PRINT|\*END THE).*|by the U\.S\. Gov.*", re.I)
+BOOK_TAIL = re.compile(r"(End of (this |the )?Project Gutenberg|\*\*\* ?END OF)", re.I)
 VOLUME = ["raise", "lower", "increase", "reduce"]
 SCALES = [(1_000_000, "million"), (1_000, "thousand"), (100, "hundred")]
 
@@ -285,8 +285,8 @@ def domain_sentence(rng: random.Random) -> tuple[str, str]:
 def book_spans(path: Path, min_words: int = 3, max_words: int = 14) -> list[str]:
     """Clauses of a book between punctuation marks, in order; anything with digits is left out."""
     raw = path.read_bytes().decode("utf-8", errors="replace")
-    start = max((m.end() for m in _BOOK_HEAD.finditer(raw[: len(raw) // 4])), default=0)
-    end = next((m.start() for m in _BOOK_TAIL.finditer(raw, start)), len(raw))
+    start = max((m.end() for m in BOOK_HEAD.finditer(raw[: len(raw) // 4])), default=0)
+    end = next((m.start() for m in BOOK_TAIL.finditer(raw, start)), len(raw))
     text = raw[start:end].replace("’", "'").replace("‘", " ").replace("--", ". ")
     text = re.sub(r"\s+", " ", text.replace("_", "").lower())
     spans = (s.strip(" '\"") for s in re.split(r"[.,;:!?()\[\]“”\"*—]+", text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tiny_audio.data.cache import Clip
+from tiny_audio.files import whole
 
 
 def write_shard(
@@ -19,14 +19,13 @@ def write_shard(
     """Write samples first and rows last: a shard exists when its rows do."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"shard-{shard:05d}"
-    temporary = path.with_suffix(".tmp")
-    np.concatenate(clips).astype(np.int16).tofile(temporary)
-    os.replace(temporary, path.with_suffix(".i16"))
+    with whole(path.with_suffix(".i16")) as temporary:
+        # `tofile` says nothing of a full disk.
+        temporary.write_bytes(np.concatenate(clips).astype(np.int16).data)
     offsets = np.cumsum([0, *(len(c) for c in clips)])
-    with temporary.open("w") as file:
+    with whole(path.with_suffix(".jsonl")) as temporary, temporary.open("w") as file:
         for row, offset, clip in zip(rows, offsets, clips, strict=False):
             file.write(json.dumps({**row, "offset": int(offset), "samples": len(clip)}) + "\n")
-    os.replace(temporary, path.with_suffix(".jsonl"))
 
 
 def open_store(folder: Path) -> list[Clip]:

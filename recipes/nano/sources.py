@@ -16,6 +16,7 @@ from recipes.nano.sentences import book_spans, domain_sentence, is_held_out
 from recipes.nano.shards import open_store, write_shard
 from recipes.nano.synth import Voice, held_out_voice, training_voice
 from tiny_audio.data.manifest import read_manifest
+from tiny_audio.files import write_text
 from tiny_audio.model.audio import load_audio
 
 HELD_OUT_DIGIT_SPEAKER = "theo"
@@ -60,7 +61,7 @@ def write_real(folder: Path, name: str, held_out: bool) -> int:
     rows = real_rows(name, held_out)
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.with_suffix(".jsonl").write_text("\n".join(lines) + "\n")
+    write_text(folder.with_suffix(".jsonl"), "\n".join(lines) + "\n")
     if (folder / "shard-00000.jsonl").exists():
         return len(open_store(folder))
     clips = [_decode(row["audio"]) for row in rows]

@@ -25,6 +25,7 @@ import soundfile
 import soxr
 
 from recipes.nano.shards import write_shard
+from tiny_audio.files import read_json, write_json
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.progress import progress
@@ -217,8 +218,9 @@ def check_plan(folder: Path, about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     note, wanted = folder / "about.json", json.loads(json.dumps(about))
     if not any(folder.glob("shard-*.jsonl")):
-        note.write_text(json.dumps(about, indent=1) + "\n")
-    found = json.loads(note.read_text()) if note.exists() else None
+        write_json(note, about)
+    cure = f"Delete {folder}, or give another --folder."
+    found = read_json(note, cure) if note.exists() else None
     if found != wanted:
         raise ConfigError(
             f"{folder} holds clips of another plan ({found}, now {wanted}). Delete it, or give "

@@ -60,7 +60,7 @@ class Writer:
         cache = self.model(torch.tensor([prefix]), use_cache=True).past_key_values
         cache.batch_repeat_interleave(BATCH)
         dash, colon = (self.tokenizer.encode(text) for text in ("\n-", ":"))
-        ids = torch.tensor([dash + [self.words[word]] + colon for word in words])
+        ids = torch.tensor([[*dash, self.words[word], *colon] for word in words])
         written, running = [], torch.ones(BATCH, dtype=torch.bool)
         for _ in range(MOST_TOKENS):
             out = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -70,7 +70,9 @@ class Writer:
             if running.float().mean() < 0.06:
                 break
         rows = torch.stack(written, 1).tolist()
-        kept = [row for row, unfinished in zip(rows, running.tolist(), strict=True) if not unfinished]
+        kept = [
+            row for row, unfinished in zip(rows, running.tolist(), strict=True) if not unfinished
+        ]
         texts = (self.tokenizer.decode([i for i in row if i >= 0]).strip() for row in kept)
         return [t for t in texts if SENTENCE.fullmatch(t) and 3 <= len(t.split()) <= 22]
 

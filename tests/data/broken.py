@@ -139,10 +139,13 @@ LINES: list[tuple[bytes, str]] = [
     (_line("../outside.flac", "outside"), GOOD),
     (_line("clips/stereo 44k é.wav", "stereo"), GOOD),
     (_line("clips/noise.opus", "stretch", start=0.25, end=0.75), GOOD),
-    (_line("clips/noise.opus", "stretch", start=0.25), "start and end are no stretch of seconds"),
+    (
+        _line("clips/noise.opus", "stretch", start=0.25),
+        "no stretch of seconds (start and end, or offset and duration)",
+    ),
     (
         _line("clips/noise.opus", "stretch", start=2, end=1),
-        "start and end are no stretch of seconds",
+        "no stretch of seconds (start and end, or offset and duration)",
     ),
     (_line("clips/noise.opus", "stretch", start=0.5, end=9), "ends before its stretch"),
     (_line("clips/noise.opus", "last \ud800 line\u2028goes on"), GOOD),

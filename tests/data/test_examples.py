@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from recipes.nano.shards import write_shard
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source, refuse
 from tiny_audio.data.manifest import write_manifest
-from tiny_audio.data.sounds import BytesSound, FileSound, Region, StretchSound, why
+from tiny_audio.data.sounds import BytesSound, FileSound, Region, why
+from tiny_audio.data.stretches import PartSound
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import AudioError, ConfigError, MissingExtra
 
@@ -262,7 +263,7 @@ def test_columns_and_prompts_are_found_by_name(tmp_path):
         ("drei", "", "Write it down."),
     ]
     assert read(tmp_path / "m.jsonl")[1] == {
-        "no audio": [f"{tmp_path}/m.jsonl:{line}" for line in (1, 2, 3)]
+        "no text": [f"{tmp_path}/m.jsonl:{line}" for line in (1, 2, 3)]
     }
 
 
@@ -332,15 +333,15 @@ def test_a_stretch_is_a_part_of_its_file(tmp_path):
     path.write_bytes(encoded(noise(12.0), "WAV"))
     whole = FileSound(str(path)).samples()
     for start_s, end_s in ((0, 12), (0.25, 0.5), (4.5, 10.5), (11, 12)):
-        stretch = StretchSound(str(path), start_s, end_s)
+        stretch = PartSound(FileSound(str(path)), start_s, end_s)
         expected = whole[round(start_s * 16_000) : round(end_s * 16_000)]
         assert np.array_equal(stretch.samples(), expected)
         assert stretch.measure(30.0)[0] == end_s - start_s
-    digests = {StretchSound(str(path), 0, end).digest() for end in (11, 12)}
+    digests = {PartSound(FileSound(str(path)), 0, end).digest() for end in (11, 12)}
     assert len(digests | {FileSound(str(path)).digest()}) == 3
-    for how in (StretchSound.samples, lambda sound: sound.measure(30.0)):
+    for how in (PartSound.samples, lambda sound: sound.measure(30.0)):
         with pytest.raises(AudioError) as error:
-            how(StretchSound(str(path), 11, 13))
+            how(PartSound(FileSound(str(path)), 11, 13))
         assert why(error.value) == "ends before its stretch"
 
 

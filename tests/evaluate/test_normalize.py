@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -29,12 +30,22 @@ def test_the_golden_file_has_two_hundred_pairs_and_all_normalisers():
 
 def test_the_short_way_of_whisper_en_writes_the_same_texts():
     """Texts without contractions and abbreviations leave those out; brackets may join new ones."""
-    original, normal = EnglishTextNormalizer(), normalizer("whisper-en")
+    original, normal = EnglishTextNormalizer(), normalizer("whisper-en-1")
     texts = [row["text"] for row in GOLDEN]
     texts += ["d[x]r who", "don [x]'t", "can( )'t", "DR who", "d um r", "a dr. b", "İ gonna"]
     texts += [f"{a} {b}" for a, b in zip(texts, reversed(texts), strict=True)]
     for text in texts:
         assert normal(text) == " ".join(original(text).split()), text
+
+
+def test_a_typographic_apostrophe_is_an_apostrophe_in_all_that_part_words():
+    words = "I don’t know what you‘re saying, it’s five o’clock, rock ’n’ roll".split()
+    for name in ("whisper-en", "plain", "cjk-char"):
+        normal = normalizer(name)
+        for a, b in itertools.pairwise(words):
+            text = f"{a} {b}"
+            assert normal(text) == normal(text.replace("’", "'").replace("‘", "'")), (name, text)
+    assert normalizer("whisper-en").version.endswith(", apostrophes")
 
 
 @pytest.mark.parametrize("name", ["none", "plain", "cjk-char", "basic-keep-marks"])

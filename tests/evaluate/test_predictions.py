@@ -3,7 +3,16 @@ import json
 import pytest
 from predicted import prediction
 
-from tiny_audio.evaluate.predictions import Fields, lines_of, mend, read_predictions
+from tiny_audio.evaluate.metrics import utterances
+from tiny_audio.evaluate.normalize import normalizer
+from tiny_audio.evaluate.predictions import (
+    UNKNOWN_S,
+    Fields,
+    lines_of,
+    mend,
+    read_predictions,
+)
+from tiny_audio.evaluate.result import make_result
 from tiny_audio.model.errors import ConfigError
 
 
@@ -59,6 +68,19 @@ def test_nothing_written_is_nothing_to_score(tmp_path):
     assert list(lines_of(tmp_path / "none.jsonl")) == []
     with pytest.raises(ConfigError, match="does not exist"):
         read_predictions(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("length", [None, "3.2", -1, True, [1], float("nan"), 10**400])
+def test_a_length_that_is_none_is_unknown_and_the_row_is_scored(tmp_path, length):
+    path = tmp_path / "theirs.jsonl"
+    rows = [{"ref": "", "hyp": "b", "duration": length}, {"ref": "d e", "hyp": "d", "duration": 2}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = read_predictions(path, Fields())
+    assert [one.duration_s for one in read] == [UNKNOWN_S, 2.0]
+    result = make_result(utterances(read, normalizer()), normalizer())
+    assert result["scores"]["wer"]["rate"] == 1.0
+    assert result["speed"]["audio_s"] is None
+    assert result["counters"]["nonspeech_words_per_minute"] is None
 
 
 def test_a_file_of_another_program(tmp_path):

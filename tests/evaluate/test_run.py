@@ -1,3 +1,4 @@
+import fcntl
 import json
 from dataclasses import replace
 
@@ -8,10 +9,10 @@ import toys
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.evaluate import clips
 from tiny_audio.evaluate.predictions import read_predictions
-from tiny_audio.evaluate.result import read_json
 from tiny_audio.evaluate.run import PREDICTIONS, RUN, RunConfig, Watch, evaluate
 from tiny_audio.evaluate.saved import Saved, common_normalizer
 from tiny_audio.evaluate.systems import OurModel
+from tiny_audio.files import LOCK, read_json
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.errors import ConfigError
 
@@ -95,7 +96,7 @@ def test_scoring_what_was_kept_gives_the_same_result(whole):
     result, folder = whole
     saved = Saved.read(folder)
     again, _ = saved.score(common_normalizer([saved], None))
-    assert again == result == read_json(folder / "result.json")
+    assert again == result == read_json(folder / "result.json", "")
     assert result["normalizer"]["id"] == "plain"
     assert result["speed"]["real_time_factor"] > 0
     assert result["speed"]["hardware"]["cores"] > 0
@@ -114,6 +115,22 @@ def test_a_killed_run_goes_on_and_scores_the_same(toy, manifest, whole, tmp_path
     assert without_times(tmp_path) == without_times(whole[1])
     for key in ("scores", "counters", "dataset"):
         assert result[key] == whole[0][key]
+
+
+def test_a_run_in_a_folder_that_another_process_has_is_refused(toy, manifest, tmp_path):
+    with (tmp_path / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with pytest.raises(ConfigError, match="in use by another run"):
+            evaluate(toy, config(manifest), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+@pytest.mark.parametrize("damaged", ["", '{"format": "tiny-audio run 1"', "{}", "[]"])
+def test_a_damaged_run_is_a_sentence_with_the_cure(toy, manifest, tmp_path, damaged):
+    (tmp_path / RUN).write_text(damaged)
+    (tmp_path / PREDICTIONS).write_text("")
+    with pytest.raises(ConfigError, match=r"run\.json .*give another --out"):
+        evaluate(toy, config(manifest), tmp_path)
 
 
 def test_a_finished_run_asks_nothing_again(toy, manifest, whole):
@@ -157,7 +174,7 @@ def test_runs_without_a_folder_of_their_own_get_one_each(toy, manifest, tmp_path
     monkeypatch.chdir(tmp_path)
     folders = [evaluate(toy, config(manifest, max_samples=n), None)[1] for n in (2, 3, 2)]
     assert folders[0] == folders[2] != folders[1]
-    assert read_json(folders[0] / RUN)["dataset"]["max_samples"] == 2
+    assert read_json(folders[0] / RUN, "")["dataset"]["max_samples"] == 2
 
 
 # Which clips ------------------------------------------------------------------------------------
@@ -232,7 +249,7 @@ def test_a_dataset_is_streamed_with_the_same_texts(toy, manifest, tmp_path, monk
     texts = [sorted((p.ref, p.hyp) for p in read_predictions(f / PREDICTIONS)) for f in folders]
     assert texts[0] == texts[1]
     assert len(texts[0]) == NUM // 3
-    assert read_json(folders[1] / RUN)["dataset"]["clips_sha256"] is None
+    assert read_json(folders[1] / RUN, "")["dataset"]["clips_sha256"] is None
 
 
 def test_training_still_refuses_clips_without_words(manifest):

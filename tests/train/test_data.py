@@ -65,6 +65,13 @@ def test_a_speaker_is_set_apart_from_every_source(sources):
     assert len(others) > 1
 
 
+def test_a_validation_source_without_a_usable_clip_is_an_error(sources, tmp_path):
+    (tmp_path / "none.jsonl").write_text('{"audio": "gone.wav", "text": "x"}\n')
+    own = {"held_out": SourceConfig(path=str(tmp_path / "none.jsonl"))}
+    with pytest.raises(ConfigError, match=r"validation source 'held_out' .*1 × no such file"):
+        gather(recipe(sources=sources, validation=own), toy_model())
+
+
 def test_validation_clips_of_their_own_set_nobody_apart(sources):
     """Also where the training clips name no speakers, as the message of the refusal says."""
     own = {"held_out": sources.pop("three")}

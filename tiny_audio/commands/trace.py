@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tiny_audio.commands import refusing, say
+from tiny_audio.files import write_text
 from tiny_audio.progress import progress
 
 
@@ -46,7 +47,7 @@ def trace(
         with progress() as bar:
             for name in bar.track(names, description="tracing"):
                 seen.append(follow(load(name, device=device), audio, prompt=prompt, name=name))
-        out.write_text(render(*seen), encoding="utf-8")
+        write_text(out, render(*seen))
     for note in audio.notes:
         say(f"{file}: {note}", "yellow")
     for one in seen:

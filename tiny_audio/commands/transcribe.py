@@ -20,6 +20,9 @@ from tiny_audio.commands.decoding import (
     Whole,
     refuse_idle,
 )
+from tiny_audio.commands.outputs import places
+from tiny_audio.files import json_line, write_text
+from tiny_audio.model.errors import ConfigError
 from tiny_audio.progress import progress
 
 if TYPE_CHECKING:
@@ -89,41 +92,62 @@ def transcribe(
         refuse_idle(aligner, request)
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
-    paths = output_paths(files, format, output_dir)
+        kept, failed = writable(files, format, output_dir)
     options: dict[str, Any] = {"channel": channel, "allow_truncated": allow_truncated}
-    sources = (sys.stdin.buffer if name == "-" else Path(name) for name in files)
-    failed = 0
+    sources = (sys.stdin.buffer if name == "-" else Path(name) for name, _ in kept)
     with progress() as bar:
-        task = bar.add_task("transcribing", total=len(files))
+        task = bar.add_task("transcribing", total=len(kept))
 
         def tell(name: Any, seconds: float) -> None:
             bar.update(task, description=f"transcribing {seconds:,.0f} s")
 
         made = transcriber.transcribe_many(sources, request, on_progress=tell, **options)
-        for name, path, result in zip(files, paths, made, strict=True):
+        for (name, path), result in zip(kept, made, strict=True):
             if isinstance(result, Failed):
                 failed += 1
                 fail(name, result.error)
                 if format is Format.json and path is None:
                     typer.echo(json.dumps({"file": name, "error": str(result.error)}))
             else:
-                emit(name, result, format, path, bar.console)
+                failed += not emitted(name, result, format, path, bar.console)
             bar.advance(task)
     if failed:
         raise typer.Exit(1)
 
 
-def output_paths(files: list[str], format: Format, folder: Path | None) -> list[Path | None]:
-    """Where each file's result goes; None is stdout. Two files never go to one place."""
+def writable(
+    files: list[str], format: Format, folder: Path | None
+) -> tuple[list[tuple[str, Path | None]], int]:
+    """The files with the places of their results (None is stdout), and how many have none."""
     if folder is None:
-        return [None] * len(files)
-    suffix = SUFFIXES.get(format, f".{format.value}")
-    names = ["stdin" if name == "-" else Path(name).stem for name in files]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        fail("", ValueError(f"several files would become {twice[0]}{suffix}; give them one by one"))
-        raise typer.Exit(2)
-    folder.mkdir(parents=True, exist_ok=True)
-    return [folder / f"{name}{suffix}" for name in names]
+        if len(files) > 1 and format in (Format.srt, Format.vtt):
+            raise ConfigError(
+                f"{len(files)} files would be one {format.value} file on stdout. Add --output-dir "
+                "FOLDER, or give them one by one."
+            )
+        return [(name, None) for name in files], 0
+    found = zip(files, places(files, SUFFIXES.get(format, f".{format.value}"), folder), strict=True)
+    kept = list[tuple[str, Path | None]]()
+    for name, place in found:
+        if isinstance(place, ConfigError):
+            fail(name, place)
+        else:
+            kept.append((name, place))
+    return kept, len(files) - len(kept)
+
+
+def emitted(
+    name: str, transcript: Transcript, format: Format, path: Path | None, console: Console
+) -> bool:
+    """Whether a result could be printed or written; where not, that is said."""
+    try:
+        emit(name, transcript, format, path, console)
+    except BrokenPipeError:  # nobody reads any more
+        raise
+    except OSError as error:
+        fail(name, OSError(f"its text cannot be written: {error.strerror or error}"))
+        return False
+    return True
 
 
 def emit(
@@ -136,11 +160,11 @@ def emit(
     if format is Format.text:  # one line per file
         text = text or f"[{transcript.outcome.replace('_', ' ')}]"
     elif format is Format.json:
-        text = json.dumps({"file": name, **transcript.to_dict()}, ensure_ascii=False)
+        text = json_line({"file": name, **transcript.to_dict()})
     if path is None:
         print(text, flush=True)
     else:
-        path.write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")
     if format is Format.json:  # notes and outcome stand in it
         return
     for note in transcript.notes:

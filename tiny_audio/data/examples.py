@@ -16,6 +16,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tiny_audio.data.fields import (
+    AUDIO,
+    NAMES,
+    SPEAKER,
+    TEXT,
+    TIMES,
+    check_length,
+    column_in,
+    refuse_fields,
+    times_of,
+)
 from tiny_audio.data.hf import dataset_rows, is_dataset
 from tiny_audio.data.manifest import Unusable, string_in
 from tiny_audio.data.rows import Row, local_rows
@@ -27,8 +38,8 @@ from tiny_audio.model.errors import AudioError, ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig(StrictConfig):
-    """One set of clips: a manifest (.jsonl), a folder, tar shards, a corpus made by this library,
-    or a dataset of the Hub's library (`hf:ID[:CONFIG]`, or a local folder of that library).
+    """One set of clips: a manifest (.jsonl, .json, .csv, .tsv), a folder, tar shards, a corpus made
+    by this library, or a dataset of the Hub's library (`hf:ID[:CONFIG]`, or a folder made by it).
 
     Without `weight` every clip is heard once an epoch; with it, that share of the training clips
     comes from here. `copies` versions of every clip are kept where frames are cached: one as
@@ -40,9 +51,9 @@ class SourceConfig(StrictConfig):
     weight: float = 0.0
     prompt: str = ""
     split: str = "train"
-    audio: str = "audio"
-    text: str = "text"
-    speaker: str = "speaker"
+    audio: str = AUDIO  # these three are found by their other usual names too (`fields.NAMES`)
+    text: str = TEXT
+    speaker: str = SPEAKER
     streaming: bool = False
     limit: int = 0
     copies: int = 1
@@ -120,7 +131,9 @@ class Limits:
 
 
 # Fields that an example holds in another form.
-READ = ("audio", "text", "prompt", "start", "end", "offset", "samples")
+READ = {AUDIO, TEXT, *NAMES[AUDIO], *NAMES[TEXT], *TIMES, "prompt", "samples"}
+# Nobody says more: the fastest speakers on record reach 11 English words, 58 characters, a second.
+CHARACTERS_PER_S, FREE_CHARACTERS = 60, 20
 NUM_READERS, NUM_AT_ONCE = 8, 64  # threads, for disks that answer slowly; rows they share out
 MOST_PLACES = 50
 
@@ -163,7 +176,8 @@ def check_streaming(name: str, config: SourceConfig) -> None:
 
 def columns_of(config: SourceConfig) -> list[str]:
     """The columns of a dataset that are read: audio and text, and these if they are there."""
-    return [config.audio, config.text, config.speaker, "prompt"]
+    speakers = NAMES[SPEAKER] if config.speaker == SPEAKER else ()
+    return [config.audio, config.text, config.speaker, *speakers, "prompt"]
 
 
 def _rows(name: str, config: SourceConfig) -> Iterator[Row]:
@@ -184,13 +198,17 @@ def judged(
     try:
         if isinstance(row.sound, Unusable):
             raise row.sound
-        text = clean(string_in(row.fields, config.text), limits.style)
+        refuse_fields(row.fields)
+        text = clean(string_in(row.fields, column_in(row.fields, TEXT, config.text)), limits.style)
         if not text and not limits.empty:
             raise Unusable("empty text")
         speaker, prompt = _speaker(row.fields, config.speaker), _prompt(row.fields, config.prompt)
         seconds, num_bytes = row.sound.measure(limits.max_s)
         _check_length(seconds, limits)
-        read = {*READ, config.audio, config.text}
+        check_length(seconds, times_of(row.fields).length)
+        if not prompt:
+            check_speakable(text, seconds)
+        read = READ | {config.audio, config.text}
         columns = {key: value for key, value in row.fields.items() if key not in read}
         example = Example(row.where, text, seconds, row.sound, speaker, name, prompt, columns)
         return example, num_bytes
@@ -200,8 +218,15 @@ def judged(
         return Unusable(why(error))
 
 
-def _speaker(fields: dict[str, Any], column: str) -> str:
+def check_speakable(text: str, seconds: float) -> None:
+    """A text that nobody can say in that time belongs to another clip, or to more than one."""
+    if len(text) > FREE_CHARACTERS + CHARACTERS_PER_S * seconds:
+        raise Unusable("more text than can be spoken in the clip")
+
+
+def _speaker(fields: dict[str, Any], asked: str) -> str:
     """A name or a number; "" when there is none."""
+    column = column_in(fields, SPEAKER, asked)
     value = fields.get(column)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tiny_audio.data.fields import AUDIO, REFUSED, TEXT, TIMES, check_columns, column
 from tiny_audio.data.rows import Row
 from tiny_audio.data.sounds import HubSound
 from tiny_audio.model.errors import ConfigError, MissingExtra
@@ -35,7 +36,8 @@ def _is_saved(folder: Path) -> bool:
 def open_dataset(path: str, split: str, columns: list[str], streaming: bool = False) -> Any:
     """A `Dataset` or `IterableDataset` with those of `columns` that it has, audio as stored bytes.
 
-    The first two columns, audio and text, have to be there. `ConfigError` says what the library
+    The first two columns, audio and text, have to be there, by one of their names (`names_in`).
+    Times come with them, to be compared. `ConfigError` says what the library
     could not find, `MissingExtra` that it is not installed.
     """
     try:
@@ -49,13 +51,19 @@ def open_dataset(path: str, split: str, columns: list[str], streaming: bool = Fa
         raise ConfigError(f"{problem}: {_explained(error)}") from error
     if found.features is None:  # of a streamed CSV: known when the first row comes
         return found
-    for column in columns[:2]:
-        if column not in found.features:
-            raise ConfigError.unknown(column, found.features, f"The dataset {path}")
-    found = found.select_columns([c for c in dict.fromkeys(columns) if c in found.features])
-    if isinstance(found.features[columns[0]], datasets.Audio):
-        found = found.cast_column(columns[0], datasets.Audio(decode=False))
+    check_columns(f"The dataset {path}", found.features, *columns[:2])
+    audio, text = names_in(found, columns)
+    wanted = dict.fromkeys((audio, text, *columns[2:], *TIMES, *REFUSED))
+    found = found.select_columns([one for one in wanted if one in found.features])
+    if isinstance(found.features[audio], datasets.Audio):
+        found = found.cast_column(audio, datasets.Audio(decode=False))
     return found
+
+
+def names_in(dataset: Any, columns: list[str]) -> tuple[str, str]:
+    """What the columns of audio and text, the first two of `columns`, are called in a dataset."""
+    there = dataset.features or {}
+    return column(AUDIO, columns[0], there), column(TEXT, columns[1], there)
 
 
 def _load(name: str, split: str, streaming: bool) -> Any:
@@ -114,7 +122,7 @@ def named(fields: dict[str, Any], column: str, labels: list[str]) -> dict[str, A
 def dataset_rows(path: str, split: str, columns: list[str]) -> Iterator[Row]:
     """All rows of a dataset on disk; audio is read when a sound is asked for it."""
     dataset = open_dataset(path, split, columns)
-    audio, text = columns[:2]
+    audio, text = names_in(dataset, columns)
     labels = labels_of(dataset, text)
     for index, fields in enumerate(dataset.remove_columns(audio)):
         where = f"{path}:{split}[{index}]"

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tiny_audio.files import write_text
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -80,4 +82,4 @@ def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         inside = audio.is_absolute() and audio.is_relative_to(path.parent.resolve())
         name = audio.relative_to(path.parent.resolve()) if inside else audio
         lines.append(json.dumps({**row, "audio": str(name)}))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")

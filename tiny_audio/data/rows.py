@@ -13,17 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from tiny_audio.data.cache import Clip
+from tiny_audio.data.fields import AUDIO, channel_of, column_in, refuse_fields, times_of
 from tiny_audio.data.manifest import Unusable, parsed, read_rows, string_in
-from tiny_audio.data.sounds import CorpusSound, FileSound, Stored, StretchSound, TarSound
+from tiny_audio.data.sounds import CorpusSound, FileSound, Stored, TarSound
+from tiny_audio.data.stretches import PartSound
+from tiny_audio.data.tables import READERS, read_table
 from tiny_audio.model.errors import ConfigError
 
 SUFFIXES = tuple(
     ".wav .flac .mp3 .ogg .opus .oga .m4a .mp4 .aac .webm .aiff .aif .au .caf .sph .w64".split()
 )
 EXPECTED = (
-    "Expected a manifest (.jsonl), tar shards that are not compressed, a corpus made by this "
-    "library, a folder with manifest.jsonl or with a .txt beside every audio file, or hf:ID."
+    "Expected a manifest (.jsonl, .json, .csv or .tsv), tar shards that are not compressed, a "
+    "corpus made by this library, a folder with manifest.jsonl or with a .txt beside every audio "
+    "file, or hf:ID."
 )
+# Tables that a folder is known by; "metadata" is what the Hub's folders of audio have.
+TABLES = [f"{name}{suffix}" for name in ("manifest", "metadata") for suffix in READERS]
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ def local_rows(given: str, audio: str, text: str) -> Iterator[Row]:
     path = Path(given).expanduser()
     if path.is_dir():
         return _rows_in(path, audio, text)
-    if path.is_file() and path.suffix == ".jsonl":
-        return manifest_rows(path, audio)
+    if path.is_file() and path.suffix.lower() in READERS:
+        return manifest_rows(path, audio, text)
     shards = [path] if path.is_file() else [Path(name) for name in sorted(glob(str(path)))]
     if shards and all(shard.suffix == ".tar" for shard in shards):
         return tar_rows(shards, text)
@@ -51,39 +57,49 @@ def local_rows(given: str, audio: str, text: str) -> Iterator[Row]:
 def _rows_in(folder: Path, audio: str, text: str) -> Iterator[Row]:
     if any(folder.glob("shard-*.jsonl")):
         return corpus_rows(folder)
-    if (folder / "manifest.jsonl").is_file():
-        return manifest_rows(folder / "manifest.jsonl", audio)
+    for name in TABLES:
+        if (folder / name).is_file():
+            return manifest_rows(folder / name, audio, text)
     if shards := sorted(folder.glob("*.tar")):
         return tar_rows(shards, text)
-    if any(is_audio(path.name) for path in folder.rglob("*")):
+    named = sorted(str(path) for path in folder.glob("*.*") if path.suffix.lower() in READERS)
+    pairs = not named or any(folder.rglob("*.txt"))
+    if pairs and any(is_audio(path.name) for path in folder.rglob("*")):
         return folder_rows(folder, text)
-    named = sorted(str(path) for path in folder.glob("*.jsonl"))
     hint = f" Did you mean {named[0]}?" if named else ""
+    if (folder / "wav.scp").is_file():
+        hint = " Kaldi's wav.scp is not read: write a manifest with audio, start, end and text."
     raise ConfigError(f"The folder {str(folder)!r} holds no source. {EXPECTED}{hint}")
 
 
-def manifest_rows(path: Path, audio: str) -> Iterator[Row]:
-    """JSON Lines; the column `audio` names a file, relative to the manifest."""
-    for number, row in read_rows(path):
-        where = f"{path}:{number}"
+def manifest_rows(path: Path, audio: str, text: str) -> Iterator[Row]:
+    """A manifest or another table; the column `audio` names a file, relative to it."""
+    for where, row in read_table(path, audio, text):
         if isinstance(row, Unusable):
             yield Row(where, row)
         else:
-            yield Row(where, _file_of(row, audio, path.parent), row)
+            yield Row(where, _file_of(row, audio, path), row)
 
 
-def _file_of(row: dict[str, Any], audio: str, folder: Path) -> Stored | Unusable:
+def _file_of(row: dict[str, Any], audio: str, table: Path) -> Stored | Unusable:
     try:
-        path = str(folder / string_in(row, audio))
+        name = string_in(row, column_in(row, AUDIO, audio))
+        path = table.parent / name
+        beside = table.parent / "clips" / name  # Common Voice's layout
+        if table.suffix.lower() == ".tsv" and not path.is_file() and beside.is_file():
+            path = beside
+        return part_of(FileSound(str(path)), row)
     except Unusable as reason:
         return reason
-    if row.get("start") is None and row.get("end") is None:
-        return FileSound(path)
-    start, end = row.get("start"), row.get("end")
-    numbers = all(isinstance(at, int | float) and at == at for at in (start, end))
-    if not numbers or not 0 <= start < end < float("inf"):  # type: ignore[operator]
-        return Unusable("start and end are no stretch of seconds")
-    return StretchSound(path, start, end)  # type: ignore[arg-type]
+
+
+def part_of(sound: Stored, row: dict[str, Any]) -> Stored:
+    """The part of a sound that its row speaks of; `Unusable` when that cannot be known."""
+    refuse_fields(row)
+    stretch, channel = times_of(row).stretch, channel_of(row)
+    if stretch is None and channel is None:
+        return sound
+    return PartSound(sound, *(stretch or (0.0, None)), channel)
 
 
 def folder_rows(folder: Path, text: str) -> Iterator[Row]:
@@ -147,7 +163,11 @@ def _members(archive: tarfile.TarFile, path: Path, text: str) -> Iterator[Row]:
             yield Row(where, Unusable("not a file"))  # a link, or written with tar --sparse
             continue
         sound = TarSound(str(path), audio.name, audio.offset_data, audio.size)
-        yield _row(where, sound, _fields(archive, members, text))
+        try:
+            fields = _fields(archive, members, text)
+            yield Row(where, part_of(sound, fields), fields)
+        except Unusable as reason:
+            yield Row(where, reason)
 
 
 def _check_end(archive: tarfile.TarFile, path: Path) -> None:
@@ -160,14 +180,14 @@ def _check_end(archive: tarfile.TarFile, path: Path) -> None:
 
 def _fields(
     archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], text: str
-) -> dict[str, Any] | Unusable:
+) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for ending in (".json", ".txt"):
         if ending in members:
             data = archive.extractfile(members[ending]).read()  # type: ignore[union-attr]
             found = parsed(data) if ending == ".json" else read_text(data, text)
             if isinstance(found, Unusable):
-                return found
+                raise found
             fields |= found
     return fields
 

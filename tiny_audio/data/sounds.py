@@ -1,5 +1,5 @@
-"""Kinds of `Sound`: a file, a stretch of one, a member of a tar, bytes, a row of a dataset, a clip
-of a corpus. Each is measured by its header and decoded only when its samples are asked for.
+"""Kinds of `Sound`: a file, a member of a tar, bytes, a row of a dataset, a clip of a corpus. Each
+is measured by its header and decoded only when its samples are asked for. `stretches.py` has parts.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Stored(ABC):
         with self.opened() as source:
             seconds = _header_s(self.name, source)
             if seconds is None:
-                seconds = _counted_s(_labelled(self.name, source), enough_s)
+                seconds = _counted_s(labelled(self.name, source), enough_s)
             return seconds, _num_bytes(source)
 
     def samples(self) -> np.ndarray:
         """Mono float32 samples at 16 kHz."""
         with self.opened() as source:
-            return load_audio(_labelled(self.name, source)).samples.numpy()
+            return load_audio(labelled(self.name, source)).samples.numpy()
 
     def digest(self) -> str:
         """SHA-256 of the stored bytes."""
@@ -74,42 +74,6 @@ class FileSound(Stored):
     @contextmanager
     def opened(self) -> Iterator[str]:
         yield self.name
-
-
-@dataclass(frozen=True)
-class StretchSound(FileSound):
-    """A stretch of a file, in seconds. It is decoded from the file's start: meant for minutes."""
-
-    start_s: float
-    end_s: float
-
-    def measure(self, enough_s: float) -> tuple[float, int]:
-        whole_s, num_bytes = super().measure(self.end_s)
-        if self.end_s > whole_s + 0.1:
-            raise self._beyond(whole_s)
-        return self.end_s - self.start_s, num_bytes
-
-    def samples(self) -> np.ndarray:
-        start, end = (round(at * SAMPLE_RATE) for at in (self.start_s, self.end_s))
-        kept, at = [np.empty(0, np.float32)], 0
-        for block in stream_audio(self.name, block_s=5.0):
-            kept.append(block.numpy()[max(0, start - at) : max(0, end - at)])
-            at += len(block)
-            if at >= end:
-                break
-        if at + 0.1 * SAMPLE_RATE < end:
-            raise self._beyond(at / SAMPLE_RATE)
-        return np.concatenate(kept)
-
-    def digest(self) -> str:
-        stretch = f"{super().digest()} {self.start_s} {self.end_s}"
-        return hashlib.sha256(stretch.encode()).hexdigest()
-
-    def _beyond(self, whole_s: float) -> AudioError:
-        return AudioError(
-            f"{self.name}: ends before the stretch {self.start_s:g}-{self.end_s:g} s (it has "
-            f"{whole_s:.2f} s). start and end are seconds within the file."
-        )
 
 
 @dataclass(frozen=True)
@@ -222,7 +186,7 @@ def _open(path: str) -> io.FileIO:
         raise AudioError(f"{path}: no such file ({error}). Was it moved?") from error
 
 
-def _labelled(name: str, source: Any) -> Any:
+def labelled(name: str, source: Any) -> Any:
     """What `load_audio` takes, so that its messages name the source."""
     return source if isinstance(source, str) else {"bytes": source, "path": name}
 
@@ -270,6 +234,7 @@ _REASONS = {
     "no samples in it": "no samples",
     "shorter than one sample": "no samples",
     "ends before the stretch": "ends before its stretch",
+    "there is no channel": "no such channel",
     r"[\d,]+ s long and the limit": "longer than can be loaded",
     r"more than [\d,]+ bytes": "longer than can be loaded",
     "(damaged|cut off|several ogg streams)": "damaged",

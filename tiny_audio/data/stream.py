@@ -17,7 +17,8 @@ from tiny_audio.data.examples import (
     columns_of,
     judged,
 )
-from tiny_audio.data.hf import labels_of, named, open_dataset, streamed
+from tiny_audio.data.fields import AUDIO, column_in
+from tiny_audio.data.hf import labels_of, named, names_in, open_dataset, streamed
 from tiny_audio.data.manifest import Unusable
 from tiny_audio.data.rows import Row
 from tiny_audio.data.sounds import BytesSound, FileSound, Stored, audio_in
@@ -36,8 +37,10 @@ class ExampleStream:
     def __init__(self, name: str, config: SourceConfig, limits: Limits, dropped: Dropped) -> None:
         check_streaming(name, config)
         self.name, self.config, self.limits, self.dropped = name, config, limits, dropped
-        self.dataset = open_dataset(config.path, config.split, columns_of(config), streaming=True)
-        self.labels = labels_of(self.dataset, config.text)
+        columns = columns_of(config)
+        self.dataset = open_dataset(config.path, config.split, columns, streaming=True)
+        self.audio, self.text = names_in(self.dataset, columns)
+        self.labels = labels_of(self.dataset, self.text)
         self._state: State | None = None  # that was returned last, where `_rows` stands
         self._rows: Iterator[dict[str, Any]] = iter(())
         self._num_rows = self._num_kept = 0
@@ -96,10 +99,11 @@ class ExampleStream:
     def _row(self, fields: dict[str, Any]) -> Row:
         where = f"{self._source()}[{self._num_rows}]"
         try:
-            sound: Stored | Unusable = _sound(where, fields.get(self.config.audio))
+            audio = column_in(fields, AUDIO, self.audio)
+            sound: Stored | Unusable = _sound(where, fields.get(audio))
         except Unusable as reason:
             sound = reason
-        return Row(where, sound, named(fields, self.config.text, self.labels))
+        return Row(where, sound, named(fields, self.text, self.labels))
 
 
 def _sound(where: str, value: Any) -> Stored:

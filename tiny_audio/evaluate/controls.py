@@ -24,12 +24,12 @@ from tiny_audio.data.examples import Example, SourceConfig
 from tiny_audio.evaluate.clips import batches, identifier
 from tiny_audio.evaluate.predictions import Prediction
 from tiny_audio.evaluate.provenance import made
-from tiny_audio.evaluate.result import write_json
 from tiny_audio.evaluate.run import RunConfig, predict
 from tiny_audio.evaluate.systems import System
 from tiny_audio.evaluate.tasks import Task, expected, options_in, question
 from tiny_audio.evaluate.understanding import Understanding, score, slots_in
 from tiny_audio.evaluate.view import percent
+from tiny_audio.files import write_json, write_text
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 
@@ -133,7 +133,7 @@ def understand(
     folder.mkdir(parents=True, exist_ok=True)
     for control, predictions in answers.items():
         lines = "".join(prediction.to_line() for prediction in predictions)
-        (folder / f"{control}.jsonl").write_text(lines, encoding="utf-8")
+        write_text(folder / f"{control}.jsonl", lines)
     scores = {control: score(task, predictions) for control, predictions in answers.items()}
     about = system.about()
     result = {

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tiny_audio.evaluate.metrics import Utterance
+from tiny_audio.evaluate.predictions import UNKNOWN_S
 
 NUM_REPEATS = 5
 # A phrase of one to twelve words, NUM_REPEATS times and more.
@@ -69,7 +70,8 @@ def counters(table: Sequence[Utterance]) -> dict[str, Any]:
     """How many clips raise each counter; of clips without speech also how much was invented."""
     raised = [name for one in table for name in failures_of(one)]
     quiet = [one for one in table if not one.ref]
-    minutes = sum(one.prediction.duration_s for one in quiet) / 60
+    lengths = [one.prediction.duration_s for one in quiet]
+    minutes = 0.0 if UNKNOWN_S in lengths else sum(lengths) / 60
     invented = sum(one.words.insertions for one in quiet)
     return {
         **{name: raised.count(name) for name in COUNTERS},

@@ -13,11 +13,11 @@ from tiny_audio.evaluate.compare import paired, rates
 from tiny_audio.evaluate.metrics import Utterance, utterances
 from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.predictions import read_predictions
-from tiny_audio.evaluate.result import write_json
 from tiny_audio.evaluate.robustness import CLEAN, condition
 from tiny_audio.evaluate.run import PREDICTIONS, RunConfig, evaluate
 from tiny_audio.evaluate.systems import System
 from tiny_audio.evaluate.view import percent
+from tiny_audio.files import held, write_json
 
 GRID_FILE = "grid.json"
 Ended = Callable[[str], None]
@@ -37,6 +37,13 @@ def run_grid(
     names = list(dict.fromkeys([CLEAN, *conditions]))
     for name in names:
         condition(name)  # all are refused before the first is run
+    with held(folder):
+        return _run_grid(system, config, names, folder, ended)
+
+
+def _run_grid(
+    system: System, config: RunConfig, names: Sequence[str], folder: Path, ended: Ended
+) -> dict[str, Any]:
     normal, rows, clean = normalizer(config.normalizer), list[dict[str, Any]](), list[Utterance]()
     for name in names:
         result, run = evaluate(system, replace(config, condition=name), folder / safe(name))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tiny_audio.evaluate.proof import prove
 from tiny_audio.evaluate.result import Result
 from tiny_audio.evaluate.run import PREDICTIONS
 from tiny_audio.evaluate.view import percent
+from tiny_audio.files import write_text
 from tiny_audio.model.errors import ConfigError, MissingExtra
 
 try:
@@ -86,9 +86,7 @@ def _replace(path: Path, text: str) -> None:
     """Write the file whole or not at all; leave it alone where nothing changed."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, path)
+    write_text(path, text)
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -6,17 +6,20 @@ score.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tiny_audio.data.manifest import Unusable, read_rows
+from tiny_audio.files import json_line
 from tiny_audio.model.errors import ConfigError
 
 # How an answer ended. "ok" and "no_speech" are whole; "error" has no hypothesis.
 Outcome = Literal["ok", "no_speech", "cut_off", "loop", "error"]
+
+
+UNKNOWN_S = 0.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Prediction:
     ref: str
     hyp: str | None  # as the system wrote it, not normalised; None: it failed
     outcome: Outcome
-    duration_s: float
+    duration_s: float  # UNKNOWN_S in a file of another program that does not say it
     seconds: float  # wall time of its share of a batch
     error: str = ""
     audio: str = ""  # path of the file, where there is one
@@ -37,7 +40,7 @@ class Prediction:
 
     def to_line(self) -> str:
         """One line of a file, with its end."""
-        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+        return json_line(asdict(self)) + "\n"
 
 
 @dataclass(frozen=True)
@@ -115,19 +118,24 @@ def _adopted(row: dict[str, Any], named: Fields, where: str, number: int) -> Pre
         if name not in row:
             raise ConfigError.unknown(name, row, where)
         _check_type(name, row[name], types, where)
-    hyp, length = row[named.hyp], row.get("duration_s", row.get("duration", 0.0))
-    _check_type("duration_s", length, NUMBERS, where)
+    hyp, length = row[named.hyp], row.get("duration_s", row.get("duration"))
     taken = {named.ref, named.hyp, "id", "duration_s", "duration"}
     return Prediction(
         id=str(row.get("id", number)),
         ref=row[named.ref],
         hyp=hyp,
         outcome="error" if hyp is None else "ok",
-        duration_s=float(length),
+        duration_s=_length(length),
         seconds=0.0,
         error="no hypothesis" if hyp is None else "",
         columns={name: value for name, value in row.items() if name not in taken},
     )
+
+
+def _length(value: Any) -> float:
+    """Seconds; whatever is none of them (null, a text, less than nothing) is unknown."""
+    number = isinstance(value, NUMBERS) and not isinstance(value, bool)
+    return float(value) if number and 0 < value < 1e9 else UNKNOWN_S
 
 
 def mend(path: Path) -> None:

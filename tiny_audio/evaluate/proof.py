@@ -7,9 +7,10 @@ from typing import Any
 
 from tiny_audio.evaluate.metrics import Utterance
 from tiny_audio.evaluate.normalize import normalizer
-from tiny_audio.evaluate.result import FORMAT, Result, read_json
+from tiny_audio.evaluate.result import FORMAT, Result
 from tiny_audio.evaluate.run import PREDICTIONS, RESULT, differences
 from tiny_audio.evaluate.saved import Saved
+from tiny_audio.files import read_json
 from tiny_audio.model.errors import ConfigError
 
 PROVED = ("dataset", "normalizer", "scores", "counters", "speed")
@@ -28,7 +29,7 @@ def prove(folder: Path) -> tuple[Result, list[Utterance]]:
             f"{folder} is no evaluation: it needs {RESULT} and {PREDICTIONS}. Type: tiny-audio "
             f"eval MODEL --dataset NAME --out {folder}"
         )
-    result = read_json(folder / RESULT)
+    result = read_json(folder / RESULT, "Delete it; the same evaluation again writes it anew.")
     if result.get("format") != FORMAT:
         raise ConfigError(
             f"{folder / RESULT} has the format {result.get('format')!r}, not {FORMAT!r}."

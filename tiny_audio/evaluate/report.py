@@ -23,6 +23,7 @@ from tiny_audio.evaluate.metrics import Utterance, align
 from tiny_audio.evaluate.proof import prove
 from tiny_audio.evaluate.result import Result
 from tiny_audio.evaluate.view import percent
+from tiny_audio.files import write_text
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.errors import AudioError, MissingExtra
 
@@ -44,7 +45,7 @@ def write_report(folder: Path) -> Path:
     result, table = prove(folder)
     folder = folder if folder.is_dir() else folder.parent
     path = folder / REPORT
-    path.write_text(render(result, table), encoding="utf-8")
+    write_text(path, render(result, table))
     return path
 
 

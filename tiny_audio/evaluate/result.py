@@ -15,8 +15,9 @@
     interval      how low and high were found: method, level, resamples, seed
     counters      errors, empty, cut_off, loop, refusal, nonspeech_answered, nonspeech_clips,
                   nonspeech_words_per_minute
-    speed         audio_s, seconds, real_time_factor (seconds per second of audio, None where
-                  unknown), seconds_per_clip, hardware (`provenance.hardware`)
+    speed         audio_s (None where the length of a clip is unknown), seconds, real_time_factor
+                  (seconds per second of audio, None where unknown), seconds_per_clip, hardware
+                  (`provenance.hardware`)
     made          date, command, commit, versions: of the run that wrote the predictions
 
 Everything but the predictions' own figures is None where the predictions came from elsewhere.
@@ -24,17 +25,15 @@ Everything but the predictions' own figures is None where the predictions came f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tiny_audio.evaluate import metrics
 from tiny_audio.evaluate.failures import counters
 from tiny_audio.evaluate.metrics import Counts, Utterance
 from tiny_audio.evaluate.normalize import Normalizer
+from tiny_audio.evaluate.predictions import UNKNOWN_S
 from tiny_audio.model.config import fingerprint
-from tiny_audio.model.errors import ConfigError
 
 FORMAT = "tiny-audio result 1"
 Result = dict[str, Any]
@@ -102,11 +101,12 @@ def _rate(counts: Sequence[Counts]) -> dict[str, Any]:
 
 def speed(table: Sequence[Utterance]) -> dict[str, Any]:
     """Wall time of the answers against the length of what was heard."""
-    audio_s = sum(one.prediction.duration_s for one in table)
+    lengths = [one.prediction.duration_s for one in table]
+    audio_s = 0.0 if UNKNOWN_S in lengths else sum(lengths)
     seconds = sum(one.prediction.seconds for one in table)
     known = audio_s > 0 and seconds > 0
     return {
-        "audio_s": round(audio_s, 3),
+        "audio_s": round(audio_s, 3) if audio_s else None,
         "seconds": round(seconds, 3),
         "real_time_factor": round(seconds / audio_s, 5) if known else None,
         "seconds_per_clip": round(seconds / len(table), 5) if known else None,
@@ -116,21 +116,3 @@ def speed(table: Sequence[Utterance]) -> dict[str, Any]:
 def clips_hash(clips: Iterable[tuple[str, str, float]]) -> str:
     """Of the ids, references and durations, in whatever order they came."""
     return fingerprint(sorted((id_, ref, round(s, 3)) for id_, ref, s in clips))
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Replace the file as a whole, so that a killed run leaves the old one or the new one."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    fresh.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file that this library wrote; `ConfigError` when it is no JSON object."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} holds no JSON object.")
-    return found

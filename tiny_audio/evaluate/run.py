@@ -24,9 +24,10 @@ from tiny_audio.evaluate.metrics import Utterance, utterances
 from tiny_audio.evaluate.normalize import DEFAULT, Normalizer, normalizer
 from tiny_audio.evaluate.predictions import Prediction, lines_of, mend, read_predictions
 from tiny_audio.evaluate.provenance import made
-from tiny_audio.evaluate.result import Result, clips_hash, make_result, read_json, write_json
+from tiny_audio.evaluate.result import Result, clips_hash, make_result
 from tiny_audio.evaluate.robustness import degraded
 from tiny_audio.evaluate.systems import Answer, System, failure
+from tiny_audio.files import held, read_json, write_json
 from tiny_audio.model.config import fingerprint
 from tiny_audio.model.errors import AudioError, ConfigError
 
@@ -74,10 +75,11 @@ def evaluate(
         examples = degraded(examples, config.source, config.condition, config.seed)
     run = describe(system, config, normal, examples)
     folder = folder or default_folder(run)
-    run = begin(folder, run)
-    answer_missing(system, config, examples, folder / PREDICTIONS, normal, watch)
-    write_json(folder / RUN, {**run, "dropped": dict(dropped.counts())})
-    return finish(folder, normal), folder
+    with held(folder):
+        run = begin(folder, run)
+        answer_missing(system, config, examples, folder / PREDICTIONS, normal, watch)
+        write_json(folder / RUN, {**run, "dropped": dict(dropped.counts())})
+        return finish(folder, normal), folder
 
 
 def describe(
@@ -120,18 +122,28 @@ def fixed(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def begin(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
     """Write run.json, or go on with the one that is there if it is the same run."""
-    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / RUN).is_file():
         if (folder / PREDICTIONS).exists():
             raise ConfigError(f"{folder} has {PREDICTIONS} but no {RUN}; give another --out.")
         write_json(folder / RUN, run)
         return run
-    before = read_json(folder / RUN)
+    before = read_run(folder / RUN)
     if found := differences(fixed(before), fixed(run)):
         raise ConfigError(
             f"{folder} holds another run ({'; '.join(found)}). Give another --out, or delete it."
         )
     return before
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """What run.json holds."""
+    cure = f"Its run cannot go on: give another --out, or delete {path.parent}."
+    run = read_json(path, cure)
+    if run.get("format") != RUN_FORMAT:
+        raise ConfigError(
+            f"{path} has the format {run.get('format')!r}, not {RUN_FORMAT!r}. {cure}"
+        )
+    return run
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:
@@ -209,6 +221,6 @@ def _prediction(
 def finish(folder: Path, normal: Normalizer) -> Result:
     """Score what is there and write result.json; `score` finds the same."""
     table = utterances(read_predictions(folder / PREDICTIONS), normal)
-    result = make_result(table, normal, read_json(folder / RUN))
+    result = make_result(table, normal, read_run(folder / RUN))
     write_json(folder / RESULT, result)
     return result

@@ -10,8 +10,8 @@ from typing import Any
 from tiny_audio.evaluate.metrics import Utterance, utterances
 from tiny_audio.evaluate.normalize import DEFAULT, Normalizer, check_same, normalizer
 from tiny_audio.evaluate.predictions import Fields, Prediction, read_predictions
-from tiny_audio.evaluate.result import Result, make_result, read_json
-from tiny_audio.evaluate.run import PREDICTIONS, RUN
+from tiny_audio.evaluate.result import Result, make_result
+from tiny_audio.evaluate.run import PREDICTIONS, RUN, read_run
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Saved:
         file = path / PREDICTIONS if path.is_dir() else path
         beside = file.with_name(RUN)
         ours = foreign is None and file.name == PREDICTIONS and beside.is_file()
-        return cls(path, read_predictions(file, foreign), read_json(beside) if ours else None)
+        return cls(path, read_predictions(file, foreign), read_run(beside) if ours else None)
 
     def table(self, normal: Normalizer) -> list[Utterance]:
         return utterances(self.predictions, normal)

@@ -14,6 +14,7 @@ from rich.text import Text
 from tiny_audio.evaluate.failures import COUNTERS, failures_of
 from tiny_audio.evaluate.metrics import Counts, Utterance, total
 from tiny_audio.evaluate.run import Watch
+from tiny_audio.files import whole
 
 BLOCK = 100  # clips between two checkpoints
 RULE = "=" * 80
@@ -121,7 +122,7 @@ def write_table(path: Path, tables: Mapping[str, Sequence[Utterance]]) -> None:
     """Every utterance of every file as CSV: texts as compared, counts, and how it ended."""
     counted = ("substitutions", "deletions", "insertions", "length")
     units = [f"{unit}_{name}" for unit in ("word", "char") for name in counted]
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with whole(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "id", "ref", "hyp", "wer", "cer", *units, "outcome", "failures"])
         for name, table in tables.items():

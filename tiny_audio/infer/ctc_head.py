@@ -6,8 +6,6 @@ holds `config.json`, which says by hash to which encoder the head belongs, and `
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -21,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiny_audio.data.text import clean
+from tiny_audio.files import read_json, whole, write_json
 from tiny_audio.model.config import StrictConfig, fingerprint
 from tiny_audio.model.encoder import AudioEncoder, valid_mask
-from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.model.identity import encoder_key
 
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # id 0 is CTC's blank
@@ -83,12 +82,9 @@ class CtcHead(nn.Module):
         """Write the folder in bfloat16; each file is there whole, or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         stored = {k: v.detach().to("cpu", torch.bfloat16) for k, v in self.state_dict().items()}
-        config = json.dumps(self.config.to_dict(), indent=1) + "\n"
-        temporary = folder / f".{os.getpid()}.tmp"
-        save_file(stored, temporary)
-        os.replace(temporary, folder / WEIGHTS)
-        temporary.write_text(config)
-        os.replace(temporary, folder / CONFIG)
+        with whole(folder / WEIGHTS) as temporary:
+            save_file(stored, temporary)
+        write_json(folder / CONFIG, self.config.to_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path, encoder: AudioEncoder) -> CtcHead:
@@ -126,10 +122,10 @@ class Block(nn.Module):
 
 def read_config(folder: Path) -> CtcHeadConfig:
     try:
-        return CtcHeadConfig.from_dict(json.loads((folder / CONFIG).read_text()))
-    except (OSError, json.JSONDecodeError) as error:
+        return CtcHeadConfig.from_dict(read_json(folder / CONFIG, "Copy or train the head again."))
+    except ConfigError as error:
         raise CheckpointError(
-            f"{folder} is no CTC head ({error}). Train one: tiny-audio train-head."
+            f"{folder} is no CTC head. {error} Train one: tiny-audio train-head."
         ) from error
 
 

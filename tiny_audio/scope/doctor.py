@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tiny_audio.files import read_json
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.scope import clips, listening, training
 from tiny_audio.scope.log import Finding, Log
+from tiny_audio.train.folder import read_recipe
 from tiny_audio.train.track import read_metrics
 
 CHECKS = (*listening.CHECKS, *training.CHECKS, *clips.CHECKS)
@@ -41,22 +41,12 @@ def _data(run: Path) -> dict[str, Any]:
     path = run / "data.json"
     if not path.is_file():
         return {}
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is no JSON ({error}). Delete it and look again.") from error
-    return found
+    return read_json(path, "Delete it and look again.")
 
 
 def _recipe(run: Path) -> dict[str, Any]:
     path = run / "recipe.yaml"
-    if not path.is_file():
-        return {}
-    try:
-        found: dict[str, Any] = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML ({error}). Delete it and look again.") from error
-    return found
+    return read_recipe(path) if path.is_file() else {}
 
 
 def render(findings: list[Finding]) -> RenderableType:

@@ -64,13 +64,13 @@ def parse_place(text: str) -> tuple[Path, int]:
         raise ConfigError(f"{text!r} names no line; write MANIFEST:LINE, e.g. manifest.jsonl:1.")
     path = Path(found[1])
     if not path.is_file():
-        raise ConfigError(f"There is no manifest {str(path)!r}; give a .jsonl file.")
+        raise ConfigError(f"There is no manifest {str(path)!r}; give a .jsonl, .csv or .tsv file.")
     return path, int(found[2])
 
 
 def inspect(model: AudioLM, manifest: Path, line: int) -> Sample:
     """The sample of a line, with the next usable clip of the manifest as the wrong sound."""
-    rows = list(manifest_rows(manifest, "audio"))
+    rows = list(manifest_rows(manifest, "audio", "text"))
     places = [row.where for row in rows]
     wanted = f"{manifest}:{line}"
     if wanted not in places:

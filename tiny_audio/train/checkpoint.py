@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,25 +14,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tiny_audio.files import whole
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.train.distributed import place
 
 
 def write_save(target: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """The file is there whole, or not at all, also after a power cut."""
-    temporary = target.with_suffix(".tmp")
     held = {k: v.cpu().contiguous() for k, v in tensors.items()}
-    save_file(held, temporary, {"counters": json.dumps(about)})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
-
-
-def write_text(target: Path, text: str) -> None:
-    """The same of a text, also where several processes write it."""
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, target)
+    with whole(target) as temporary:
+        save_file(held, temporary, {"counters": json.dumps(about)})
 
 
 def saves(folder: Path) -> list[Path]:

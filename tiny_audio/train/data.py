@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -89,7 +87,11 @@ def gather(recipe: Setting, model: AudioLM) -> Gathered:
     limits = Limits(config.min_s, longest_s(model, config), config.text_style)
     read = functools.partial(read_source, limits=limits, dropped=dropped)
     train = {n: read(n, s) for n, s in config.sources.items() if not s.streaming}
-    validation = [e for n, source in config.validation.items() for e in read(n, source)]
+    validation = [
+        example
+        for name, source in config.validation.items()
+        for example in usable(name, read(name, source), dropped)
+    ]
     found = Gathered(train, validation, {n: s.weight for n, s in config.sources.items()}, dropped)
     if any(source.streaming for source in config.sources.values()):
         found.stream = stream_of(config, limits, dropped)
@@ -105,6 +107,16 @@ def gather(recipe: Setting, model: AudioLM) -> Gathered:
         found.train[NONSPEECH] = [nothing(number) for number in range(NUM_NONSPEECH)]
         found.weights[NONSPEECH] = config.nonspeech
     return found
+
+
+def usable(name: str, examples: list[Example], dropped: Dropped) -> list[Example]:
+    """The clips of a validation source, of which there must be some."""
+    if not examples:
+        raise ConfigError(
+            f"The validation source {name!r} has no usable clip. What was left out: {dropped}. "
+            f"The columns it reads are data.validation.{name}.audio and .text."
+        )
+    return examples
 
 
 def stream_of(config: DataConfig, limits: Limits, dropped: Dropped) -> ExampleStream:
@@ -315,7 +327,3 @@ def encode(clips: Sequence[Tensor], recipe: Setting, model: AudioLM) -> list[Ten
     with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         frames_BTE, lengths_B = model.audio_tower(made)
     return [f[:n] for f, n in zip(frames_BTE, lengths_B.tolist(), strict=True)]
-
-
-def write_about(path: Path, about: dict[str, Any]) -> None:
-    path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")

@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tiny_audio.ahead import import_ahead
+from tiny_audio.files import write_text
 from tiny_audio.model.errors import (
     AudioError,
     CheckpointError,
@@ -229,7 +230,7 @@ def _process(
         work(arguments)
     except tuple(REFUSALS.values()) as error:
         told = json.dumps([type(error).__name__, str(error)])
-        (folder / f"refusal-{number}.json").write_text(told)
+        write_text(folder / f"refusal-{number}.json", told)
         raise
     dist.barrier()
     # Nothing is left to do, and the interpreter's end races with gloo's threads: one run in a few

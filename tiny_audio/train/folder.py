@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 import yaml
 
+from tiny_audio.files import write_text
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.train.checkpoint import write_text
 from tiny_audio.train.loop import multiplies_bf16
 from tiny_audio.train.recipe import Recipe, Setting
 from tiny_audio.train.track import METRICS
 
 TRAINED = ("*/step-*.safetensors", "*/best", "*/done.json", "model", "result.json")
+DAMAGED = "Delete this file if the command that made the run is the one you repeat."
 Settled = TypeVar("Settled", bound=Setting)
 
 
@@ -27,9 +28,8 @@ def remember(recipe: Settled, folder: Path) -> Settled:
     """Write recipe.yaml with the precision that "auto" stands for, and return that recipe. The
     folder of another recipe that has been trained is refused, and the difference named.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.yaml"
-    found = (yaml.safe_load(path.read_text()) if path.exists() else {}) or {}
+    found = read_recipe(path) if path.exists() else {}
     if recipe.precision == "auto":
         fitting = "bf16" if multiplies_bf16(recipe.device) else "fp32"
         recipe = replace(recipe, precision=found.get("precision", fitting))
@@ -47,6 +47,17 @@ def remember(recipe: Settled, folder: Path) -> Settled:
     if found != values:
         write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     return recipe
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """What recipe.yaml holds; `ConfigError` where it is damaged."""
+    try:
+        found = yaml.safe_load(path.read_bytes().decode("utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML ({error}). {DAMAGED}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} holds no recipe. {DAMAGED}")
+    return found
 
 
 def differences(one: Any, other: Any, at: str = "") -> Iterator[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,11 +21,11 @@ from torch import Tensor
 
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.examples import Sound
+from tiny_audio.files import read_json, whole, write_json
 from tiny_audio.model.config import fingerprint
 from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.identity import encoder_key
-from tiny_audio.train.checkpoint import write_text
 
 SHARD_BYTES = 64 * 2**20
 
@@ -60,8 +59,9 @@ class FrameCache:
     def _check(self, key: dict[str, Any]) -> None:
         about = self.folder / "about.json"
         if not about.exists():
-            write_text(about, json.dumps(key, indent=1))
-        if (found := json.loads(about.read_text())) != key:
+            write_json(about, key)
+        cure = f"Delete the folder {self.folder}: its frames are made again."
+        if (found := read_json(about, cure)) != key:
             changed = [name for name in key if found.get(name) != key[name]]
             raise CheckpointError(
                 f"{self.folder} holds frames of another encoder (its {' and '.join(changed)} "
@@ -112,10 +112,9 @@ class FrameCache:
         rows = [(key, len(frames)) for key, frames in self._waiting]
         name = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
         path = self.folder / f"{name}.safetensors"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         frames = torch.cat([frames for _, frames in self._waiting])
-        save_file({"frames": frames}, temporary, {"clips": json.dumps(rows)})
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            save_file({"frames": frames}, temporary, {"clips": json.dumps(rows)})
         self._waiting = []
         self.refresh()
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Mixture, Plan, State, Visit, cut, padding
 from tiny_audio.evaluate.metrics import word_errors
+from tiny_audio.files import held, read_json, write_json
 from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encoder_id, spell, unpooled
 from tiny_audio.model.encoder import Features
 from tiny_audio.model.errors import ConfigError
@@ -31,7 +32,7 @@ from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import PRESETS
 from tiny_audio.train.batch import Frames, cached_key
 from tiny_audio.train.ctc import spelling_loss
-from tiny_audio.train.data import Gathered, copies_of, fill, gather, write_about
+from tiny_audio.train.data import Gathered, copies_of, fill, gather
 from tiny_audio.train.folder import remember
 from tiny_audio.train.frames import cache_in, clip_key, pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, Losses
@@ -73,12 +74,16 @@ class HeadRecipe(Setting):
 def train_head(recipe: HeadRecipe) -> dict[str, Any]:
     """Train, or go on where it stopped; returns what result.json says."""
     folder = Path(recipe.output or "runs/head")
-    recipe = remember(recipe, folder)
+    with held(folder):
+        return _train_head(remember(recipe, folder), folder)
+
+
+def _train_head(recipe: HeadRecipe, folder: Path) -> dict[str, Any]:
     if (done := folder / "result.json").exists():
-        return json.loads(done.read_text())
+        return read_json(done, "Delete it and repeat the command: it is measured again.")
     device = device_of(recipe)
     clips = clips_of(recipe)(recipe, listener(recipe, device))
-    write_about(folder / "data.json", clips.about())
+    write_json(folder / "data.json", clips.about())
     head = clips.first_head()
     loop = clips.loop(head, folder)
     loop.resume()
@@ -86,9 +91,9 @@ def train_head(recipe: HeadRecipe) -> dict[str, Any]:
     loop.run(clips.batches, lambda: clips.word_errors(head, recipe.data.validation_clips))
     loop.module.eval()
     clips.write(head, folder)
-    write_about(folder / "data.json", clips.about())
+    write_json(folder / "data.json", clips.about())
     result = clips.word_errors(head, len(clips.validation)) | {"steps": loop.step}
-    done.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(done, result)
     return result
 
 

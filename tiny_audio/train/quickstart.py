@@ -6,7 +6,6 @@ through the same recipe, loop and checkpoint as every other run.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tiny_audio.files import LOCK, held, read_json
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.experiments import EMBEDDED
@@ -29,16 +29,18 @@ def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, An
     """Train, score all held-out clips, transcribe one with the saved model; returns the scores."""
     began_s = time.monotonic()
     processes = 1 if torch.cuda.is_available() else CPU_PROCESSES
-    if fresh:
-        forget(output)
     recipe = recipe_of()
     stage = recipe.stages["projector"]
     if minutes is not None:
         stage = replace(stage, minutes=minutes)
     recipe = replace(recipe, output=str(output), stages={"projector": stage})
     say("A fresh projector learns to carry what nano's encoder hears to nano's language model.")
-    train(recipe, processes, Rows())
-    result = json.loads((output / "result.json").read_text())
+    with held(output):
+        if fresh:
+            forget(output)
+        train(recipe, processes, Rows())
+    cure = f"Repeat the command: tiny-audio quickstart --output {output}"
+    result = read_json(output / "result.json", cure)
     clip = next(iter(sorted((EMBEDDED / "held-out").glob("*.opus"))))
     transcriber = Transcriber.from_pretrained(output / "model")
     heard = transcriber.transcribe(clip, beams=result["beams"]).text
@@ -48,9 +50,14 @@ def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, An
 
 def forget(output: Path) -> None:
     """Delete an earlier run; nothing that is not one."""
-    if output.exists() and not (output / "recipe.yaml").exists():
+    there = [path for path in output.iterdir() if path.name != LOCK]
+    if there and not (output / "recipe.yaml").exists():
         raise ConfigError(f"{output} is not the folder of a run; name another one with --output.")
-    shutil.rmtree(output, ignore_errors=True)
+    for path in there:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def report(output: Path, result: dict[str, Any], clip: Path, heard: str, seconds: float) -> None:

@@ -9,10 +9,10 @@ model/           the result, for `tiny-audio transcribe --model`
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from tiny_audio.data.mixture import Plan, State, StreamPlan, worst
+from tiny_audio.files import held, joined, json_line, read_any_json, read_json, write_json
 from tiny_audio.model.checkpoint import load as load_checkpoint
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.errors import ConfigError
@@ -31,7 +32,7 @@ from tiny_audio.train import stages
 from tiny_audio.train.batch import Batch, Collator
 from tiny_audio.train.checkpoint import last_save, restore
 from tiny_audio.train.curves import draw_curves
-from tiny_audio.train.data import Gathered, copies_of, fill, gather, plan_of, write_about
+from tiny_audio.train.data import Gathered, copies_of, fill, gather, plan_of
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
 from tiny_audio.train.folder import folder_of, remember
@@ -52,8 +53,10 @@ def train(recipe: Recipe, processes: int = 1, watch: Write | None = None) -> Pat
     """
     refuse_idle(recipe.data.micro_batches, int(os.environ.get("WORLD_SIZE", processes)))
     folder = folder_of(recipe)
-    recipe = remember(recipe, folder)
-    launch(_work, (recipe, folder, watch), processes, recipe.device)
+    # Under torchrun the first process takes the folder; the others join it when all have met.
+    with held(folder) if int(os.environ.get("RANK", 0)) == 0 else nullcontext():
+        recipe = remember(recipe, folder)
+        launch(_work, (recipe, folder, watch), processes, recipe.device)
     return folder
 
 
@@ -77,7 +80,8 @@ def device_of(recipe: Setting) -> str:
 
 
 def _work(arguments: tuple[Recipe, Path, Write | None]) -> None:
-    Run(*arguments)()
+    with joined(arguments[1]):
+        Run(*arguments)()
 
 
 class Run:
@@ -112,8 +116,8 @@ class Run:
             save(self.model, self.folder / "model")
             draw_curves(self.folder)
             if result:
-                (self.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-            write_about(self.folder / "data.json", self.about() | self.found.left_out())
+                write_json(self.folder / "result.json", result)
+            write_json(self.folder / "data.json", self.about() | self.found.left_out())
             self.tell_left_out()
 
     def result(self) -> dict[str, Any]:
@@ -172,8 +176,8 @@ class Run:
     def about(self) -> dict[str, Any]:
         """What data.json says by now."""
         path = self.folder / "data.json"
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return found
+        cure = "Delete it: what was left out before the run was stopped is then not counted."
+        return read_json(path, cure) if path.exists() else {}
 
     def tell_left_out(self) -> None:
         """On the screen, when it has become more."""
@@ -186,10 +190,10 @@ class Run:
         """The first process learns what the others left out."""
         if rank():
             path = folder / f"dropped-{rank()}.json"
-            path.write_text(json.dumps(self.found.dropped.places))
+            write_json(path, self.found.dropped.places)
         wait_for_all()
         for path in sorted(folder.glob("dropped-*.json")) if rank() == 0 else ():
-            self.found.dropped.merge(json.loads(path.read_text()))
+            self.found.dropped.merge(read_json(path, "Delete it and repeat the command."))
             path.unlink()
 
     def loop(self, name: str, stage: Stage, steps: int) -> Loop:
@@ -264,10 +268,11 @@ class Run:
             if rank():
                 return row
             best = self.folder / name / "best"
-            known = json.loads(note.read_text()) if (note := best / "wer.json").exists() else None
+            note, cure = best / "wer.json", "Delete it: the next evaluation counts as the best."
+            known = read_any_json(note, cure) if note.exists() else None
             if row["wer"] is not None and (known is None or row["wer"] < known):
                 save(self.model, best)
-                note.write_text(json.dumps(row["wer"]))
+                write_json(note, row["wer"])
             return row
 
         return evaluate
@@ -276,21 +281,21 @@ class Run:
         """A row of metrics.jsonl, to all who want it."""
         row = {"stage": stage, **row}
         with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_line(row) + "\n")
         self.track(row)
         if self.watch:
             self.watch(row)
 
     def write_tables(self, folder: Path, made: stages.Table, about: dict[str, Any]) -> None:
         folder.mkdir(exist_ok=True)
-        (folder / "table.json").write_text(json.dumps(made, indent=1) + "\n")
-        write_about(self.folder / "data.json", about)
+        write_json(folder / "table.json", made)
+        write_json(self.folder / "data.json", about)
 
     def finish(self, name: str, loop: Loop, about: dict[str, Any]) -> None:
         """The hand-over to the next stage, recorded."""
         done = {"step": loop.step, "elapsed_s": loop.elapsed_s, "began_from": loop.origin}
-        (self.folder / name / "done.json").write_text(json.dumps(done) + "\n")
-        write_about(self.folder / "data.json", about)
+        write_json(self.folder / name / "done.json", done)
+        write_json(self.folder / "data.json", about)
         draw_curves(self.folder)
 
 

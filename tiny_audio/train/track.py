@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tiny_audio.files import json_line, write_text
 from tiny_audio.model.errors import ConfigError, MissingExtra
 
 METRICS = "metrics.jsonl"
@@ -48,7 +49,7 @@ def forget_after(run: Path, stage: str, step: int) -> None:
     path = run / METRICS
     if path.exists():
         kept = [r for r in read_metrics(run) if r.get("stage") != stage or r["step"] <= step]
-        path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+        write_text(path, "".join(json_line(r) + "\n" for r in kept))
 
 
 def tracker(name: str, run: Path, recipe: dict[str, Any]) -> Track:

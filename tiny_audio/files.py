@@ -1,0 +1,156 @@
+"""Files that are there whole or not at all, JSON that says what to do when it is damaged, and
+folders that belong to one run at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tiny_audio.model.errors import ConfigError
+
+LOCK = ".lock"
+_numbers = itertools.count()
+_held: set[Path] = set()  # by this process
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Lends a path beside `path` to write to; what was written takes its place at the end, also
+    after a power cut. Where it fails, nothing is left and an earlier file stays as it was.
+    """
+    if path.exists() and not path.is_file():  # a pipe or a device
+        yield path
+        return
+    temporary = path.with_name(f".{os.getpid()}-{next(_numbers)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole."""
+    with whole(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def json_line(values: Any, indent: int | None = None) -> str:
+    """JSON that can be written: the name of a file need not be UTF-8, and is escaped then."""
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(values, indent=indent)
+    return text
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON for people to read, whole."""
+    write_text(path, json_line(values, indent=1) + "\n")
+
+
+def read_json(path: Path, cure: str) -> dict[str, Any]:
+    """The JSON object in a file that this library wrote; else a `ConfigError` with the cure."""
+    return as_object(read_any_json(path, cure), path, cure)
+
+
+def read_any_json(path: Path, cure: str) -> Any:
+    """Any JSON value of such a file."""
+    try:
+        return json.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON ({error}). {cure}") from error
+
+
+def as_object(found: Any, path: Path, cure: str) -> dict[str, Any]:
+    """A JSON object; a `ConfigError` for any other value."""
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{path} holds no JSON object. {cure}")
+    return dict(found)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """The folder is this run's until the end, or until its last process ends, however it ends.
+
+    `ConfigError` while another run has it. A run inside of a run of the same folder is the same.
+    """
+    here = folder.resolve()
+    if here in _held:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(here / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written to ({error.strerror}).") from error
+    try:
+        # Alone first, then together with the processes of this run, which `joined` lets in.
+        if not (_lock(file, alone=True) and _lock(file, alone=False)):
+            raise ConfigError(
+                f"{folder} is in use by another run{_owner(file)}. Wait until it ends, stop it, or "
+                f"give this one another folder."
+            )
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        _held.add(here)
+        yield
+    finally:
+        _held.discard(here)
+        os.close(file)
+
+
+@contextmanager
+def joined(folder: Path) -> Iterator[None]:
+    """A process of the run that holds the folder: while it lives, the folder is not free."""
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _lock(file, alone=False)
+        yield
+    finally:
+        os.close(file)
+
+
+def _owner(file: int) -> str:
+    number = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+    return f" (process {number})" if number.isdecimal() else ""
+
+
+if sys.platform == "win32":
+
+    def _lock(file: int, alone: bool) -> bool:
+        """Windows has no lock that several share: what the first process holds is enough."""
+        import msvcrt
+
+        if not alone:
+            return True
+        try:
+            os.lseek(file, 1 << 20, os.SEEK_SET)
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+
+    def _lock(file: int, alone: bool) -> bool:
+        """Whether the lock was free; it goes when the process ends. Where the file system knows no
+        locks, it is always free."""
+        import fcntl
+
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
+        return True
