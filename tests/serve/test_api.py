@@ -119,6 +119,7 @@ def test_many_at_once_get_their_own_texts_and_one_too_many_is_sent_away(app, ser
         ({"url": "http://localhost/a.wav"}, "no field 'url'"),
         ({"prompt": "<audio> <audio>"}, "once per clip"),
         ({"prompt": "x" * 5_000}, "4,000"),
+        ({"prompt": "🜚" * 3_000}, "decoder's 2,048"),
         ({"timestamp_granularities[]": "century"}, "word"),
     ],
 )
@@ -190,7 +191,7 @@ def test_chat_streams_what_it_would_answer(ask, clips, clip):
         ({"messages": [{"role": "user", "content": "a"}], "n": 2}, "one answer"),
         ({"messages": [{"role": "user", "content": "a"}], "max_tokens": 0}, "max_tokens"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "image_url"),
-        ({"messages": [{"role": "user", "content": "a b " * 900}] * 9}, "leave room"),
+        ({"messages": [{"role": "user", "content": "a b " * 900}] * 9}, "decoder's 2,048"),
     ],
 )
 def test_chat_refuses_what_it_cannot_do(ask, body, said):

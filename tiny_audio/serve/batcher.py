@@ -16,7 +16,7 @@ from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.prompt import Turn, render, transcription_turns
+from tiny_audio.model.prompt import Turn, transcription_turns
 
 from .limits import Limits
 from .metrics import Metrics
@@ -111,7 +111,7 @@ class Batcher:
         ready, turns = [], []
         for work in wanted:
             try:
-                turns.append(self._turns(work.request.prompt))
+                turns.append(self._turns(work))
                 ready.append(work)
             except Exception as error:  # before anything is computed
                 work.done.set_exception(error)
@@ -131,11 +131,11 @@ class Batcher:
             self.metrics.audio_seconds.inc(work.duration_s)
             work.done.set_result(segment)
 
-    def _turns(self, prompt: str | None) -> list[Turn]:
-        model = self.transcriber.model
-        turns = transcription_turns(model.config.prompt, prompt)
-        if prompt is not None:  # raises what is wrong with it
-            render(turns, [1], model.tokenizer, model.config.prompt)
+    def _turns(self, work: _Work) -> list[Turn]:
+        """The prompt of a window; raises what is wrong with it."""
+        config = self.transcriber.model.config.prompt
+        turns = transcription_turns(config, work.request.prompt)
+        self.transcriber.check_room(turns, [len(work.window.samples_N)])
         return turns
 
 
