@@ -210,6 +210,24 @@ def test_a_question_about_a_long_clip_names_the_other_way(ask):
     assert "/v1/audio/transcriptions" in error(chat(ask, [long]))["message"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "num_clips", "said"),
+    [
+        (0, 1_024, "1,024 positions"),  # took 3.2 GB
+        (9, 40, "360 s with padding"),
+        (10, 20, "of the decoder's 2,048"),
+    ],
+)
+def test_clips_are_added_up_and_refused_before_they_are_decoded(ask, seconds, num_clips, said):
+    """All clips behind those that are too much are no audio, and nobody finds out."""
+    good = audio_part(wav(np.zeros(8_000 * seconds, np.int16), 8_000)) if seconds else None
+    junk = {"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}}
+    parts = [good or junk] * (17 if num_clips == 20 else 1)
+    parts += [junk] * (num_clips - len(parts))
+    messages = [{"role": "user", "content": parts[at : at + 16]} for at in range(0, num_clips, 16)]
+    assert said in error(ask("POST", CHAT, json={"messages": messages}))["message"]
+
+
 def test_a_client_that_goes_frees_its_slot(app, service, clips, clip):
 
     async def scenario():

@@ -15,6 +15,9 @@ from .metrics import Metrics
 from .refusals import Refusal
 
 OPEN_TO_ALL = ("/health",)
+# A body of JSON is in memory as bytes, as text, as its values, and once more as decoded base64;
+# a form goes to the disk.
+JSON_COPIES = 4
 
 
 class Guard:
@@ -23,6 +26,9 @@ class Guard:
     def __init__(self, app: ASGIApp, limits: Limits, token: str | None, metrics: Metrics) -> None:
         self.app, self.limits, self.token, self.metrics = app, limits, token, metrics
         self.num_accepted = 0
+        self.in_flight = _InFlight(
+            max(limits.max_bytes_in_flight, JSON_COPIES * limits.max_body_bytes)
+        )
         self.usual_s = 1.0  # moving average of how long an answer takes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,11 +36,12 @@ class Guard:
             return await self._websocket(scope, receive, send)
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        answer = _Answer(_Body(receive, self.limits), send)
+        answer = _Answer(_Body(receive, self.limits, self.in_flight, _copies(scope)), send)
         started = time.monotonic()
         try:
             await self._http(scope, answer)
         finally:
+            answer.body.forget()
             self.metrics.answered(scope["path"], answer.status, time.monotonic() - started)
 
     async def _http(self, scope: Scope, answer: "_Answer") -> None:
@@ -71,6 +78,7 @@ class Guard:
         size, limit = Headers(scope=scope).get("content-length", "0"), self.limits.max_body_bytes
         if size.isdigit() and int(size[:20]) > limit:
             raise _too_large(int(size[:20]), limit)
+        self.in_flight.check(int(size) * _copies(scope) if size.isdigit() else 0)
         if self.num_accepted >= self.limits.max_requests:
             wait_s = min(30, math.ceil(self.usual_s))
             message = f"{self.num_accepted} requests are being answered already"
@@ -83,6 +91,24 @@ class Guard:
         return hmac.compare_digest(given.encode("latin-1"), self.token.encode())  # constant time
 
 
+def _copies(scope: Scope) -> int:
+    kind = Headers(scope=scope).get("content-type", "")
+    return 1 if kind.startswith("multipart/form-data") else JSON_COPIES
+
+
+class _InFlight:
+    """Bytes that bodies of unanswered requests take, all together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.num_bytes = limit, 0
+
+    def check(self, more: int) -> None:
+        """Refuse `more` bytes while there is no room for them."""
+        if self.num_bytes and self.num_bytes + more > self.limit:
+            message = f"Requests of {self.num_bytes:,} bytes are being answered already"
+            raise Refusal(503, f"{message}. Try again in 10 s.", retry_after_s=10)
+
+
 def _too_large(num_bytes: int, limit: int) -> Refusal:
     return Refusal(413, f"A body of {num_bytes:,} bytes; the limit is {limit:,}. Send less.")
 
@@ -90,9 +116,9 @@ def _too_large(num_bytes: int, limit: int) -> Refusal:
 class _Body:
     """`receive` of one request: counts its bytes and loses patience."""
 
-    def __init__(self, receive: Receive, limits: Limits) -> None:
-        self.receive, self.limits = receive, limits
-        self.num_bytes, self.ended, self.too_slow = 0, False, False
+    def __init__(self, receive: Receive, limits: Limits, in_flight: _InFlight, copies: int) -> None:
+        self.receive, self.limits, self.in_flight, self.copies = receive, limits, in_flight, copies
+        self.num_bytes, self.held, self.ended, self.too_slow = 0, 0, False, False
         self.deadline = time.monotonic() + limits.body_timeout_s
 
     async def __call__(self) -> Message:
@@ -101,7 +127,20 @@ class _Body:
         message = await self._next()
         if self.num_bytes > self.limits.max_body_bytes:
             raise _too_large(self.num_bytes, self.limits.max_body_bytes)
+        more = len(message.get("body", b"")) * self.copies
+        try:
+            self.in_flight.check(more)
+        except Refusal:
+            self.forget()  # at once, so that not all who come together are refused
+            raise
+        self.in_flight.num_bytes += more
+        self.held += more
         return message
+
+    def forget(self) -> None:
+        """The request is answered: its bytes are free."""
+        self.in_flight.num_bytes -= self.held
+        self.held = 0
 
     async def _next(self) -> Message:
         patience_s = min(self.limits.body_idle_s, self.deadline - time.monotonic())

@@ -25,6 +25,7 @@ class Limits:
 
     # All requests together.
     max_requests: int = 128  # accepted and not yet answered; one more gets 503
+    max_bytes_in_flight: int = 2**28  # of bodies that are not answered yet; more get 503
     max_held_s: float = 14_400.0  # decoded audio in the temporary folder: 4 h are 0.9 GB
     max_live: int = 8  # WebSocket sessions
     max_live_s: float = 3_600.0

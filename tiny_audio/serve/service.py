@@ -37,6 +37,7 @@ class Service:
         self.metrics = Metrics()
         self.decoding = DecodePool(limits, folder, self.metrics)
         self.batcher = Batcher(transcriber, limits, self.metrics)
+        self.num_positions = transcriber.num_positions
         self.held_s = 0.0  # decoded and not yet written
         self.num_live = 0
 
