@@ -31,6 +31,7 @@ class Client:
     """One request: `pieces` of its body come with `pause_s` between them."""
 
     def __init__(self, guard, pieces=(b"",), *, method="POST", path="/x", headers=(), pause_s=0.0):
+        headers = dict([("host", "127.0.0.1:8000"), *headers]).items()
         self.guard, self.pieces, self.pause_s = guard, list(pieces), pause_s
         head = [(name.encode(), value.encode()) for name, value in headers]
         self.scope = {"type": "http", "method": method, "path": path, "headers": head}
@@ -158,7 +159,7 @@ def test_a_websocket_needs_the_token_too():
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "websocket", "path": "/v1/audio/stream", "headers": []}
+    scope = {"type": "websocket", "path": "/v1/audio/stream", "headers": [(b"host", b"localhost")]}
     asyncio.run(guard(token="t")(scope, None, send))
     assert sent[0]["type"] == "websocket.close"
 

@@ -4,17 +4,18 @@ import asyncio
 import hmac
 import math
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .address import is_loopback
 from .limits import MAX_HEADER_BYTES, Limits
 from .metrics import Metrics
 from .refusals import Refusal
 
-OPEN_TO_ALL = ("/health",)
+OPEN_TO_ALL = ("/health", "/")  # the page holds no secret, and asks for the token
 # A body of JSON is in memory as bytes, as text, as its values, and once more as decoded base64;
 # a form goes to the disk.
 JSON_COPIES = 4
@@ -23,8 +24,16 @@ JSON_COPIES = 4
 class Guard:
     """ASGI middleware. A request that gets past it holds a slot until it is answered."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, token: str | None, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        token: str | None,
+        metrics: Metrics,
+        origins: Sequence[str] = (),
+    ) -> None:
         self.app, self.limits, self.token, self.metrics = app, limits, token, metrics
+        self.origins = origins
         self.num_accepted = 0
         self.in_flight = _InFlight(
             max(limits.max_bytes_in_flight, JSON_COPIES * limits.max_body_bytes)
@@ -63,14 +72,35 @@ class Guard:
             self.usual_s += 0.1 * (time.monotonic() - started - self.usual_s)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._knows_token(scope):
+        try:
+            self._check_site(scope)
+            self._check_token(scope)
+        except Refusal:  # before it is accepted: the client sees HTTP 403
+            await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
+        else:
             await self.app(scope, receive, send)
-        else:  # before it is accepted: the client sees HTTP 403
-            await send({"type": "websocket.close", "code": 1008, "reason": "token"})
 
-    def _check(self, scope: Scope) -> None:
+    def _check_site(self, scope: Scope) -> None:
+        """Without a token, refuse what a page of another site sends through a visitor's browser."""
+        if self.token is not None:
+            return
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not is_loopback(host):
+            message = f"Host: {host[:200]!r} is not this machine"
+            cure = "Use http://127.0.0.1 or http://localhost, or start the server with a token"
+            raise Refusal(403, f"{message}. {cure}.")
+        if origin not in (None, f"http://{host}", f"https://{host}", *self.origins):
+            message = f"Origin: {origin[:200]!r} is another site's page"
+            raise Refusal(403, f"{message}. Allow it with --allow-origin, or ask from here.")
+
+    def _check_token(self, scope: Scope) -> None:
         if scope["path"] not in OPEN_TO_ALL and not self._knows_token(scope):
             raise Refusal(401, "This server needs its token: send Authorization: Bearer TOKEN.")
+
+    def _check(self, scope: Scope) -> None:
+        self._check_site(scope)
+        self._check_token(scope)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             raise Refusal(431, f"Headers take at most {MAX_HEADER_BYTES:,} bytes.")
         if scope["method"] != "POST":

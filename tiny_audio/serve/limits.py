@@ -40,3 +40,14 @@ class Limits:
     def max_body_bytes(self) -> int:
         """A body: the upload as base64 in JSON, and what stands around it."""
         return self.max_upload_bytes * 4 // 3 + 2**16
+
+
+# One person's page: files may be long, and few of them come at a time.
+OF_THE_PAGE = Limits(
+    max_upload_bytes=2**28,  # two hours of mp3 at 256 kbit/s
+    max_audio_s=7_200.0,
+    max_requests=16,
+    decode_timeout_s=120.0,
+    body_timeout_s=600.0,
+    request_timeout_s=7_200.0,
+)
