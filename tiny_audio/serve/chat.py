@@ -107,8 +107,7 @@ class _Reply:
         asked, service = self.asked, self.service
         turns, sounds, clips = asked.turns(), asked.sounds(), list[torch.Tensor]()
         # Every clip takes a position at least: most of what is too much is so before it is decoded.
-        call = service.batcher.call(service.transcriber.check_room, turns, [1] * len(sounds))
-        await asyncio.wrap_future(call)
+        await service.on_model(service.transcriber.check_room, turns, [1] * len(sounds))
         for sound in sounds:
             heard = await service.hear(io.BytesIO(decoded(sound)))
             stack.enter_context(service.holding(heard))

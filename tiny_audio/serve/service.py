@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -70,6 +70,10 @@ class Service:
         if prompt is not None and any("\ud800" <= c <= "\udfff" for c in prompt):
             message = "The text holds half of a surrogate pair, which is no character"
             raise Refusal(400, f"{message}. Send valid Unicode.", param="prompt")
+
+    async def on_model(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run something on the model's thread, where alone models and tokenizers may be used."""
+        return await asyncio.wrap_future(self.batcher.call(function, *arguments))
 
     async def hear(self, upload: BinaryIO) -> Heard:
         """Decode an upload in a process of its own."""
