@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -257,6 +258,14 @@ def test_models_health_and_metrics(ask):
     text = ask("GET", "/metrics").text
     assert "tiny_audio_requests_in_flight 0.0" in text
     assert 'tiny_audio_requests_total{path="/v1/audio/transcriptions",status="200"}' in text
+
+
+def test_health_is_that_of_the_models_thread(ask, service, monkeypatch):
+    ended = threading.Thread(target=int)
+    ended.start()
+    ended.join()
+    monkeypatch.setattr(service.batcher, "_thread", ended)
+    assert "thread has ended" in error(ask("GET", "/health"), 503)["message"]
 
 
 def test_there_is_no_page_that_loads_from_elsewhere(ask):

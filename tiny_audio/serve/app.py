@@ -11,7 +11,7 @@ from tiny_audio import __version__
 
 from . import chat, live, transcriptions
 from .guard import Guard
-from .refusals import add_handlers, answers
+from .refusals import Refusal, add_handlers, answers
 from .service import Service
 
 router = APIRouter()
@@ -74,8 +74,11 @@ def create_app(
 
 
 @router.get("/health")
-async def health() -> dict[str, str]:
-    """Whether it runs."""
+async def health(request: Request) -> dict[str, str]:
+    """Whether it runs, and the model's thread with it."""
+    if not request.app.state.service.batcher.alive:
+        cure = "The next request starts another; if this stays so, start the server again"
+        raise Refusal(503, f"The model's thread has ended. {cure}.", retry_after_s=1)
     return {"status": "ok"}
 
 
