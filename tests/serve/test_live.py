@@ -10,7 +10,7 @@ from starlette.websockets import WebSocketDisconnect
 from tiny_audio.model.audio import load_audio
 from tiny_audio.serve.limits import Limits
 
-PATH = "/v1/audio/stream"
+PATH = "ws://127.0.0.1/v1/audio/stream"
 END = json.dumps({"type": "end"})
 
 

@@ -46,6 +46,7 @@ def answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
 
 CODES = {
     401: "invalid_api_key",
+    403: "forbidden",
     404: "not_found",
     408: "request_timeout",
     413: "request_too_large",

@@ -3,13 +3,14 @@
 import logging
 import signal
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from socket import socket
 
 import uvicorn
 
 from tiny_audio.infer.transcriber import Transcriber
 
-from .address import check_address
 from .app import create_app
 from .connection import Connection
 from .limits import MAX_HEADER_BYTES, Limits
@@ -21,22 +22,20 @@ MAX_MESSAGE_BYTES = 2**20  # of a WebSocket: half a minute of audio
 
 def serve(
     transcriber: Transcriber,
-    name: str,
+    names: Sequence[str],
     *,
     language: str,
-    host: str,
-    port: int,
+    bound: socket,
     token: str | None,
     limits: Limits,
+    origins: Sequence[str] = (),
+    page: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT; everything accepted until then is answered."""
-    check_address(host, token)
     with tempfile.TemporaryDirectory(prefix="tiny-audio-serve-") as folder:
-        service = Service(transcriber, name, language, limits, Path(folder))
+        service = Service(transcriber, names, language, limits, Path(folder))
         config = uvicorn.Config(
-            create_app(service, token or None),
-            host=host,
-            port=port,
+            create_app(service, token, origins, page),
             http=Connection,
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,
@@ -52,6 +51,6 @@ def serve(
         for ending in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ending, lambda *_: None)
         try:
-            uvicorn.Server(config).run()
+            uvicorn.Server(config).run(sockets=[bound])
         finally:
             service.close()
