@@ -10,7 +10,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from tiny_audio.infer.formats import FORMATS, verbose
+from tiny_audio.infer.formats import FORMATS, notes_of, verbose
 from tiny_audio.infer.results import Segment, Timings, Transcript
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.errors import TinyAudioError, nearest
@@ -22,6 +22,7 @@ router = APIRouter()
 # "all" is ours: every format in one answer, and with it everything that is known ("json" of the
 # command line: outcome, notes, confidence).
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt", "all"]
+MOST_HEADER_CHARS = 2_000
 FIELDS = [
     *"file model language prompt hotwords response_format temperature stream".split(),
     "timestamp_granularities[]",
@@ -116,13 +117,21 @@ async def written(
 def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> Response:
     """The body that OpenAI's clients expect for `response_format`."""
     if wanted == "json":
-        return JSONResponse({"text": transcript.text})
+        return JSONResponse({"text": transcript.text, **notes_of(transcript)})
     if wanted == "verbose_json":
         return JSONResponse(verbose(transcript, language))
     if wanted == "all":
         return JSONResponse(every_format(transcript, language))
     body = FORMATS[wanted](transcript)
-    return PlainTextResponse(body, media_type="text/vtt" if wanted == "vtt" else "text/plain")
+    kind = "text/vtt" if wanted == "vtt" else "text/plain"
+    return PlainTextResponse(body, media_type=kind, headers=note_headers(transcript))
+
+
+def note_headers(transcript: Transcript) -> dict[str, str]:
+    """What decoding noted, where the body has no room for it; headers are ASCII."""
+    notes = "; ".join(transcript.notes).encode("ascii", "backslashreplace").decode()
+    notes = "".join(c for c in notes if c.isprintable())[:MOST_HEADER_CHARS]
+    return {"x-tiny-audio-notes": notes} if notes else {}
 
 
 def every_format(transcript: Transcript, language: str) -> dict[str, Any]:
@@ -151,7 +160,8 @@ async def _events(
         async for piece in pieces:
             if isinstance(piece, Transcript):
                 every = {"formats": every_format(piece, service.language)} if formats else {}
-                yield event({"type": "transcript.text.done", "text": text, **every})
+                done = {"type": "transcript.text.done", "text": text, **every}
+                yield event({**done, **notes_of(piece)})
                 return
             delta = _delta(piece, text)
             text += delta
