@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipes.nano.sources import rows_of
+from recipes.nano.sources import shared_data
 from recipes.tiny.paths import CORPUS
 from recipes.tiny.texts import is_held_out
 from tiny_audio.data import augment
@@ -94,8 +94,7 @@ class Source:
         self.mix, self.rng = mix, np.random.default_rng(seed)
         self.store = Store(CORPUS / "shards")
         self.by_engine, self.looked = self.store.training(), time.monotonic()
-        sounds = [row["audio"] for row in rows_of("esc10")]
-        self.sounds = [load_audio(path).samples.numpy() for path in sounds]
+        self.sounds = environmental(shared_data() / "esc10")
 
     def draw(self) -> Clip:
         """One clip of the corpus; the engine by its weight."""
@@ -195,6 +194,12 @@ class Source:
             if len(waiting[bucket]) >= max(2, int(self.mix.batch_s / bucket)):
                 rows, waiting[bucket] = waiting[bucket], []
                 yield padded(rows, bucket)
+
+
+def environmental(folder: Path) -> list[np.ndarray]:
+    """The sounds of ESC-10: nobody speaks in them, so they have no text."""
+    rows = map(json.loads, (folder / "train.jsonl").read_text().splitlines())
+    return [load_audio(folder / row["audio"]).samples.numpy() for row in rows]
 
 
 def padded(rows: list[tuple[Tensor, str]], bucket: int) -> Batch:
