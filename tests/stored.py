@@ -14,6 +14,7 @@ import pytest
 import torch
 import toys
 from safetensors.torch import load_file
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
 from tiny_audio.model.errors import CheckpointError
@@ -147,9 +148,11 @@ def ct2_folder(folder: Path, kind: str = "float32", **changes: Any) -> str:
     data += _text("decoder/embeddings/weight") + changes.get("extra", b"")
     (folder / "model.bin").write_bytes(data[: len(data) - changes.get("cut", 0)])
     (folder / "config.json").write_text(json.dumps({"suppress_ids": [], "alignment_heads": []}))
-    control = {"<|pad|>": 0, "<|startoftranscript|>": 1, "<|endoftext|>": 2}
-    added = [{"content": token, "id": number} for token, number in control.items()]
-    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet())[:60]]
+    control = ["<|pad|>", "<|startoftranscript|>", "<|endoftext|>"]
+    raw = Tokenizer(models.BPE({token: n for n, token in enumerate(control + letters)}, []))
+    raw.add_special_tokens([AddedToken(token, special=True) for token in control])
+    raw.save(str(folder / "tokenizer.json"))
     return str(folder)
 
 

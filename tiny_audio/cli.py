@@ -8,11 +8,13 @@ import typer
 
 from tiny_audio import __version__
 from tiny_audio.commands import keep_few_kernels
+from tiny_audio.commands.convert import convert
 from tiny_audio.commands.datasets import datasets
 from tiny_audio.commands.demo import demo
 from tiny_audio.commands.doctor import doctor
 from tiny_audio.commands.embeddings import embeddings
 from tiny_audio.commands.eval import evaluate
+from tiny_audio.commands.get import get
 from tiny_audio.commands.inspect import inspect
 from tiny_audio.commands.leaderboard import leaderboard
 from tiny_audio.commands.params import params
@@ -57,7 +59,7 @@ def options(
 # In the order of `--help`.
 USE, TRAIN, MEASURE, EXPLAIN = "Use a model", "Train one", "Measure it", "Look inside"
 for panel, commands in {
-    USE: (transcribe, stream, demo, serve),
+    USE: (transcribe, stream, demo, serve, get, convert),
     TRAIN: (quickstart, train, plan, doctor, train_head),
     MEASURE: (evaluate, score, compare, report, robustness, understand, datasets),
     EXPLAIN: (trace, embeddings, inspect, params, projectors),

