@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiny_audio.infer.formats import CUE_CHARS, FORMATS, cues, milliseconds, to_srt, to_vtt, verbose
+from tiny_audio.infer.formats import FORMATS, to_srt, to_vtt, verbose
 from tiny_audio.infer.results import Segment, Transcript, Word
+from tiny_audio.infer.subtitles import LINE_CHARS, NUM_LINES, cues, milliseconds
 
 CLOCK = r"(\d\d+):(\d\d):(\d\d)[,.](\d\d\d)"
 TIMES = re.compile(rf"^{CLOCK} --> {CLOCK}$")
@@ -31,7 +32,12 @@ def transcripts(draw):
     """Segments back to back, of any text, with and without words and times."""
     at, segments = 0.0, []
     for length in draw(st.lists(st.floats(0.0005, 40), min_size=1, max_size=6)):
-        text = " ".join(draw(st.text(max_size=60)).split())
+        some = (
+            st.text(max_size=60)
+            | st.text("漢字かな。、", max_size=300)
+            | st.text("ab ", max_size=300)
+        )
+        text = " ".join(draw(some).split())
         step = length / max(1, len(text.split()))
         words = [
             Word(w, at + n * step, at + (n + 1) * step, 0.5)
@@ -71,6 +77,46 @@ def test_subtitles_are_monotone_never_empty_and_hold_every_word(transcript):
     assert "".join(unescaped.split()) == "".join(said)
 
 
+@given(transcripts())
+def test_subtitles_keep_their_limits_whatever_times_are_known(transcript):
+    found = cues(transcript)
+    for cue in found:
+        assert 1 <= len(cue.lines) <= NUM_LINES
+        assert all(0 < len(line) <= LINE_CHARS for line in cue.lines)
+        assert 0 < cue.end_ms - cue.start_ms <= 7000
+    edges = [0, *(at for cue in found for at in (cue.start_ms, cue.end_ms))]
+    assert edges == sorted(edges)
+    edges.append(max(edges[-1], milliseconds(transcript.duration_s)))
+    for number, cue in enumerate(found):
+        if cue.end_ms - cue.start_ms < 1000:  # there was no room, on neither side
+            before, after = edges[2 * number], edges[2 * number + 3]
+            assert (cue.start_ms, cue.end_ms) == (before, after)
+
+
+def test_words_without_times_take_theirs_from_their_neighbours():
+    known = [Word("a", 1.0, 2.0, 1.0), Word("d", 6.0, 7.0, 1.0)]
+    untimed = [Word(text, None, None, None) for text in ("bb", "cc")]
+    words = (known[0], *untimed, known[1])
+    found = cues(Transcript("x", 30.0, (segment(0, 30, "a bb cc d", words),)))
+    assert [(cue.start_ms, cue.end_ms, cue.lines) for cue in found] == [
+        (1000, 7000, ("a bb cc d",)),
+    ]
+    late = (*untimed, Word("x" * 60, 20.0, 21.0, 1.0))
+    found = cues(Transcript("x", 30.0, (segment(0, 16), segment(16, 30, "", late))))
+    assert [cue.lines for cue in found] == [("bb cc " + "x" * 21, "x" * 39)]
+    assert (found[0].start_ms, found[0].end_ms) == (16_000, 21_000)
+
+
+def test_a_long_segment_without_times_or_spaces_becomes_several_subtitles():
+    spaced, unspaced = "wonderful " * 30, "今日は天気がいいですね。" * 30
+    for text in (spaced, unspaced):
+        found = cues(Transcript("x", 25.0, (segment(0, 25, text.strip()),)))
+        assert len(found) >= 4
+        assert (found[0].start_ms, found[-1].end_ms) == (0, 25_000)
+        assert all(cue.end_ms - cue.start_ms <= 7000 for cue in found)
+    assert all(line.endswith("。") for cue in found for line in cue.lines)
+
+
 def test_text_cannot_end_or_open_a_cue():
     transcript = Transcript("x", 1.0, (segment(0.0, 1.0, "a <b> & c --> d\n\n7\n00:00"),))
     for name in ("srt", "vtt"):
@@ -82,11 +128,10 @@ def test_a_long_segment_is_cut_at_word_times_and_at_pauses():
     words = ["wonderful"] * 30
     found = cues(Transcript("x", 12.0, (spoken(words),)))
     assert len(found) > 2
-    assert all(sum(map(len, cue.lines)) <= CUE_CHARS for cue in found)
     assert found[1].start_ms == found[0].end_ms
     paused = segment(0, 9, "a b", [Word("a", 0.5, 1.0, 1.0), Word("b", 3.0, 3.5, 1.0)])
     found = cues(Transcript("x", 9.0, (paused,)))
-    assert [(cue.start_ms, cue.end_ms) for cue in found] == [(500, 1000), (3000, 3500)]
+    assert [(cue.start_ms, cue.end_ms) for cue in found] == [(500, 1500), (3000, 4000)]
 
 
 def test_silence_is_no_subtitle_and_no_segment_of_openai():

@@ -1,14 +1,26 @@
 """Windows: they cover everything, end in pauses, and come out the same however samples arrive."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiny_audio.infer.longform import HOP, CutPolicy, Cutting, Window, cut, finish, join, push
-from tiny_audio.infer.results import Segment, Word
+from tiny_audio.infer.longform import (
+    FRAME,
+    HIGH_PASS_HZ,
+    HOP,
+    CutPolicy,
+    Cutting,
+    Window,
+    cut,
+    finish,
+    hop_levels,
+    push,
+)
 
 RATE = 16_000
 POLICY = CutPolicy(10.0)
@@ -62,6 +74,45 @@ def test_a_window_ends_in_the_middle_of_a_pause_also_in_noise():
         assert (second.start, second.overlap) == (len(first.samples_N), 0)
 
 
+def low(kind, seconds):
+    """What lies below speech: a constant of 3 %, mains at 50 Hz, rumble at 20 Hz."""
+    t = torch.arange(int(seconds * RATE)) / RATE
+    hertz = {"hum": 50, "rumble": 20}.get(kind)
+    return 0.03 + 0 * t if hertz is None else 0.1 * torch.sin(2 * torch.pi * hertz * t)
+
+
+@pytest.mark.parametrize("kind", ["DC", "hum", "rumble"])
+def test_what_lies_below_speech_hides_no_pause(kind):
+    samples = torch.cat([pause(1.0), *[speech(2.5), pause(0.8)] * 3])
+    clean = list(cut([samples], POLICY))
+    dirty = list(cut([samples + low(kind, len(samples) / RATE)], POLICY))
+    assert len(clean) == 4
+    assert [w.quiet for w in dirty] == [w.quiet for w in clean]
+    for one, other in zip(clean, dirty, strict=True):
+        assert abs(one.start - other.start) <= 2 * HOP
+        assert one.overlap == other.overlap == 0
+
+
+def test_levels_are_those_of_a_filter_that_saw_all_samples():
+    samples = speech(3) + low("rumble", 3)
+    k = math.tan(math.pi * HIGH_PASS_HZ / RATE)
+    scale = 1 / (1 + math.sqrt(2) * k + k * k)
+    a1, a2 = 2 * (k * k - 1) * scale, (1 - math.sqrt(2) * k + k * k) * scale
+    first = float(samples[0])
+    x1 = x2 = first
+    y1 = y2 = 0.0
+    passed = []
+    for x in samples.tolist():
+        y = scale * (x - 2 * x1 + x2) - a1 * y1 - a2 * y2
+        x1, x2, y1, y2 = x, x1, y, y1
+        passed.append(y)
+    frames = np.square(np.array(passed)).reshape(-1, HOP // FRAME, FRAME).mean(-1).max(1)
+    expected = 10 * np.log10(np.maximum(frames, 1e-10))
+    assert np.abs(hop_levels(samples, torch.empty(0)) - expected).max() < 2e-3
+    rest = hop_levels(samples[10 * HOP :], samples[9 * HOP : 10 * HOP])
+    assert np.array_equal(rest, hop_levels(samples, torch.empty(0))[10:])
+
+
 def test_a_long_silence_is_a_window_of_its_own():
     windows = list(cut([torch.cat([speech(2), pause(5), speech(2)])], POLICY))
     assert [w.quiet for w in windows] == [False, True, False]
@@ -105,36 +156,3 @@ def test_a_stream_that_ends_inside_its_overlap_gives_no_window_twice():
         finish(state)
         == [Window(state.start, state.held_N, state.overlap)][: len(state.held_N) > RATE]
     )
-
-
-def heard(text, start_s, end_s, times=False):
-    words = text.split()
-    step = (end_s - start_s) / max(1, len(words))
-    at = [start_s + n * step for n in range(len(words))]
-    made = [
-        Word(w, t, t + step, 1.0) if times else Word(w, None, None, 1.0)
-        for w, t in zip(words, at, strict=True)
-    ]
-    return Segment(start_s, end_s, text, "ok", -0.1, tuple(made))
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "kept"),
-    [
-        ("one two three four", "three four five", ("one two three", "four five")),
-        ("one two three fo", "three four five", ("one two three", "four five")),
-        ("one two three four", "our five six", ("one two three four", "our five six")),
-        ("the end of the", "of the road", ("the end of", "the road")),
-        ("", "of the road", ("", "of the road")),
-    ],
-)
-def test_words_that_both_windows_heard_are_kept_once(before, after, kept):
-    made = join(heard(before, 0, 10), heard(after, 9, 19), 1.0)
-    assert tuple(segment.text for segment in made) == kept
-    assert [(segment.start_s, segment.end_s) for segment in made] == [(0, 9.5), (9.5, 19)]
-
-
-def test_where_texts_differ_the_times_of_words_decide():
-    before, after = heard("a b c d e f g h i j", 0, 10, True), heard("k l m n", 9, 11, True)
-    first, second = join(before, after, 1.0)
-    assert (first.text, second.text) == ("a b c d e f g h i j", "l m n")

@@ -122,11 +122,12 @@ class Block(nn.Module):
 
 def read_config(folder: Path) -> CtcHeadConfig:
     try:
-        return CtcHeadConfig.from_dict(read_json(folder / CONFIG, "Copy or train the head again."))
+        found = read_json(folder / CONFIG, "Copy the head again.")
     except ConfigError as error:
         raise CheckpointError(
-            f"{folder} is no CTC head. {error} Train one: tiny-audio train-head."
+            f"{folder} is no CTC head: {error} Or train one: tiny-audio train-head."
         ) from error
+    return CtcHeadConfig.from_dict(found)
 
 
 def encoder_id(encoder: AudioEncoder) -> str:

@@ -4,29 +4,12 @@ Pure functions of one `Transcript`. `FORMATS` names them as the command line and
 """
 
 import json
-import textwrap
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from .results import Segment, Transcript, Word
-
-# Subtitles that can be read in time: two lines of 42 characters, seven seconds at most (the usual
-# broadcasters' rule); a pause of speech begins a new one.
-LINE_CHARS = 42
-CUE_CHARS = 2 * LINE_CHARS
-CUE_S = 7.0
-PAUSE_S = 0.7
-
-
-@dataclass(frozen=True)
-class Cue:
-    """One subtitle: whole milliseconds, and its text in lines."""
-
-    start_ms: int
-    end_ms: int
-    lines: tuple[str, ...]
+from .results import Segment, Transcript
+from .subtitles import clean, cues
 
 
 def to_text(transcript: Transcript) -> str:
@@ -121,64 +104,9 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 }
 
 
-def cues(transcript: Transcript) -> list[Cue]:
-    """Subtitles in order: none is empty, each ends after its start and before the next begins."""
-    found: list[Cue] = []
-    for start_s, end_s, text in _pieces(transcript):
-        lines = tuple(textwrap.wrap(clean(text), LINE_CHARS))
-        if lines:
-            start = max(milliseconds(start_s), found[-1].end_ms if found else 0)
-            found.append(Cue(start, max(milliseconds(end_s), start + 1), lines))
-    return found
-
-
-def _pieces(transcript: Transcript) -> Iterator[tuple[float, float, str]]:
-    """(start, end, text) of every subtitle: a segment, or groups of its words if they are timed."""
-    for segment in transcript.segments:
-        if any(word.start_s is not None for word in segment.words):
-            for group in _groups(segment.words):
-                known = [w.start_s for w in group if w.start_s is not None]
-                ended = [w.end_s for w in group if w.end_s is not None]
-                span = (min(known, default=segment.start_s), max(ended, default=segment.end_s))
-                yield (*span, " ".join(word.text for word in group))
-        else:
-            yield segment.start_s, segment.end_s, segment.text
-
-
-def _groups(words: tuple[Word, ...]) -> Iterator[list[Word]]:
-    """Words of one subtitle each, parted only where both sides have times."""
-    group: list[Word] = []
-    for word in words:
-        if group and _parts(group, word):
-            yield group
-            group = []
-        group.append(word)
-    yield group
-
-
-def _parts(group: list[Word], word: Word) -> bool:
-    """Whether `word` begins a new subtitle after the words of `group`."""
-    first, last = group[0].start_s, group[-1].end_s
-    if first is None or last is None or word.start_s is None or word.end_s is None:
-        return False
-    num_chars = sum(len(each.text) + 1 for each in group) + len(word.text)
-    too_long = num_chars > CUE_CHARS or word.end_s - first > CUE_S
-    return too_long or word.start_s - last > PAUSE_S
-
-
-def clean(text: str) -> str:
-    """One line: white space becomes single spaces, control characters go."""
-    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())
-
-
 def escape(text: str) -> str:
     """What a WebVTT cue may not hold as it is."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def milliseconds(seconds: float) -> int:
-    """Rounded half up, so that equal times stay equal and later ones are never earlier."""
-    return int(seconds * 1000 + 0.5)
 
 
 def clock(ms: int, point: str) -> str:

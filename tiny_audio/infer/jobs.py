@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from tiny_audio.model.audio import SAMPLE_RATE, source_name
 from tiny_audio.model.errors import TinyAudioError
 
-from .longform import Window, join
+from .joining import join
+from .longform import Window
 from .results import Segment, Timings, Transcript
 
 # Windows that are held back so that those of about one length can share a batch, and the seconds

@@ -5,9 +5,9 @@ file and a live stream are cut at the same samples however they arrive. Nothing 
 sample lies in a window.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from difflib import SequenceMatcher
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,6 @@ from torch import Tensor
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.encoder import EncoderConfig
 
-from .results import Segment, Word
-
 HOP = SAMPLE_RATE // 20  # levels are measured, and windows cut, every 50 ms
 FRAME = SAMPLE_RATE // 100
 HISTORY_HOPS = 300  # loud and quiet mean: of the last 15 s
@@ -29,8 +27,10 @@ QUIET_DB, FLOOR_DB, SNR_DB = 35.0, 6.0, 15.0
 SILENT_DB = -80.0
 # Encoders without a limit of their own (HuBERT) still get windows of this length.
 DEFAULT_WINDOW_S = 30.0
-# The most words of two windows that can have been said in the second that both heard.
-OVERLAP_WORDS = 6
+# Levels are those of what lies above 100 Hz: a constant, the hum of mains and rumble lie below it
+# and hid every pause. The filter is a Butterworth of second order; after a hop nothing is left of
+# what went through it (1e-9), so a hop needs the hop before it and no other state.
+HIGH_PASS_HZ = 100.0
 
 
 class Window(NamedTuple):
@@ -85,6 +85,7 @@ class Cutting:
     start: int = 0
     held_N: Tensor = field(default_factory=lambda: torch.empty(0))
     overlap: int = 0
+    before_N: Tensor = field(default_factory=lambda: torch.empty(0))  # the hop before `held_N`
     levels: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     quiet: tuple[bool, ...] = ()  # of every measured hop of `held_N`
 
@@ -98,7 +99,9 @@ def push(block_N: Tensor, state: Cutting, policy: CutPolicy) -> tuple[list[Windo
     """Take more samples; give the windows that have ended. The value given is left as it was."""
     state = replace(state, held_N=torch.cat([state.held_N, block_N]))
     windows: list[Window] = []
-    fresh = hop_levels(state.held_N[len(state.quiet) * HOP :])
+    measured = len(state.quiet) * HOP
+    before_N = state.held_N[measured - HOP : measured] if measured else state.before_N
+    fresh = hop_levels(state.held_N[measured:], before_N)
     for level in fresh:
         levels = np.append(state.levels[-HISTORY_HOPS + 1 :], level)
         quiet = (*state.quiet, bool(level < quiet_below(levels)))
@@ -112,11 +115,12 @@ def push(block_N: Tensor, state: Cutting, policy: CutPolicy) -> tuple[list[Windo
                 state.start + first * HOP,
                 state.held_N[first * HOP :],
                 overlap * HOP,
+                state.held_N[(first - 1) * HOP : first * HOP],
                 levels,
                 quiet[first:],
             )
     # A view would keep all blocks alive, and a window's samples are never needed again.
-    return windows, replace(state, held_N=state.held_N.clone())
+    return windows, replace(state, held_N=state.held_N.clone(), before_N=state.before_N.clone())
 
 
 def finish(state: Cutting) -> list[Window]:
@@ -136,12 +140,42 @@ def cut(blocks: Iterable[Tensor], policy: CutPolicy) -> Iterator[Window]:
     yield from finish(state)
 
 
-def hop_levels(samples_N: Tensor) -> NDArray[np.float32]:
-    """The level of every whole hop: its loudest 10 ms, in dB of full scale."""
+def hop_levels(samples_N: Tensor, before_N: Tensor) -> NDArray[np.float32]:
+    """The level of every whole hop above `HIGH_PASS_HZ`: its loudest 10 ms, in dB of full scale.
+
+    `before_N` is the hop before; at the start of a file, where there is none, its first sample is
+    taken to have been there all along.
+    """
     num_hops = len(samples_N) // HOP
-    power = samples_N[: num_hops * HOP].reshape(num_hops, HOP // FRAME, FRAME).square().mean(-1)
-    levels: NDArray[np.float32] = (10 * power.clamp_min(1e-10).log10()).numpy()
-    return levels.max(axis=1, initial=-100.0)
+    if not num_hops:
+        return np.empty(0, np.float32)
+    if not len(before_N):
+        before_N = samples_N[:1].expand(HOP)
+    joined_N = torch.cat([before_N, samples_N[: num_hops * HOP]]).double()
+    blocks = np.fft.rfft(joined_N.unfold(0, 2 * HOP, HOP).numpy())
+    passed = np.fft.irfft(blocks * HIGH_PASS)[:, HOP:]
+    power = np.square(passed.reshape(num_hops, HOP // FRAME, FRAME)).mean(-1)
+    levels = 10 * np.log10(np.maximum(power, 1e-10)).max(axis=1)
+    return levels.round(3).astype(np.float32)  # the same in whatever blocks the samples came
+
+
+def _high_pass(hz: float) -> NDArray[np.complex128]:
+    """What two hops are multiplied with, in frequency: the response of a high-pass to an impulse
+    within one hop, so that the second of the two is as if all had been filtered from the start.
+    """
+    k = math.tan(math.pi * hz / SAMPLE_RATE)
+    scale = 1 / (1 + math.sqrt(2) * k + k * k)
+    b0, a1, a2 = scale, 2 * (k * k - 1) * scale, (1 - math.sqrt(2) * k + k * k) * scale
+    response = np.zeros(2 * HOP)
+    for n, given in enumerate((b0, -2 * b0, b0)):
+        response[n] = given
+    for n in range(HOP):
+        response[n] -= sum(a * response[n - m] for m, a in ((1, a1), (2, a2)) if n >= m)
+    made: NDArray[np.complex128] = np.fft.rfft(response)
+    return made
+
+
+HIGH_PASS = _high_pass(HIGH_PASS_HZ)
 
 
 def quiet_below(levels: NDArray[np.float32]) -> float:
@@ -180,38 +214,6 @@ def forced_end(
     searched = levels[-(len(quiet) - first) :]
     quietest = first + half + int(searched[half : len(searched) - half].argmin())
     return quietest + half, 2 * half
-
-
-def join(before: Segment, after: Segment, overlap_s: float) -> tuple[Segment, Segment]:
-    """Two segments that both heard `overlap_s`, with the words said there kept once.
-
-    They are parted in the middle of the longest run of words that both wrote there; where they
-    agree on none, by the times of words if these are known; else both keep all they wrote.
-    """
-    middle_s = before.end_s - overlap_s / 2
-    tail, head = before.words[-OVERLAP_WORDS:], after.words[:OVERLAP_WORDS]
-    said, again = ([word.text for word in words] for words in (tail, head))
-    match = SequenceMatcher(None, said, again, autojunk=False).find_longest_match()
-    if match.size:
-        kept = match.a + (match.size + 1) // 2 - len(tail)
-        first = match.b + (match.size + 1) // 2
-    else:
-        kept = -sum(_begins_s(word, before.start_s) >= middle_s for word in tail)
-        first = sum(_begins_s(word, after.end_s) < middle_s for word in head)
-    return (
-        replace(_with_words(before, before.words[: kept or None]), end_s=middle_s),
-        replace(_with_words(after, after.words[first:]), start_s=middle_s),
-    )
-
-
-def _begins_s(word: Word, unknown: float) -> float:
-    return unknown if word.start_s is None else word.start_s
-
-
-def _with_words(segment: Segment, words: tuple[Word, ...]) -> Segment:
-    if len(words) == len(segment.words):
-        return segment
-    return replace(segment, words=words, text=" ".join(word.text for word in words))
 
 
 def hops(seconds: float) -> int:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 
-from .longform import Cutting, Window, finish, join, push
+from .joining import join
+from .longform import Cutting, Window, finish, push
 from .results import Segment
 from .transcriber import PLAIN, Request, Transcriber
 

@@ -1,0 +1,106 @@
+"""What two windows heard twice is kept once, and no word that only one of them wrote is lost."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiny_audio.infer.joining import WORDS_PER_S, join
+from tiny_audio.infer.results import Segment, Word
+
+
+def heard(text, start_s, end_s, times=False):
+    words = text.split()
+    step = (end_s - start_s) / max(1, len(words))
+    at = [start_s + n * step for n in range(len(words))]
+    made = [
+        Word(w, t, t + step, 1.0) if times else Word(w, None, None, 1.0)
+        for w, t in zip(words, at, strict=True)
+    ]
+    return Segment(start_s, end_s, text, "ok", -0.1, tuple(made))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        ("one two three four", "three four five", ("one two three", "four five")),
+        ("one two three fo", "three four five", ("one two three", "four five")),
+        ("one two three four", "our five six", ("one two three four", "our five six")),
+        ("the end of the", "of the road", ("the end of", "the road")),
+        ("", "of the road", ("", "of the road")),
+    ],
+)
+def test_words_that_both_windows_heard_are_kept_once(before, after, kept):
+    made = join(heard(before, 0, 10), heard(after, 9, 19), 1.0)
+    assert tuple(segment.text for segment in made) == kept
+    assert [(segment.start_s, segment.end_s) for segment in made] == [(0, 9.5), (9.5, 19)]
+
+
+def test_where_texts_differ_the_times_of_words_decide():
+    before, after = heard("a b c d e f g h i j", 0, 10, True), heard("k l m n", 9, 11, True)
+    first, second = join(before, after, 1.0)
+    assert (first.text, second.text) == ("a b c d e f g h i j", "l m n")
+
+
+WORDS = st.lists(st.sampled_from("one the two a Three, four".split()), max_size=25).map(" ".join)
+
+
+@given(WORDS, WORDS, st.floats(0.05, 3), st.booleans(), st.booleans())
+def test_no_more_goes_than_the_overlap_can_hold(before, after, overlap_s, timed, times):
+    first, second = heard(before, 0, 10, timed), heard(after, 10 - overlap_s, 20, times)
+    made = join(first, second, overlap_s)
+    kept, rest = (
+        [word for segment in one for word in segment.words] for one in ((made[0],), (made[1],))
+    )
+    assert tuple(kept) == first.words[: len(kept)]
+    assert tuple(rest) == second.words[len(second.words) - len(rest) :]
+    gone = len(first.words) + len(second.words) - len(kept) - len(rest)
+    assert gone <= math.ceil(WORDS_PER_S * overlap_s)
+    assert [" ".join(w.text for w in one.words) for one in made] == [one.text for one in made]
+
+
+@given(WORDS, st.lists(st.sampled_from("u v w".split()), max_size=20).map(" ".join))
+def test_texts_without_a_common_word_keep_all(before, after):
+    made = join(heard(before, 0, 10), heard(after, 9, 19), 1.0)
+    assert (made[0].text, made[1].text) == (before, after)
+
+
+@given(st.integers(0, 20), st.integers(1, 4), st.integers(0, 20), st.booleans())
+def test_what_both_heard_is_there_once(num_before, num_both, num_after, timed):
+    """Also where the word that each of them heard in part is wrong."""
+    words = [f"w{n}" for n in range(num_before + num_both + num_after)]
+    first = [*words[: num_before + num_both], *(["hal"] if num_both > 1 else [])]
+    second = words[num_before:]
+    step = 1 / max(1, len(first) - num_before)
+    one = heard(" ".join(first), 9 - num_before * step, 10, timed)
+    two = heard(" ".join(second), 9, 9 + len(second) * step, timed)
+    made = join(one, two, 1.0)
+    assert f"{made[0].text} {made[1].text}".split() == words
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("count one of them and then", "he took one and two"),
+        ("the first of all things were", "and so the second"),
+        ("five six seven eight", "nine five ten"),
+    ],
+)
+def test_an_accidental_common_word_away_from_the_seam_cuts_nothing(before, after):
+    made = join(heard(before, 0, 10), heard(after, 9, 19), 1.0)
+    assert (made[0].text, made[1].text) == (before, after)
+
+
+def test_a_word_at_whose_time_the_other_heard_nothing_stays():
+    before = Segment(0, 10, "a b", "ok", None, (Word("a", 8, 8.5, 1), Word("b", 9.6, 9.9, 1)))
+    after = Segment(9, 19, "c d", "ok", None, (Word("c", 9.1, 9.4, 1), Word("d", 11, 12, 1)))
+    first, second = join(before, after, 1.0)
+    assert (first.text, second.text) == ("a b", "c d")
+
+
+def test_a_word_that_each_puts_into_the_half_of_the_other_stays():
+    before = Segment(0, 10, "a b", "ok", None, (Word("a", 9, 9.5, 1), Word("b", 9.5, 10, 1)))
+    after = Segment(9, 19, "b c", "ok", None, (Word("b", 9, 9.5, 1), Word("c", 9.5, 10, 1)))
+    first, second = join(before, after, 1.0)
+    assert (first.text, second.text) == ("a b", "c")
