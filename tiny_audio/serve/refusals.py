@@ -42,8 +42,22 @@ def error_response(
 ) -> JSONResponse:
     """`{"error": {message, type, param, code}}`."""
     kind = "invalid_request_error" if status < 500 else "server_error"
-    error = {"message": message, "type": kind, "param": param, "code": CODES.get(status)}
+    shown = None if param is None else short(param, MAX_ECHO)
+    error = {
+        "message": short(message, MAX_MESSAGE),
+        "type": kind,
+        "param": shown,
+        "code": CODES.get(status),
+    }
     return JSONResponse({"error": error}, status, headers)
+
+
+def short(text: str, most: int) -> str:
+    """A text without its middle where it is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    half = (most - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -61,6 +75,8 @@ CODES = {
     504: "timeout",
 }
 
+MAX_ECHO = 200  # characters of what somebody sent
+MAX_MESSAGE = 2_000
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 REASONS = {"temperature": "Decoding is greedy.", "n": "Decoding is greedy: one answer."}
 
@@ -96,8 +112,9 @@ async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Where a value may be one of several types, the deepest problem is the one that was meant.
     worst = max(error.errors(), key=lambda problem: len(problem["loc"]))
-    param = ".".join(str(part) for part in worst["loc"][1:]) or None
-    reason = f"{param or 'body'}: {worst['msg']}. {REASONS.get(param or '', '')}".rstrip()
+    param = short(".".join(str(part) for part in worst["loc"][1:]), MAX_ECHO) or None
+    problem = short(worst["msg"], MAX_ECHO)  # of an unknown kind of part it holds the kind
+    reason = f"{param or 'body'}: {problem}. {REASONS.get(param or '', '')}".rstrip()
     return error_response(400, reason, param)
 
 
