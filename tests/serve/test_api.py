@@ -199,6 +199,23 @@ def test_chat_refuses_what_it_cannot_do(ask, body, said):
     assert said in error(ask("POST", CHAT, content=json.dumps(body), headers=JSON))["message"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [], "k" * 10**6: 1},
+        {"messages": [{"role": "user", "content": [{"type": "t" * 10**6}]}]},
+        {"messages": [{"role": "r" * 10**6, "content": ""}]},
+        {"messages": [{"role": "user", "content": "a"}], "model": "m" * 10**6},
+    ],
+)
+def test_what_somebody_sent_does_not_come_back(ask, body):
+    """A key of 30 MB came back twice."""
+    answer = ask("POST", CHAT, json=body)
+    error(answer, answer.status_code)
+    assert answer.status_code in (400, 404)
+    assert len(answer.content) < 1_500
+
+
 def test_chat_refuses_audio_that_is_none(ask, clip):
     part = clip_part(clip)
     for data, said in (("?", "base64"), ("YWJj", "not audio")):

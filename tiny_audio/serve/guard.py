@@ -105,7 +105,14 @@ class Guard:
             raise Refusal(431, f"Headers take at most {MAX_HEADER_BYTES:,} bytes.")
         if scope["method"] != "POST":
             return
-        size, limit = Headers(scope=scope).get("content-length", "0"), self.limits.max_body_bytes
+        headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            refusal = Refusal(
+                400, "A body has a Content-Length or comes in chunks. Send one of both."
+            )
+            refusal.headers = {"connection": "close"}  # servers differ in where such a body ends
+            raise refusal
+        size, limit = headers.get("content-length", "0"), self.limits.max_body_bytes
         if size.isdigit() and int(size[:20]) > limit:
             raise _too_large(int(size[:20]), limit)
         self.in_flight.check(int(size) * _copies(scope) if size.isdigit() else 0)
