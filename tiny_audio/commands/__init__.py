@@ -35,7 +35,9 @@ def refusing(*also: type[Exception]) -> Iterator[None]:
 
 def fail(name: str, error: Exception) -> None:
     """An error of one file, or of the whole command."""
-    say(f"error: {name}: {error}" if name else f"error: {error}", "red", stderr)
+    message = str(error)
+    named = not name or message.startswith((f"{name}:", f"{name} "))
+    say(f"error: {message}" if named else f"error: {name}: {message}", "red", stderr)
 
 
 def say(message: str, style: str = "", console: Console = stderr) -> None:

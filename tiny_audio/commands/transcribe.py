@@ -72,6 +72,10 @@ def transcribe(
     channel: Annotated[
         int | None, typer.Option(help="Take this channel (from 0) instead of the mean of all.")
     ] = None,
+    track: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take this audio track (from 1) instead of the default one."),
+    ] = None,
     allow_truncated: Annotated[
         bool, typer.Option("--allow-truncated", help="Take what is readable of a damaged file.")
     ] = False,
@@ -90,7 +94,8 @@ def transcribe(
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
     paths = output_paths(files, format, output_dir)
-    options: dict[str, Any] = {"channel": channel, "allow_truncated": allow_truncated}
+    options: dict[str, Any] = {"channel": channel, "track": track}
+    options["allow_truncated"] = allow_truncated
     sources = (sys.stdin.buffer if name == "-" else Path(name) for name in files)
     failed = 0
     with progress() as bar:
@@ -141,7 +146,7 @@ def emit(
         print(text, flush=True)
     else:
         path.write_text(text + "\n", encoding="utf-8")
-    if format is Format.json:  # notes and outcome stand in it
+    if format is Format.json and path is None:  # notes and outcome stand in it
         return
     for note in transcript.notes:
         say(f"{name}: {note}", "yellow", console)

@@ -153,6 +153,7 @@ class Transcriber:
         whole: bool = False,
         sampling_rate: int | None = None,
         channel: int | None = None,
+        track: int | None = None,
         allow_truncated: bool = False,
     ) -> Transcript:
         """Text of any audio source of any length: path, bytes, array or tensor (with its rate).
@@ -162,7 +163,8 @@ class Transcriber:
         """
         words = (hotwords,) if isinstance(hotwords, str) else tuple(hotwords)
         request = Request(prompt, words, timestamps, min_logprob, beams, ctc_weight, whole)
-        options: dict[str, Any] = {"channel": channel, "allow_truncated": allow_truncated}
+        options: dict[str, Any] = {"channel": channel, "track": track}
+        options["allow_truncated"] = allow_truncated
         (made,) = self.transcribe_many([source], request, sampling_rate=sampling_rate, **options)
         if isinstance(made, Failed):
             raise made.error

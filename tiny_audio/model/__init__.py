@@ -4,7 +4,12 @@ above it.
     errors         what can go wrong, as one tree
     config         what makes every configuration strict
     hub            pretrained parts, read whole or refused
-    decode         1 file → blocks of it
+    source         1 bytes, what they may cost, and the account of what became of them
+    mpeg           the frames of an mp3
+    containers     what a file is, where its sound begins, where another one follows
+    headers        headers that announce less or more than there is
+    media          containers that FFmpeg reads, in their own time
+    decode         a file → chunks of samples
     audio          2 samples
     encoder        3 features → 4 frames
     projector      5 audio embeddings

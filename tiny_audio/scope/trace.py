@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.encoder import MIN_SAMPLES, log_mel
-from tiny_audio.model.errors import AudioError
+from tiny_audio.model.errors import AudioError, Reason
 from tiny_audio.model.generation import token_limit, write
 from tiny_audio.model.identity import is_trained
 from tiny_audio.model.modeling import AudioLM
@@ -109,7 +109,8 @@ def trace(
     if audio.duration_s > MOST_S:
         raise AudioError(
             f"{audio.source} is {audio.duration_s:.0f} s long and a trace holds {MOST_S:.0f} s. "
-            f"Cut out what matters: ffmpeg -ss 60 -t 30 -i FILE part.wav"
+            f"Cut out what matters: ffmpeg -ss 60 -t 30 -i FILE part.wav",
+            Reason.TOO_LONG,
         )
     heard: list[_Heard] = []
     answers: list[Answer] = []

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tiny_audio.model.audio import SAMPLE_RATE, stream_audio
-from tiny_audio.model.decode import DecodeLimits
-from tiny_audio.model.errors import TinyAudioError
+from tiny_audio.model.errors import AudioError, Reason, TinyAudioError
+from tiny_audio.model.source import DecodeLimits
 
 from .limits import Limits
 
@@ -28,6 +28,7 @@ class Reply(NamedTuple):
 
     notes: tuple[str, ...]
     refusal: str = ""
+    reason: Reason = Reason.UNREADABLE
 
 
 def serve_decoding(pipe: Connection, limits: Limits) -> None:
@@ -51,6 +52,8 @@ def decode(upload: bytes, path: Path, limits: Limits) -> Reply:
                 {"bytes": upload, "path": "upload"}, limits=bounds, notes=notes
             ):
                 file.write(block.numpy().tobytes())
+    except AudioError as error:
+        return Reply((), str(error), error.reason)
     except TinyAudioError as error:
         return Reply((), str(error))
     except MemoryError:

@@ -71,7 +71,7 @@ class DecodePool:
             worker = worker or self._worker()
             reply = worker.ask(upload, path)
             if reply.refusal:
-                raise AudioError(reply.refusal)
+                raise AudioError(reply.refusal, reply.reason)
             return Heard(np.memmap(path, np.float32, "r"), reply.notes)
         except Refusal:
             if worker:

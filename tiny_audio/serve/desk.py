@@ -9,7 +9,7 @@ from threading import Event
 from tiny_audio.infer.jobs import Failed
 from tiny_audio.infer.transcriber import Request, Timestamps, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE, stream_audio
-from tiny_audio.model.errors import AudioError, CheckpointError, TinyAudioError
+from tiny_audio.model.errors import AudioError, CheckpointError, Reason, TinyAudioError
 from tiny_audio.model.prompt import Turn
 from tiny_audio.scope.page import render
 from tiny_audio.scope.trace import trace
@@ -89,7 +89,8 @@ def measure(
     for block in stream_audio(clip):
         num_samples += len(block)
         if num_samples > most_s * SAMPLE_RATE:
-            raise AudioError(f"{clip.name}: longer than {clock(most_s)}. {cure}")
+            message = f"{clip.name}: longer than {clock(most_s)}. {cure}"
+            raise AudioError(message, Reason.TOO_LONG)
     return num_samples / SAMPLE_RATE
 
 

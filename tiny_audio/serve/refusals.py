@@ -31,11 +31,15 @@ class Refusal(TinyAudioError, HTTPException):  # noqa: N818 — it is an answer
 
 
 def error_response(
-    status: int, message: str, param: str | None = None, headers: Any = None
+    status: int,
+    message: str,
+    param: str | None = None,
+    headers: Any = None,
+    code: str | None = None,
 ) -> JSONResponse:
     """`{"error": {message, type, param, code}}`."""
     kind = "invalid_request_error" if status < 500 else "server_error"
-    error = {"message": message, "type": kind, "param": param, "code": CODES.get(status)}
+    error = {"message": message, "type": kind, "param": param, "code": code or CODES.get(status)}
     return JSONResponse({"error": error}, status, headers)
 
 
@@ -71,7 +75,9 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _unusable(_: Request, error: Exception) -> Response:
-    return error_response(400, str(error), "file" if isinstance(error, AudioError) else None)
+    if isinstance(error, AudioError):
+        return error_response(400, str(error), "file", code=error.reason.name.lower())
+    return error_response(400, str(error))
 
 
 async def _not_here(request: Request, error: Exception) -> Response:

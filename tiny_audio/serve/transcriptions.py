@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from tiny_audio.infer.formats import FORMATS, verbose
+from tiny_audio.infer.formats import FORMATS, notes_of, verbose
 from tiny_audio.infer.results import Segment, Transcript
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.errors import TinyAudioError, nearest
@@ -19,6 +19,7 @@ from .service import Service, first_of, unless_gone
 
 router = APIRouter()
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+MOST_HEADER_CHARS = 2_000
 FIELDS = [
     *"file model language prompt hotwords response_format temperature stream".split(),
     "timestamp_granularities[]",
@@ -96,11 +97,19 @@ async def transcript(service: Service, file: UploadFile, asked: Asked) -> Transc
 def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> Response:
     """The body that OpenAI's clients expect for `response_format`."""
     if wanted == "json":
-        return JSONResponse({"text": transcript.text})
+        return JSONResponse({"text": transcript.text, **notes_of(transcript)})
     if wanted == "verbose_json":
         return JSONResponse(verbose(transcript, language))
     body = FORMATS[wanted](transcript)
-    return PlainTextResponse(body, media_type="text/vtt" if wanted == "vtt" else "text/plain")
+    kind = "text/vtt" if wanted == "vtt" else "text/plain"
+    return PlainTextResponse(body, media_type=kind, headers=note_headers(transcript))
+
+
+def note_headers(transcript: Transcript) -> dict[str, str]:
+    """What decoding noted, where the body has no room for it; headers are ASCII."""
+    notes = "; ".join(transcript.notes).encode("ascii", "backslashreplace").decode()
+    notes = "".join(c for c in notes if c.isprintable())[:MOST_HEADER_CHARS]
+    return {"x-tiny-audio-notes": notes} if notes else {}
 
 
 async def streamed(request: Request, service: Service, file: UploadFile, asked: Asked) -> Response:
@@ -123,7 +132,8 @@ async def _events(service: Service, upload: Any, asked: Asked) -> AsyncIterator[
                 text += delta
                 if delta:
                     yield event({"type": "transcript.text.delta", "delta": delta})
-    yield event({"type": "transcript.text.done", "text": text})
+    done: dict[str, Any] = {"type": "transcript.text.done", "text": text}
+    yield event(done | ({"notes": list(heard.notes)} if heard.notes else {}))
 
 
 def _delta(segment: Segment, before: str) -> str:

@@ -17,10 +17,9 @@ from torch import Tensor
 from tiny_audio.data.augment import Augment, augment
 from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Visit, padding
-from tiny_audio.data.sounds import why
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.encoder import Features, features
-from tiny_audio.model.errors import AudioError
+from tiny_audio.model.errors import AudioError, Reason
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import pad_prompts
 from tiny_audio.model.prompt import AUDIO, Prompt, Turn, render, transcription_turns
@@ -100,7 +99,7 @@ class Collator:
                 heard.append(self.hear(visit))
                 kept.append(visit)
             except AudioError as error:
-                self.dropped.add(why(error), visit.example.where)
+                self.dropped.add(error.reason, visit.example.where)
         return self.collate(heard, kept) if kept else None
 
     def hear(self, visit: Visit) -> Tensor:
@@ -184,7 +183,7 @@ def recorded(example: Example, most: int | None) -> np.ndarray:
     if most is not None and len(samples) > most:
         long_s, most_s = math.ceil(len(samples) / SAMPLE_RATE), most / SAMPLE_RATE
         said = f"{long_s:,} s long and the limit of the encoder is {most_s:g} s."
-        raise AudioError(f"{example.where}: {said}")
+        raise AudioError(f"{example.where}: {said}", Reason.TOO_LONG)
     return samples
 
 

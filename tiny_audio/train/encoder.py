@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.mixture import Visit
-from tiny_audio.data.sounds import why
 from tiny_audio.infer.ctc_head import CtcHead, encoder_id
 from tiny_audio.model.encoder import Features, features
 from tiny_audio.model.errors import AudioError, ConfigError
@@ -54,7 +53,7 @@ class LiveClips(SpelledClips):
             most = self.model.config.encoder.max_samples
             return torch.from_numpy(np.ascontiguousarray(played(visit, how, most)))
         except AudioError as error:
-            self.found.dropped.add(why(error), visit.example.where)
+            self.found.dropped.add(error.reason, visit.example.where)
             return None
 
     def batch(self, visits: Sequence[Visit]) -> SpelledBatch | None:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import DataConfig, Visit, cut
-from tiny_audio.data.sounds import why
 from tiny_audio.data.text import clean
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Request, Transcriber, Window
@@ -88,7 +87,7 @@ class Evaluation:
             try:
                 kept.append((visit, torch.from_numpy(played(visit, None, most))))
             except AudioError as error:
-                self.collator.dropped.add(why(error), example.where)
+                self.collator.dropped.add(error.reason, example.where)
         return kept
 
     @torch.no_grad()
