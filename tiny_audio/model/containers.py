@@ -210,6 +210,23 @@ def end_of_boxes(reader: Reader) -> int:
     return at if reader.end - at >= 8 else reader.end
 
 
+def end_of_matroska(reader: Reader) -> int:
+    """Where the first Matroska or WebM ends: by the size of its segment, or where another begins."""
+    header = _ebml_size(reader, 4)
+    segment = _ebml_size(reader, header[0] + (header[1] or 0) + 4)
+    if segment[1] is not None and (end := sum(segment)) <= reader.end:
+        return end
+    return next_beginning(reader, 1, b"\x1aE\xdf\xa3")
+
+
+def _ebml_size(reader: Reader, at: int) -> tuple[int, int | None]:
+    """(place behind it, value) of the size that stands at a place; None is unknown."""
+    head = reader.peek(at, 8)
+    length = 9 - head[0].bit_length() if head and head[0] else 1
+    value = int.from_bytes(head[:length], "big") & ((1 << 7 * length) - 1)
+    return at + length, None if value == (1 << 7 * length) - 1 else value
+
+
 def num_unexplained(reader: Reader, at: int) -> int:
     """How many bytes from there to the end are neither tags nor zeros."""
     at, _ = skip_tags(reader, at)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .containers import MEDIA
-from .errors import MissingExtra, Reason
+from .errors import AudioError, MissingExtra, Reason
 from .source import BLOCK_VALUES, Block, Chunk, DamageError, Decoded, Origin, Pipe, Reader, scale
 
 CONVERT = "Convert it with: ffmpeg -i FILE -ac 1 -ar 16000 out.wav"
@@ -59,6 +59,8 @@ def open_media(origin: Origin, reader: Reader | Pipe, kind: str, stack: ExitStac
         timeline = _Timeline(origin, container, track, kind)
         chunks = _chunks(timeline, reader)
         first = next(chunks, None)
+    except AudioError:
+        raise
     except (av.FFmpegError, ValueError, OverflowError) as error:
         why = reader.failure or getattr(error, "strerror", str(error))
         raise origin.error(
