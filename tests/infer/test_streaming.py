@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny_audio.infer.longform import CutPolicy
-from tiny_audio.infer.pipes import read_pcm
+from tiny_audio.infer.pipes import read_sound
 from tiny_audio.infer.streaming import Resampling, Streamer, events_of, resample
 from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.errors import AudioError
@@ -143,7 +143,7 @@ def test_pipes_are_read_raw_or_with_a_header(header):
     if header:
         soundfile.write(made, samples, 8_000, "PCM_16", format="WAV")
     data = made.getvalue() if header else samples.tobytes()
-    rate, blocks = read_pcm(Trickle(data), 16_000)
+    rate, blocks = read_sound(Trickle(data), 16_000, [])
     assert rate == (8_000 if header else 16_000)
     assert np.array_equal(np.concatenate(list(blocks)), samples)
 
@@ -152,6 +152,6 @@ def test_a_pipe_of_another_kind_is_refused():
     made = io.BytesIO()
     soundfile.write(made, np.zeros((100, 2)), 8_000, "PCM_24", format="WAV")
     with pytest.raises(AudioError, match="2 channel"):
-        read_pcm(io.BytesIO(made.getvalue()), 16_000)
+        read_sound(io.BytesIO(made.getvalue()), 16_000, [])
     with pytest.raises(AudioError, match="without samples"):
-        read_pcm(io.BytesIO(made.getvalue()[:20]), 16_000)
+        read_sound(io.BytesIO(made.getvalue()[:20]), 16_000, [])

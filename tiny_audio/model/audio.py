@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from .decode import open_file
 from .errors import AudioError, Reason
-from .source import BLOCK_VALUES, Block, Chunk, Decoded, DecodeLimits, Origin, scale
+from .media import open_media
+from .source import BLOCK_VALUES, Block, Chunk, Decoded, DecodeLimits, Origin, Pipe, scale
 
 SAMPLE_RATE = 16_000
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 1_000, 384_000, 64
@@ -256,6 +257,8 @@ def _open(job: _Job, source: Any, rate: int | None, stack: ExitStack) -> Decoded
         source = (source.float() if source.dtype == torch.bfloat16 else source).numpy()
     if isinstance(source, np.ndarray):
         return _open_array(job, source, rate)
+    if isinstance(source, Pipe):
+        return open_media(job.origin, source, source.kind, stack)
     decoded = open_file(job.origin, source, stack)
     if rate is not None and rate != decoded.rate:
         problem = f"its rate is {decoded.rate} Hz but sampling_rate={rate} was given"
@@ -302,6 +305,8 @@ def source_name(source: Any) -> str:
     """How messages call a source."""
     if isinstance(source, Audio):
         return source.source
+    if isinstance(source, Pipe):
+        return "stdin"
     if isinstance(source, str | os.PathLike):
         return str(os.fspath(source))[:200] or "''"
     if isinstance(source, Mapping):

@@ -7,6 +7,7 @@ are passed over, and recordings that were joined byte by byte are found by their
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ class Start(NamedTuple):
 def find_start(reader: Reader, at: int = 0) -> Start:
     """The first recording at or after a place, behind tags, zeros and up to 1 MiB of junk."""
     at, head = skip_tags(reader, at)
-    if kind := sniff(reader, at, head):
+    if kind := sniff(head):
         return Start(kind, at, head)
     if _FOREIGN.match(head) or head[257:262] == b"ustar":
         return Start("", at, head)
@@ -73,7 +74,7 @@ def find_start(reader: Reader, at: int = 0) -> Start:
     if found == len(data):
         return Start("", at, head)
     there = reader.peek(at + found, 4096)
-    return Start(sniff(reader, at + found, there), at + found, there, found)
+    return Start(sniff(there), at + found, there, found)
 
 
 def skip_tags(reader: Reader, at: int) -> tuple[int, bytes]:
@@ -95,7 +96,7 @@ def skip_tags(reader: Reader, at: int) -> tuple[int, bytes]:
             at += len(head) - len(head.lstrip(b"\0"))
             at -= min(at, 3) if at < reader.end else 0  # the zeros of a size or a start code
             head = reader.peek(at, 4096)
-            if not sniff(reader, at, head):
+            if not sniff(head):
                 at += len(head) - len(head.lstrip(b"\0"))
             return _behind_zeros(reader, at)
     return at, reader.peek(at, 4096)
@@ -107,7 +108,7 @@ def _behind_zeros(reader: Reader, at: int) -> tuple[int, bytes]:
     return at, head
 
 
-def sniff(reader: Reader, at: int, head: bytes) -> str:
+def sniff(head: bytes) -> str:
     """The kind of what begins with these bytes; "" if it is unknown."""
     if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WEBP", b"RMID"):
         return "avi" if head[8:12] == b"AVI " else ""
@@ -121,6 +122,35 @@ def sniff(reader: Reader, at: int, head: bytes) -> str:
     if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
         return "mp3" if head[1] & 0x06 else "aac"  # layer 0 is ADTS
     return _MAGIC.get(head[:4], "")
+
+
+def kind_of_stream(head: bytes, whole: bool) -> str:
+    """The kind of what begins with these bytes, which may also be raw samples ("").
+
+    "foreign" is neither: a text, a picture, an archive. `whole` says that nothing follows.
+    """
+    if head[:3] == b"ID3":
+        return "mp3"
+    kind = sniff(head)
+    if kind == "mp3" and first_run(head, whole) != 0:
+        return ""
+    if kind == "aac":
+        size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5 if len(head) > 6 else 0
+        return "aac" if size and head[size : size + 1] in (b"\xff", b"") else ""
+    if kind in ("ac3", "mpeg"):  # two bytes, or mostly zeros: raw samples begin so
+        return ""
+    if kind or not head:
+        return kind
+    foreign = _FOREIGN.match(head) or head[257:262] == b"ustar" or _is_text(head[:256])
+    return "foreign" if foreign else ""
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(char.isprintable() or char in "\t\r\n" for char in text)
 
 
 def _beginnings(data: bytes, start: int = 0) -> Iterator[int]:
@@ -178,6 +208,23 @@ def end_of_boxes(reader: Reader) -> int:
         has_moov |= name == b"moov"
         at = at + size if size else reader.end
     return at if reader.end - at >= 8 else reader.end
+
+
+def end_of_matroska(reader: Reader) -> int:
+    """Where the first Matroska or WebM ends: by the size of its segment, or where another begins."""
+    header = _ebml_size(reader, 4)
+    segment = _ebml_size(reader, header[0] + (header[1] or 0) + 4)
+    if segment[1] is not None and (end := sum(segment)) <= reader.end:
+        return end
+    return next_beginning(reader, 1, b"\x1aE\xdf\xa3")
+
+
+def _ebml_size(reader: Reader, at: int) -> tuple[int, int | None]:
+    """(place behind it, value) of the size that stands at a place; None is unknown."""
+    head = reader.peek(at, 8)
+    length = 9 - head[0].bit_length() if head and head[0] else 1
+    value = int.from_bytes(head[:length], "big") & ((1 << 7 * length) - 1)
+    return at + length, None if value == (1 << 7 * length) - 1 else value
 
 
 def num_unexplained(reader: Reader, at: int) -> int:

@@ -19,6 +19,7 @@ from .containers import (
     MEDIA,
     Start,
     end_of_boxes,
+    end_of_matroska,
     find_start,
     next_beginning,
     next_link,
@@ -138,18 +139,11 @@ def _open_part(origin: Origin, reader: Reader, start: Start, stack: ExitStack) -
 
 
 def _open_media_part(origin: Origin, reader: Reader, kind: str, stack: ExitStack) -> Part:
-    end, find_end = reader.end, None
-    if kind == "mov":
-        end = end_of_boxes(reader)
-        reader.limit(end)
-    elif kind == "matroska":
-        find_end = _next_matroska
+    ends = {"mov": end_of_boxes, "matroska": end_of_matroska}
+    end = ends[kind](reader) if kind in ends else reader.end
+    reader.limit(end)
     made = open_media(origin, reader, kind, stack)
-    return Part(made.chunks, made.rate, made.channels, made.promised, reader, end, find_end)
-
-
-def _next_matroska(reader: Reader) -> int:
-    return next_beginning(reader, 1, b"\x1aE\xdf\xa3")
+    return Part(made.chunks, made.rate, made.channels, made.promised, reader, end)
 
 
 def _next_flac(reader: Reader) -> int:
@@ -222,11 +216,15 @@ def _without_header(
 
 def _file_chunks(origin: Origin, file: _Forward, reader: Reader, kind: str) -> Iterator[Chunk]:
     size = max(1, BLOCK_VALUES // file.channels)
+    num_left = file.frames if kind == "flac" else 2**62  # what follows the last frame is an error
     try:
-        while len(block := file.read(size, dtype="float32", always_2d=True)):
+        while len(block := file.read(min(size, num_left), dtype="float32", always_2d=True)):
+            num_left -= len(block)
             yield file.samplerate, block
     except soundfile.LibsndfileError as error:
         raise DamageError(reader.failure or f"damaged ({_why(error)})") from error
+    if kind == "flac" and not num_left and num_unexplained(reader, reader.at):
+        yield from _flac_beyond(origin, file, reader)
     if kind == "ogg":
         tail = reader.peek(max(0, reader.end - 2**17), 2**17)
         pages = re.findall(rb"OggS\0(.)", tail, re.DOTALL)
@@ -234,6 +232,30 @@ def _file_chunks(origin: Origin, file: _Forward, reader: Reader, kind: str) -> I
             origin.note("no end mark: it may have been cut off", Reason.DAMAGED)
     if reader.failure:
         raise DamageError(reader.failure)
+
+
+def _flac_beyond(origin: Origin, before: _Forward, reader: Reader) -> Iterator[Chunk]:
+    """Frames behind the number that the header announces: read again without that number."""
+    reader.patches[21] = bytes([reader.peek(21, 1)[0] & 0xF0, 0, 0, 0, 0])
+    reader.seek(0)
+    num_skipped, num_more = before.frames, 0
+    with _Forward(reader) as file:
+        size = max(1, BLOCK_VALUES // file.channels)
+        try:
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
+                fresh = block[num_skipped:]
+                num_skipped = max(0, num_skipped - len(block))
+                num_more += len(fresh)
+                if len(fresh):
+                    yield file.samplerate, fresh
+        except soundfile.LibsndfileError as error:
+            text = f"the bytes behind its sound cannot be read ({_why(error)})"
+            origin.note(text, Reason.LEFT_OVER)
+    if num_more:
+        announced, there = before.frames, before.frames + num_more
+        rate = before.samplerate
+        text = f"its header announces {announced / rate:.2f} s, but {there / rate:.2f} s are there"
+        origin.note(f"{text}: all of it is read", Reason.HEADER)
 
 
 def _why(error: soundfile.LibsndfileError) -> str:
@@ -276,10 +298,10 @@ def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> 
     """The chunks of all runs of frames; what lies between two runs and is no tag is noted."""
     found = runs(reader, 0)
     run = next(found, None)
-    if run is None or (run.start == 0 and reader.end - run.end < 4096):
-        if run is None or not num_unexplained(reader, run.end):
-            yield from _file_chunks(origin, file, reader, "mp3")
-            return
+    plain = run is not None and run.start == 0 and reader.end - run.end < 4096
+    if run is None or (plain and not num_unexplained(reader, run.end)):
+        yield from _file_chunks(origin, file, reader, "mp3")
+        return
     part.promised, part.end, done_s = None, run.start, 0.0
     before: Run | None = None
     while run is not None:

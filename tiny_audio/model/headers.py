@@ -143,7 +143,7 @@ def _is_tail(reader: Reader, how: _Chunks | None, at: int) -> bool:
         return False
     end = at
     for name, start, size in _chunks(reader, how, at):
-        if name == how.sound or sniff(reader, at, name):
+        if name == how.sound or sniff(name):
             return False
         end = start + size
         if end > reader.end:

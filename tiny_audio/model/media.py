@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from .containers import MEDIA
-from .errors import MissingExtra, Reason
-from .source import BLOCK_VALUES, Block, Chunk, DamageError, Decoded, Origin, Reader, scale
+from .errors import AudioError, MissingExtra, Reason
+from .source import BLOCK_VALUES, Block, Chunk, DamageError, Decoded, Origin, Pipe, Reader, scale
 
 CONVERT = "Convert it with: ffmpeg -i FILE -ac 1 -ar 16000 out.wav"
 # The smallest hole in the time stamps that is filled: recorders' stamps are off by some 20 ms.
@@ -27,21 +27,26 @@ FROM_ZERO = {"mov", "matroska"}  # whose time begins at 0; streams may begin any
 MOST_LATE_S = 600.0  # sound that begins later, in a file without a length, is a stream's clock
 
 
-def open_media(
-    origin: Origin, reader: Reader, kind: str, stack: ExitStack, seekable: bool = True
-) -> Decoded:
-    """Open a container; `reader` may be a pipe if it is not `seekable`."""
+class _Forward:
+    """A pipe as PyAV reads it: it cannot go back."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.read = pipe.read_some
+
+
+def open_media(origin: Origin, reader: Reader | Pipe, kind: str, stack: ExitStack) -> Decoded:
+    """Open a container; from a pipe it is decoded while it arrives."""
     try:
         import av
     except ImportError as error:
         raise MissingExtra(f"{origin.name}: reading {kind}", "media") from error
     try:
-        if seekable:
+        if isinstance(reader, Reader):
             reader.seek(0)
         closed = {"protocol_whitelist": "none"}  # files and URLs named inside stay closed
         container = stack.enter_context(
             av.open(
-                reader,
+                _Forward(reader) if isinstance(reader, Pipe) else reader,
                 mode="r",
                 format=MEDIA.get(kind, kind),
                 options=closed,
@@ -52,8 +57,10 @@ def open_media(
             raise origin.error("video without sound", "Check the recording", Reason.NOT_AUDIO)
         track = choose_track(origin, container)
         timeline = _Timeline(origin, container, track, kind)
-        chunks = _chunks(timeline, reader, seekable)
+        chunks = _chunks(timeline, reader)
         first = next(chunks, None)
+    except AudioError:
+        raise
     except (av.FFmpegError, ValueError, OverflowError) as error:
         why = reader.failure or getattr(error, "strerror", str(error))
         raise origin.error(
@@ -133,7 +140,7 @@ class _Timeline:
         total = container.duration / av.time_base if container.duration else None
         self.total_s = total
         self.ends_s = None
-        if self.kind in ("mov", "asf", "caf") and track.duration and track.time_base:
+        if self.kind in ("mov", "asf") and track.duration and track.time_base:
             self.ends_s = float(track.duration * track.time_base)
             if self.kind == "mov" and track.start_time:
                 self.ends_s += float(track.start_time * track.time_base)
@@ -213,7 +220,7 @@ class _Timeline:
             self.origin.lose(text, at_end_s, self.lost_s - at_end_s, damaged=self.at_end)
 
 
-def _chunks(timeline: _Timeline, reader: Reader, seekable: bool) -> Iterator[Chunk]:
+def _chunks(timeline: _Timeline, reader: Reader | Pipe) -> Iterator[Chunk]:
     """Sound and silence in the container's time, in blocks of some thousand samples."""
     import av
 

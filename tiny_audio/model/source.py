@@ -178,6 +178,37 @@ class Reader:
         self.claimed_end = self.end * 1024
 
 
+class Pipe:
+    """Bytes as they come, read once from front to back; `kind` is the container to decode."""
+
+    def __init__(self, raw: Any, kind: str = "") -> None:
+        self.raw, self.kind, self.failure, self.head = raw, kind, "", b""
+
+    def peek(self, size: int) -> bytes:
+        """The first bytes, which are read again later; fewer only at the end."""
+        while len(self.head) < size and (more := self.raw.read(size - len(self.head))):
+            self.head += more
+        return self.head[:size]
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, however slowly they come; fewer only at the end."""
+        data, self.head = self.head[:size], self.head[size:]
+        while len(data) < size and (more := self.raw.read(size - len(data))):
+            data += more
+        return data
+
+    def read_some(self, size: int) -> bytes:
+        """At most so many bytes, as soon as there are any; what decoders call."""
+        if self.head:
+            return self.read(min(size, len(self.head)))
+        at_once = self.raw.read1 if hasattr(self.raw, "read1") else self.raw.read
+        try:
+            return bytes(at_once(size))
+        except (OSError, ValueError) as error:
+            self.failure = f"reading failed ({error})"
+            return b""
+
+
 def open_reader(origin: Origin, source: Any, stack: ExitStack) -> Reader:
     """Open a path, bytes or a file object, and check how many bytes it holds."""
     limit = origin.limits.max_bytes
