@@ -171,12 +171,12 @@ class Source:
         rng = self.rng
         if rng.random() < 0.8:
             for _ in range(2):
-                size = rng.integers(0, 16)
-                low = rng.integers(0, 80 - size)
+                size = int(rng.integers(0, 16))
+                low = int(rng.integers(0, 80 - size))
                 mel_FM[low : low + size] = mel_FM.mean()
             for _ in range(max(1, mel_FM.shape[1] // 200)):
-                size = rng.integers(0, 14)
-                start = rng.integers(0, max(1, mel_FM.shape[1] - size))
+                size = int(rng.integers(0, 14))
+                start = int(rng.integers(0, max(1, mel_FM.shape[1] - size)))
                 mel_FM[:, start : start + size] = mel_FM.mean()
         return mel_FM
 

@@ -111,7 +111,7 @@ class Norm(torch.autograd.Function):
     """RMSNorm of bfloat16 by a frozen weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         values = x.float()
         inverse = torch.rsqrt(values.square().mean(-1, keepdim=True) + eps)
         normed = (values * inverse).to(x.dtype)
@@ -119,7 +119,7 @@ class Norm(torch.autograd.Function):
         return normed * weight
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         normed, weight, inverse = ctx.saved_tensors
         inner = grad * weight
         along = (inner * normed).sum(-1, keepdim=True, dtype=torch.float32) / normed.shape[-1]

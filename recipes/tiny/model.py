@@ -34,9 +34,9 @@ class CtcStart(nn.Module):
         self.encoder, self.projector = model.audio_tower, model.projector
         self.tokenizer = model.tokenizer
         self.head = CtcHead(CtcHeadConfig(width=model.config.encoder.width, encoder=""))
-        table = model.get_input_embeddings().weight.detach().float()
-        self.register_buffer("table", table, persistent=False)
-        self.register_buffer("used", used_tokens, persistent=False)
+        embeddings: Any = model.get_input_embeddings()
+        table = embeddings.weight.detach().float()
+        self.table, self.used = table, used_tokens  # frozen, on the CPU, in no save
         self.power = float(table.square().sum(-1).mean())
         self.scale = nn.Parameter(torch.tensor(6.0))
         self.blank = nn.Parameter(torch.randn(table.shape[1]) * table.std())

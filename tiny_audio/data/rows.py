@@ -99,7 +99,8 @@ def part_of(sound: Stored, row: dict[str, Any]) -> Stored:
     stretch, channel = times_of(row).stretch, channel_of(row)
     if stretch is None and channel is None:
         return sound
-    return PartSound(sound, *(stretch or (0.0, None)), channel)
+    start_s, end_s = stretch or (0.0, None)
+    return PartSound(sound, start_s, end_s, channel)
 
 
 def folder_rows(folder: Path, text: str) -> Iterator[Row]:

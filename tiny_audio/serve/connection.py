@@ -23,7 +23,7 @@ class Reader:
     loop: asyncio.AbstractEventLoop
     _unread: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)  # type: ignore[misc]
         transport.set_write_buffer_limits(high=0)  # every unsent byte pauses writing
 
@@ -65,7 +65,7 @@ class Connection(Reader, H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _probe: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch()
 

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from starlette.requests import Request
 
-from tiny_audio.infer.longform import Window, join
+from tiny_audio.infer.joining import join
+from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.infer.transcriber import Transcriber
@@ -56,7 +57,7 @@ class Service:
 
     def check_model(self, asked: str | None) -> None:
         """Refuse another model than the one that is served."""
-        if asked not in (None, *self.names):
+        if asked is not None and asked not in self.names:
             names = " or ".join(map(repr, self.names))
             message = f"There is no model {asked[:100]!r} here; use {names}"
             raise Refusal(404, f"{message}.", param="model")
