@@ -129,7 +129,7 @@ def train_decoder(minutes: float, core: int | None, begin: Path) -> None:
     model.add_lora("decoder", lora)  # for evaluation: its weights are copied from the reader's
     for parameter in model.language_model.parameters():
         parameter.requires_grad_(False)
-    loop = Loop(reader, loop_config(DECODER_RATES, minutes, 900.0), RUNS / "decoder")
+    loop = Loop(reader, loop_config(DECODER_RATES, minutes, 1500.0), RUNS / "decoder")
     loop.resume()
     loop.run(
         stream(Mix(longest_s=25.0, joined=0.10, empty=0.05), 5000, core),

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from tiny_audio.progress import stderr
+
+Model = Annotated[
+    str,
+    typer.Option(envvar="TINY_AUDIO_MODEL", help="tiny, nano, a checkpoint folder, or a Hub id."),
+]
 
 
 def keep_few_kernels() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tiny_audio import DEFAULT_MODEL
+from tiny_audio.commands import Model
 from tiny_audio.commands.serving import (
     Device,
     Host,
     Language,
-    Model,
     Port,
     Token,
     TokenFile,
@@ -15,7 +16,7 @@ from tiny_audio.commands.serving import (
 
 
 def demo(
-    model: Model = "nano",
+    model: Model = DEFAULT_MODEL,
     host: Host = "127.0.0.1",
     port: Port = 7860,
     token: Token = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, say
 from tiny_audio.commands.decoding import (
     AlignerFolder,
@@ -21,8 +22,12 @@ from tiny_audio.commands.decoding import (
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="nano, a folder, a Hub id, hf:ID, openai:URL#MODEL, or ctc:MODEL.")
-    ],
+        str,
+        typer.Argument(
+            envvar="TINY_AUDIO_MODEL",
+            help="tiny, nano, a folder, a Hub id, hf:ID, openai:URL#MODEL, or ctc:MODEL.",
+        ),
+    ] = DEFAULT_MODEL,
     dataset: Annotated[
         str, typer.Option(help="A name (tiny-audio datasets), a path, or hf:ID.")
     ] = "quickstart",

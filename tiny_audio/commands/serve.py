@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from tiny_audio import DEFAULT_MODEL
+from tiny_audio.commands import Model
 from tiny_audio.commands.serving import (
     Device,
     Host,
     Language,
-    Model,
     Port,
     Token,
     TokenFile,
@@ -19,7 +20,7 @@ from tiny_audio.commands.serving import (
 
 
 def serve(
-    model: Model = "nano",
+    model: Model = DEFAULT_MODEL,
     model_name: Annotated[
         list[str] | None,
         typer.Option(help="What clients call it; again for more names, e.g. whisper-1."),

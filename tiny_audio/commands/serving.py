@@ -12,7 +12,6 @@ from tiny_audio.commands import refusing, say
 if TYPE_CHECKING:
     from tiny_audio.serve.limits import Limits
 
-Model = Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")]
 Host = Annotated[str, typer.Option(help="Another than this machine needs a token.")]
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")]
 Token = Annotated[

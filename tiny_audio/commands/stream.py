@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tiny_audio.commands import refusing, say
+from tiny_audio import DEFAULT_MODEL
+from tiny_audio.commands import Model, refusing, say
 
 
 def stream(
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = DEFAULT_MODEL,
     rate: Annotated[
         int, typer.Option(help="Samples a second of raw sound; a WAV header says its own.")
     ] = 16_000,

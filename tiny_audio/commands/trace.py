@@ -9,14 +9,15 @@ from typing import Annotated
 
 import typer
 
-from tiny_audio.commands import refusing, say
+from tiny_audio import DEFAULT_MODEL
+from tiny_audio.commands import Model, refusing, say
 from tiny_audio.files import write_text
 from tiny_audio.progress import progress
 
 
 def trace(
     file: Annotated[str, typer.Argument(help="Audio of up to five minutes; - is stdin.")],
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = DEFAULT_MODEL,
     versus: Annotated[
         str | None, typer.Option(help="A second model, to be seen beside the first.")
     ] = None,

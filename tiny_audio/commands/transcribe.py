@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tiny_audio.commands import fail, refusing, say
+from tiny_audio import DEFAULT_MODEL
+from tiny_audio.commands import Model, fail, refusing, say
 from tiny_audio.commands.decoding import (
     AlignerFolder,
     Beams,
@@ -51,7 +52,7 @@ SUFFIXES = {Format.text: ".txt", Format.verbose_json: ".json"}  # the others are
 
 def transcribe(
     files: Annotated[list[str], typer.Argument(help="Audio files of any length; - is stdin.")],
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = DEFAULT_MODEL,
     prompt: Annotated[
         str | None, typer.Option(help="What to ask instead of the model's own instruction.")
     ] = None,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tiny_audio import DEFAULT_MODEL
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
 from tiny_audio.model.beam import search
 from tiny_audio.model.errors import ConfigError, PromptError
@@ -104,7 +105,7 @@ class Transcriber:
     """A model, ready to turn audio into text.
 
     ```python
-    Transcriber.from_pretrained("nano").transcribe("speech.flac").text
+    Transcriber.from_pretrained().transcribe("speech.flac").text
     ```
     """
 
@@ -117,9 +118,9 @@ class Transcriber:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path = "nano", *, head: Path | None = None, **options: Any
+        cls, source: str | Path = DEFAULT_MODEL, *, head: Path | None = None, **options: Any
     ) -> "Transcriber":
-        """Load "nano", a checkpoint folder or a Hub id; options as in `tiny_audio.load`."""
+        """Load "tiny", "nano", a checkpoint folder or a Hub id; options as in `tiny_audio.load`."""
         folder = Path(source) if Path(source).is_dir() else None
         return cls(load(source, **options), head=head, checkpoint=folder)
 

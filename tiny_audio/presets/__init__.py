@@ -25,10 +25,9 @@ PRESETS = (
     "mufun",
     "mufun_10hz",
 )
-# Trained models in this package, by name; the first word of most commands is the default one.
+# Trained models in this package, by name.
 SHIPPED = {name: Path(__file__).with_name(name) for name in ("nano", "tiny")}
 NANO = SHIPPED["nano"]
-DEFAULT = "tiny"
 
 
 def preset(name: str) -> Preset:

@@ -65,7 +65,7 @@ class Connection(Reader, H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _probe: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: Any) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._watch()
 

@@ -18,6 +18,7 @@ from fastapi.responses import FileResponse, Response
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import CheckpointError
+from tiny_audio.presets import SHIPPED
 from tiny_audio.scope.page import render
 from tiny_audio.scope.trace import trace
 
@@ -71,8 +72,8 @@ async def about(request: Request) -> dict[str, Any]:
         "about": f"{config.encoder.family} encoder → {config.projector.kind} projector → "
         f"{config.text_config.model_type} decoder · {millions:,.1f} M parameters",
         "untimed": await service.on_model(_untimed, service),
-        # nano has learnt one instruction; another makes it worse, so it is not offered.
-        "takes_instructions": service.name != "nano",
+        # Ours have learnt one instruction; another makes them worse, so it is not offered.
+        "takes_instructions": service.name not in SHIPPED,
         "instruction": config.prompt.instruction,
         "max_audio_s": service.limits.max_audio_s,
         "samples": list(SAMPLES),
