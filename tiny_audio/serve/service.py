@@ -9,7 +9,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from starlette.requests import Request
 
-from tiny_audio.infer.longform import Window, join
+from tiny_audio.infer.joining import join
+from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.infer.transcriber import Transcriber
