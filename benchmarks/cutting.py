@@ -2,7 +2,8 @@
 
 Word errors of the quickstart's held-out clips (alone, two and six in a row with pauses of 0.3 to
 1 s between them, six without), and of a manifest's clips, under several tables of pauses
-(`CutPolicy.pauses`, the first is in use). `whole` cuts at the encoder's limit only. JSON Lines.
+(`CutPolicy.pauses`, the first is in use). `whole` cuts at the encoder's limit only. The paused six
+are also heard with what lies below speech added: a constant, hum, rumble. JSON Lines.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,6 +36,14 @@ PAUSES = {
 }
 
 
+# What is added to clips, as a function of time in seconds; levels are of full scale.
+BELOW_SPEECH: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "3 % DC": lambda t: torch.full_like(t, 0.03),
+    "50 Hz hum, -30 dB": lambda t: 0.045 * torch.sin(2 * torch.pi * 50 * t),
+    "20 Hz rumble, -20 dB": lambda t: 0.14 * torch.sin(2 * torch.pi * 20 * t),
+}
+
+
 class Cutter(Transcriber):
     """Cuts as it is told."""
 
@@ -55,37 +64,50 @@ def in_rows(clips: list[Clip], number: int, pause_s: tuple[float, float]) -> Ite
         yield Clip(torch.cat(parts), " ".join(clip.text for clip in row))
 
 
+def with_added(clips: list[Clip], kind: str) -> list[Clip]:
+    """Clips with one of `BELOW_SPEECH`."""
+    return [
+        Clip(c.samples_N + BELOW_SPEECH[kind](torch.arange(len(c.samples_N)) / SAMPLE_RATE), c.text)
+        for c in clips
+    ]
+
+
 def listed(manifest: str) -> list[Clip]:
     examples = read_source("listed", SourceConfig(path=manifest), Limits(), Dropped())
     return [Clip(torch.from_numpy(e.sound.samples()), e.text) for e in examples]
 
 
 def measure(model: Cutter, clips: list[Clip]) -> dict[str, Any]:
-    made = model.transcribe_many([c.samples_N for c in clips], sampling_rate=SAMPLE_RATE)
+    sources = [c.samples_N for c in clips]
+    made = list(model.transcribe_many(sources, sampling_rate=SAMPLE_RATE))
     heard = ["" if isinstance(one, Failed) else one.text for one in made]
     errors = word_errors(
         [clean(c.text, "plain") for c in clips], [clean(text, "plain") for text in heard]
     )
-    return errors | {"wer": round(errors["wer"], 4)}
+    windows = [len(one.segments) for one in made if not isinstance(one, Failed)]
+    return errors | {"wer": round(errors["wer"], 4), "windows": sum(windows)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--manifest", default="", help="more clips, for example of slow readers")
+    parser.add_argument("--clips", type=int, default=None, help="so many held-out clips, not all")
+    parser.add_argument("--tables", type=int, default=len(PAUSES), help="so many tables of pauses")
     arguments = parser.parse_args()
-    clips = held_out()
+    clips = held_out(arguments.clips)
     sets = {
         "alone": clips,
         "two, paused": list(in_rows(clips, 2, (0.3, 1.0))),
         "six, paused": list(in_rows(clips, 6, (0.3, 1.0))),
         "six, unpaused": list(in_rows(clips, 6, (0.0, 0.0))),
     }
+    sets |= {f"six, paused, {k}": with_added(sets["six, paused"], k) for k in BELOW_SPEECH}
     if arguments.manifest:
         sets["manifest"] = listed(arguments.manifest)
     model = Cutter.from_pretrained(arguments.model)
     longest_s = policy_of(model.model.config.encoder).longest_s
-    for pauses, table in PAUSES.items():
+    for pauses, table in list(PAUSES.items())[: arguments.tables]:
         model.chosen = CutPolicy(longest_s, pauses=table)
         for name, listened in sets.items():
             row = {"pauses": pauses, "set": name, **measure(model, listened)}
