@@ -93,6 +93,18 @@ def test_what_is_not_known_of_a_model_is_refused_by_name(notes, named, tmp_path)
         architecture_of(file)
 
 
+@pytest.mark.parametrize(
+    ("notes", "named"),
+    [
+        ({"llama.attention.head_count": 3, "llama.rope.dimension_count": 8}, "attention heads"),
+        ({"llama.attention.head_count_kv": 16}, "attn_k.weight has no rows for 16 heads"),
+    ],
+)
+def test_heads_that_do_not_divide_the_rows_are_refused(notes, named, tmp_path):
+    with pytest.raises(CheckpointError, match=named):
+        decoder(stored.gguf_file(tmp_path / "toy.gguf", notes=notes))
+
+
 @pytest.mark.parametrize("part", [0.001, 0.02, 0.1, 0.5, 0.999])
 def test_a_cut_file_is_refused(part, tmp_path):
     path = tmp_path / "toy.gguf"

@@ -104,6 +104,15 @@ class Ct2:
         variable = self.variables[name]
         return self.file.tensor(name, variable.start, variable.shape, variable.dtype)
 
+    def scalar(self, name: str) -> int:
+        """A variable that is one number."""
+        found = self.stored(name)
+        if found.dim():
+            raise CheckpointError(
+                f"{self.path}: {name} has the shape {tuple(found.shape)}, not ()."
+            )
+        return int(found)
+
     def value(self, name: str) -> Tensor:
         """A variable, or what its alias stands for, as float; integers are divided by the scale
         beside them: one for all (int16), or one a row (int8).
@@ -117,6 +126,8 @@ class Ct2:
             scale = scale.unsqueeze(1)
         elif scale.dim() == 1:
             scale = scale.view(-1, *[1] * (found.dim() - 1))
+        if scale.dim() and scale.shape[0] != found.shape[0]:
+            raise CheckpointError(f"{self.path}: {owner}_scale has not one scale a row.")
         return found.float() / scale
 
     def quantisation(self) -> str:
@@ -184,8 +195,11 @@ SHAPES = (
 def ct2_architecture(folder: str) -> dict[str, Any]:
     """transformers' config of the Whisper model in a folder, read off its weights and tokens."""
     file = read_ct2(folder)
-    if missing := [name for name in SHAPES if name not in file.variables]:
-        raise CheckpointError(f"{file.path} is not whole (missing: {', '.join(missing)}).")
+    needed = {name: file.variables.get(name) for name in SHAPES}
+    if missing := [name for name, found in needed.items() if not found or len(found.shape) < 2]:
+        raise CheckpointError(
+            f"{file.path} is not whole (missing, or no matrix: {', '.join(missing)})."
+        )
     conv, seen, fc_seen, table, written, fc_written = (file.variables[n].shape for n in SHAPES)
     return AutoConfig.for_model(
         "whisper",
@@ -194,12 +208,12 @@ def ct2_architecture(folder: str) -> dict[str, Any]:
         max_source_positions=seen[0],
         encoder_ffn_dim=fc_seen[0],
         encoder_layers=len(layers(file, "encoder")),
-        encoder_attention_heads=int(file.stored("encoder/num_heads")),
+        encoder_attention_heads=file.scalar("encoder/num_heads"),
         vocab_size=table[0],
         max_target_positions=written[0],
         decoder_ffn_dim=fc_written[0],
         decoder_layers=len(layers(file, "decoder")),
-        decoder_attention_heads=int(file.stored("decoder/num_heads")),
+        decoder_attention_heads=file.scalar("decoder/num_heads"),
         tie_word_embeddings="decoder/projection/weight" not in file.variables,
         architectures=["WhisperForConditionalGeneration"],
         **special_ids(Path(folder)),
@@ -210,7 +224,8 @@ def layers(file: Ct2, side: str) -> list[str]:
     """The layers of the encoder or decoder, from the first to the last that has a variable."""
     found = [n.split("/")[1] for n in file.variables if n.startswith(f"{side}/layer_")]
     numbers = [int(n.removeprefix("layer_")) for n in found if n.removeprefix("layer_").isdigit()]
-    return [f"{side}/layer_{n}" for n in range(max(numbers, default=-1) + 1)]
+    last = min(max(numbers, default=-1), len(file.variables))  # a wrong number is refused later
+    return [f"{side}/layer_{n}" for n in range(last + 1)]
 
 
 def special_ids(folder: Path) -> dict[str, Any]:
@@ -254,7 +269,7 @@ def ct2_weights(folder: str, dtype: torch.dtype) -> dict[str, Tensor]:
             f"unknown: {', '.join(sorted(unknown)[:5]) or '–'})."
         )
     for name, value in REQUIRED.items():
-        if (found := int(file.stored(name))) != value:
+        if (found := file.scalar(name)) != value:
             raise CheckpointError(f"{file.path}: {name} is {found}, in Whisper it is {value}.")
     return {n: t.to(dtype) for name, to in names.items() for n, t in cut(file, name, to)}
 
@@ -289,7 +304,7 @@ def parameters(module: str) -> tuple[str, ...]:
 def cut(file: Ct2, name: str, parts: list[str]) -> Iterator[tuple[str, Tensor]]:
     """The parameters that lie in one variable; keys have no bias in Whisper."""
     value = file.value(name)
-    if len(value) % len(parts):
+    if not value.dim() or len(value) % len(parts):
         raise CheckpointError(f"{file.path}: {name} does not hold {len(parts)} equal parts.")
     for part, tensor in zip(parts, value.chunk(len(parts)), strict=True):
         if not part.endswith("k_proj.bias"):

@@ -10,7 +10,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    StrictDataclassError,
+)
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -67,7 +72,7 @@ def reading(source: str) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         raise CheckpointError(
             f"{source} cannot be read ({error}). Check the name and the connection; weights are "
             f"read from safetensors only, never from pickled .bin files."
@@ -81,12 +86,12 @@ def reading(source: str) -> Iterator[None]:
 def architecture_of(source: str, **hub: Any) -> dict[str, Any]:
     """A pretrained part's own configuration, without its weights."""
     place = located(source)
-    match kind_of(place):
-        case "gguf":
-            return gguf_architecture(place)
-        case "ctranslate2":
-            return ct2_architecture(place)
     with reading(source):
+        match kind_of(place):
+            case "gguf":
+                return gguf_architecture(place)
+            case "ctranslate2":
+                return ct2_architecture(place)
         options = where(place, hub)
         return AutoConfig.from_pretrained(place, trust_remote_code=False, **options).to_dict()
 

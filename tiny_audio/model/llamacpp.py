@@ -132,7 +132,8 @@ def gguf_weights(path: str, dtype: torch.dtype) -> dict[str, Tensor]:
         tensor = file.tensor(key)
         module = key.split(".")[-2] if "." in key else key
         if swapped and module in heads:
-            # (heads, pairs, 2) → (heads, 2, pairs)
+            if len(tensor) % (2 * heads[module]):
+                raise CheckpointError(f"{path}: {key} has no rows for {heads[module]} heads.")
             pairs_HP2 = tensor.view(heads[module], -1, 2, *tensor.shape[1:])
             tensor = pairs_HP2.transpose(1, 2).reshape(tensor.shape)
         weights[renamed(key)] = tensor.to(dtype)
