@@ -18,6 +18,7 @@ from .errors import AudioError, MissingExtra, Reason
 from .source import BLOCK_VALUES, Block, Chunk, DamageError, Decoded, Origin, Pipe, Reader, scale
 
 CONVERT = "Convert it with: ffmpeg -i FILE -ac 1 -ar 16000 out.wav"
+FETCH = "Fetch it again; if another program plays it: ffmpeg -i FILE -ac 1 -ar 16000 out.wav"
 # The smallest hole in the time stamps that is filled: recorders' stamps are off by some 20 ms.
 GAP_S = 0.05
 GAP_BYTES = 256  # of headers may lie between two packets
@@ -40,6 +41,7 @@ def open_media(origin: Origin, reader: Reader | Pipe, kind: str, stack: ExitStac
         import av
     except ImportError as error:
         raise MissingExtra(f"{origin.name}: reading {kind}", "media") from error
+    timeline: _Timeline | None = None
     try:
         if isinstance(reader, Reader):
             reader.seek(0)
@@ -61,19 +63,16 @@ def open_media(origin: Origin, reader: Reader | Pipe, kind: str, stack: ExitStac
         first = next(chunks, None)
     except AudioError:
         raise
-    except (av.FFmpegError, ValueError, OverflowError) as error:
+    except (av.FFmpegError, ValueError, OverflowError, DamageError) as error:
         why = reader.failure or getattr(error, "strerror", str(error))
-        raise origin.error(
-            f"{kind} that cannot be read ({why})", CONVERT, Reason.DAMAGED
-        ) from error
-    except DamageError as error:
-        raise origin.error(
-            f"{kind} that cannot be read ({error})", CONVERT, Reason.DAMAGED
-        ) from error
+        if timeline and timeline.unknown:
+            problem = f"{kind} that cannot be read ({timeline.unknown})"
+            raise origin.error(problem, CONVERT, Reason.CODEC) from error
+        raise origin.error(f"{kind} that cannot be read ({why})", FETCH, Reason.DAMAGED) from error
     if first is None:
-        why = timeline.unknown_codec or "no samples"
-        kind_of = Reason.CODEC if timeline.unknown_codec else Reason.DAMAGED
-        raise origin.error(f"{kind} that cannot be read ({why})", CONVERT, kind_of)
+        cure, reason = (CONVERT, Reason.CODEC) if timeline.unknown else (FETCH, Reason.DAMAGED)
+        problem = f"{kind} that cannot be read ({timeline.unknown or 'no samples'})"
+        raise origin.error(problem, cure, reason)
     rate, block = first
     promised = None if timeline.ends_s is None else int(timeline.ends_s * rate)
     return Decoded(_from_first(first, chunks), rate, block.shape[1], promised)
@@ -128,7 +127,7 @@ class _Timeline:
     lost_s: float = 0.0  # in them
     bad_s: float = 0.0  # in them, and not yet filled with silence
     at_end: bool = False  # whether the last packet is one of them: the file was cut
-    unknown_codec: str = ""
+    unknown: str = ""
     num_bytes: int = 0  # of packets so far
     packet_end: int = 0  # in the file
     skipped: int = 0  # bytes before the last packet that belong to none
@@ -147,7 +146,7 @@ class _Timeline:
         elif self.kind == "matroska" and total and not container.streams.video:
             self.ends_s = total
         if track.codec_context is None:
-            self.unknown_codec = "a codec that FFmpeg does not know"
+            self.unknown = "a codec that FFmpeg does not know"
 
     def take(self, packet: Any) -> None:
         """Follow where packets lie in the file: what lies between them may be damaged."""
@@ -279,10 +278,12 @@ def _frames(timeline: _Timeline) -> Iterator[Any]:
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
+            if isinstance(error, av.error.DecoderNotFoundError):
+                timeline.unknown = "a codec that FFmpeg does not know"
             if not isinstance(error, av.error.InvalidDataError | av.error.PatchWelcomeError):
                 raise
             if isinstance(error, av.error.PatchWelcomeError):
-                timeline.unknown_codec = "FFmpeg does not know all of its codec"
+                timeline.unknown = "FFmpeg does not know all of its codec"
             seconds = float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
             timeline.bad_s += seconds
             timeline.lost_s += seconds
