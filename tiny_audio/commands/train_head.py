@@ -46,9 +46,10 @@ def train_head(
     with refusing(FloatingPointError):
         from tiny_audio.data.examples import SourceConfig
         from tiny_audio.data.mixture import DataConfig
-        from tiny_audio.train.encoder import CHANGED
-        from tiny_audio.train.head import HeadRecipe, chosen_model
+        from tiny_audio.train.ctc_encoder import CHANGED
+        from tiny_audio.train.head import chosen_model
         from tiny_audio.train.head import train_head as run
+        from tiny_audio.train.recipe import HeadRecipe
 
         held_out = {"held_out": SourceConfig(path=validation)} if validation else {}
         recipe = HeadRecipe.from_dict(

@@ -6,6 +6,7 @@ nowhere else; an unknown key or an impossible value is refused before anything i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -119,6 +120,32 @@ class Setting(StrictConfig):
     # auto: bf16 where the hardware multiplies it, fp32 elsewhere; a run keeps what it began with.
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: str = ""  # empty: a GPU if there is one, else the CPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRecipe(Setting):
+    """One of `minutes` and `steps` is given. The encoder stays as it is, unless it has a rate.
+    `head` is a folder of one to begin with.
+    """
+
+    minutes: float = 0.0
+    steps: int = 0
+    learning_rate: float = 3e-3
+    encoder_rate: float = 0.0
+    head: str = ""
+    warmup_steps: int = 50
+    hidden: int = 128
+    depth: int = 2
+    evaluate_every_s: float = 60.0
+    save_every_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.minutes > 0) == (self.steps > 0):
+            raise ConfigError("A head's training needs one of minutes and steps, and not both.")
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.encoder_rate < math.inf:
+            given = f"learning_rate={self.learning_rate} and encoder_rate={self.encoder_rate}"
+            raise ConfigError(f"{given}: the first is above 0, the second not below.")
 
 
 @dataclass(frozen=True, kw_only=True)

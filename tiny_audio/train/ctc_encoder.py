@@ -29,7 +29,7 @@ from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.saving import write_encoder
 from tiny_audio.train.batch import played
 from tiny_audio.train.ctc import LENGTH_STEP, colour, mask_patches, stretch_pitch
-from tiny_audio.train.head import SpelledBatch, SpelledClips, spelled
+from tiny_audio.train.ctc_clips import SpelledBatch, SpelledClips, spelled
 
 CHANGED = Augment(speed=0.5)  # with other mel axes on top, more was too much (benchmarks)
 MASKED_SHARE = 0.5  # of the batches; in all of them, training is slower at first

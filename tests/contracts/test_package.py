@@ -1,0 +1,41 @@
+"""The package as a whole: no two files import each other in a circle."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import tiny_audio
+
+ROOT = Path(tiny_audio.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imported(name: str, path: Path) -> set[str]:
+    """Modules of the package that a file imports anywhere, also within functions."""
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*above, node.module or ""] if node.level else [node.module or ""])
+            base = base.rstrip(".")
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            found |= (names & MODULES.keys()) or {base}
+    return (found & MODULES.keys()) - {name}
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {name: imported(name, path) for name, path in MODULES.items()}
+    assert len(graph) > 100
+    assert "tiny_audio.model.encoder" in graph["tiny_audio.model.modeling"]
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
