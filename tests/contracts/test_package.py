@@ -1,10 +1,12 @@
-"""The package as a whole: no two files import each other in a circle."""
+"""The package as a whole: no file imports itself by way of others, and no two share a name."""
 
 import ast
 import graphlib
+from collections import Counter
 from pathlib import Path
 
 import tiny_audio
+from tiny_audio.cli import app
 
 ROOT = Path(tiny_audio.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -39,3 +41,21 @@ def test_no_files_import_each_other_in_a_circle():
     assert len(graph) > 100
     assert "tiny_audio.model.encoder" in graph["tiny_audio.model.modeling"]
     graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
+
+
+# Files of the service (or what it imports) that have the name of another one.
+SHARED_NAMES = {"metrics", "run", "decoding", "page"}
+
+
+def test_no_two_files_share_a_name():
+    """A file of commands/ is named after its command, and one may be named after its folder."""
+    commands = {command.callback.__module__ for command in app.registered_commands}
+    commands |= {f"tiny_audio.commands.{group.name}" for group in app.registered_groups}
+    names = Counter(
+        path.stem
+        for path in FILES
+        if not path.stem.startswith("__")
+        and path.stem != path.parent.name
+        and module_of(path) not in commands
+    )
+    assert {name for name, count in names.items() if count > 1} == SHARED_NAMES

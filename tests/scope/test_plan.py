@@ -18,9 +18,9 @@ from tiny_audio.model.encoder import EncoderConfig
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import build, preset
-from tiny_audio.scope.blueprint import PartCount, begin, planned_config, weightless
-from tiny_audio.scope.cost import activations, autocast_copies, flops_per_audio_s, load_of
-from tiny_audio.scope.plan import Plan, StagePlan, parse_memory, plan, render
+from tiny_audio.scope.plan.blueprint import PartCount, begin, planned_config, weightless
+from tiny_audio.scope.plan.cost import activations, autocast_copies, flops_per_audio_s, load_of
+from tiny_audio.scope.plan.plan import Plan, StagePlan, parse_memory, plan, render
 from tiny_audio.train import stages
 from tiny_audio.train.optim import adamw, muon
 from tiny_audio.train.recipe import DistillConfig, ModelConfig, Recipe, Stage

@@ -18,7 +18,7 @@ from tiny_audio.infer.timestamps import load_aligner
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.presets import load
-from tiny_audio.scope.doctor import diagnose
+from tiny_audio.scope.doctor.diagnosis import diagnose
 from tiny_audio.train.ctc_clips import SpelledClips
 from tiny_audio.train.head import chosen_model, listener, train_head
 from tiny_audio.train.recipe import HeadRecipe, ModelConfig

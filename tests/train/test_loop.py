@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from tiny_audio.model.errors import CheckpointError
-from tiny_audio.train.checkpoint import last_save, module_weights, read_counters, saves
 from tiny_audio.train.loop import Loop, LoopConfig, each_step
+from tiny_audio.train.saves import last_save, module_weights, read_counters, saves
 
 
 class Line(nn.Module):

@@ -19,7 +19,7 @@ def embeddings(
     """Three distributions: encoder frames, audio embeddings, the decoder's own words."""
     with refusing():
         from tiny_audio import load
-        from tiny_audio.scope.embeddings import draw, embeddings_of, render
+        from tiny_audio.scope.trace.embeddings import draw, embeddings_of, render
 
         found = embeddings_of(load(model), file)
         draw(found, out)

@@ -52,10 +52,10 @@ def evaluate(
         from dataclasses import replace
 
         from tiny_audio.evaluate.datasets import dataset as named
+        from tiny_audio.evaluate.evaluator import RunConfig
+        from tiny_audio.evaluate.evaluator import evaluate as run
         from tiny_audio.evaluate.report import write_report
         from tiny_audio.evaluate.rivals import system
-        from tiny_audio.evaluate.run import RunConfig
-        from tiny_audio.evaluate.run import evaluate as run
         from tiny_audio.evaluate.systems import readable
         from tiny_audio.evaluate.view import Lines, show_result
         from tiny_audio.infer.transcriber import Request

@@ -17,8 +17,8 @@ def inspect(
     """Show a training sample: ids, audio slots, labels, loss per token, and what the sound adds."""
     with refusing():
         from tiny_audio import load
-        from tiny_audio.scope.sample import inspect as look
-        from tiny_audio.scope.sample import parse_place, render
+        from tiny_audio.scope.trace.sample import inspect as look
+        from tiny_audio.scope.trace.sample import parse_place, render
 
         sample = look(load(model), *parse_place(place))
     Console().print(render(sample))

@@ -26,10 +26,10 @@ def robustness(
     """WER of the same clips under every condition of a grid, with intervals. It can be resumed."""
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from tiny_audio.evaluate.datasets import dataset as named
+        from tiny_audio.evaluate.evaluator import RunConfig
         from tiny_audio.evaluate.grid import GRID_FILE, run_grid, show_grid
         from tiny_audio.evaluate.rivals import system
         from tiny_audio.evaluate.robustness import GRID
-        from tiny_audio.evaluate.run import RunConfig
 
         config = RunConfig(
             name=dataset,

@@ -36,8 +36,8 @@ def trace(
     with refusing(RuntimeError, OSError):  # a device that torch refuses, a folder that is not there
         from tiny_audio.model.audio import load_audio
         from tiny_audio.presets import load
-        from tiny_audio.scope.page import render
-        from tiny_audio.scope.trace import trace as follow
+        from tiny_audio.scope.trace.page import render
+        from tiny_audio.scope.trace.path import trace as follow
 
         source = sys.stdin.buffer if file == "-" else Path(file)
         audio = load_audio(source, channel=channel, allow_truncated=allow_truncated)

@@ -35,7 +35,7 @@ def train(
     with refusing(FloatingPointError):
         from tiny_audio.train.compose import compose_recipe, compose_sweep
         from tiny_audio.train.run import train as run
-        from tiny_audio.train.view import Lines
+        from tiny_audio.train.screen import Lines
 
         given = [*arguments, *(["data.strict=true"] if strict else [])]
         for recipe in compose_sweep(given) if multirun else [compose_recipe(given)]:
@@ -68,8 +68,8 @@ def plan(
 ) -> None:
     """Parameters, peak memory, batch budget and time per epoch, before anything is downloaded."""
     with refusing():
-        from tiny_audio.scope.plan import parse_memory, render
-        from tiny_audio.scope.plan import plan as make
+        from tiny_audio.scope.plan.plan import parse_memory, render
+        from tiny_audio.scope.plan.plan import plan as make
         from tiny_audio.train.compose import compose_recipe
 
         first = arguments[0]

@@ -25,7 +25,7 @@ from tiny_audio.train.data import Gathered, copies_of, fill, gather
 from tiny_audio.train.frames import cache_in, clip_key, pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, Losses
 from tiny_audio.train.recipe import HeadRecipe
-from tiny_audio.train.view import say
+from tiny_audio.train.screen import say
 
 FRAMES_A_SECOND = 50
 HEAD = "head"

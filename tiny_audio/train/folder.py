@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import yaml
 
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.train.checkpoint import write_text
 from tiny_audio.train.loop import multiplies_bf16
 from tiny_audio.train.recipe import Recipe, Setting
+from tiny_audio.train.saves import write_text
 from tiny_audio.train.track import METRICS
 
 TRAINED = ("*/step-*.safetensors", "*/best", "*/done.json", "model", "result.json")

@@ -26,7 +26,7 @@ from tiny_audio.model.config import fingerprint
 from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.identity import encoder_key
-from tiny_audio.train.checkpoint import write_text
+from tiny_audio.train.saves import write_text
 
 SHARD_BYTES = 64 * 2**20
 

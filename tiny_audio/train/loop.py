@@ -25,15 +25,6 @@ from torch import Tensor, nn
 from tiny_audio.data.mixture import State
 from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.progress import progress
-from tiny_audio.train.checkpoint import (
-    fingerprint,
-    load_weights,
-    part_of,
-    read_counters,
-    read_save,
-    saves,
-    write_save,
-)
 from tiny_audio.train.distributed import (
     Strategy,
     all_sum,
@@ -44,6 +35,15 @@ from tiny_audio.train.distributed import (
     world_size,
 )
 from tiny_audio.train.optim import adamw, load_state_tensors, muon, state_tensors
+from tiny_audio.train.saves import (
+    fingerprint,
+    load_weights,
+    part_of,
+    read_counters,
+    read_save,
+    saves,
+    write_save,
+)
 
 
 class Losses(NamedTuple):

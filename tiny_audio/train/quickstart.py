@@ -20,7 +20,7 @@ from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.experiments import EMBEDDED
 from tiny_audio.train.experiments import quickstart as recipe_of
 from tiny_audio.train.run import train
-from tiny_audio.train.view import Rows, say
+from tiny_audio.train.screen import Rows, say
 
 CPU_PROCESSES = 2
 

@@ -29,7 +29,6 @@ from tiny_audio.model.saving import save
 from tiny_audio.presets import NANO, preset
 from tiny_audio.train import stages
 from tiny_audio.train.batch import Batch, Collator
-from tiny_audio.train.checkpoint import last_save, restore
 from tiny_audio.train.curves import draw_curves
 from tiny_audio.train.data import Gathered, copies_of, fill, gather, plan_of, write_about
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
@@ -38,9 +37,10 @@ from tiny_audio.train.folder import folder_of, remember
 from tiny_audio.train.frames import FrameCache, cache_in
 from tiny_audio.train.loop import Loop, LoopConfig
 from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
+from tiny_audio.train.saves import last_save, restore
+from tiny_audio.train.screen import say
 from tiny_audio.train.task import Listening
 from tiny_audio.train.track import forget_after, tracker
-from tiny_audio.train.view import say
 
 Write = Callable[[dict[str, Any]], None]
 

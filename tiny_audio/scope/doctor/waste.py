@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from tiny_audio.scope.log import Check, Finding, Findings, Log, percent
+from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, percent
 
 # Padding, or waiting for clips: beyond a fifth of the computer it is worth a change.
 WASTE = 0.2
