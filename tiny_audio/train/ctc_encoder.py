@@ -30,6 +30,7 @@ from tiny_audio.model.saving import write_encoder
 from tiny_audio.train.batch import played
 from tiny_audio.train.ctc import LENGTH_STEP, colour, mask_patches, stretch_pitch
 from tiny_audio.train.ctc_clips import SpelledBatch, SpelledClips, spelled
+from tiny_audio.train.stages import train_part
 
 CHANGED = Augment(speed=0.5)  # with other mel axes on top, more was too much (benchmarks)
 MASKED_SHARE = 0.5  # of the batches; in all of them, training is slower at first
@@ -45,7 +46,7 @@ class LiveClips(SpelledClips):
                 "This checkpoint has LoRA on its encoder, and such an encoder is not written "
                 "alone. Leave it frozen (--encoder-rate 0), or begin with the one it came from."
             )
-        self.model.train_part("encoder")
+        train_part(self.model, "encoder")
         self.validation = [e for e in self.validation if self.samples(Visit(e, 0, 0)) is not None]
 
     def samples(self, visit: Visit, how: Augment | None = None) -> Tensor | None:
