@@ -42,15 +42,6 @@ class ModelConfig(StrictConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(StrictConfig):
-    """Kullback–Leibler term towards the same decoder reading the transcript (arXiv 2405.19041)."""
-
-    weight: float = 1.0
-    top_k: int = 32
-    temperature: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Stage(StrictConfig):
     """One stretch of training. A part trains when `learning_rate` names it; with `lora`, the part's
     adapters train in place of its own weights. One of `steps`, `minutes` and `epochs` is given.
@@ -73,9 +64,7 @@ class Stage(StrictConfig):
     cache: bool = False  # keep the frozen encoder's frames on disk
     frame_dropout: float = 0.0  # share of cached frames left out
     frame_stretch: float = 0.0  # 0.2: cached frames up to 1.2 times as slow or as fast
-    packing: bool = False
     checkpoint_activations: bool = False
-    distill: DistillConfig | None = None
     evaluate_every_s: float = 600.0
     save_every_s: float = 300.0
 
@@ -100,8 +89,6 @@ class Stage(StrictConfig):
             )
         if self.clip_norm <= 0:
             raise ConfigError("clip_norm must be greater than 0; 1e9 clips nothing.")
-        if self.distill and "decoder" in self.learning_rate:
-            raise ConfigError("distill learns from a decoder that stays as it is: leave it frozen.")
         if not self.cache and (self.frame_dropout or self.frame_stretch):
             raise ConfigError("frame_dropout and frame_stretch are of cached frames: cache=true.")
 
@@ -165,8 +152,6 @@ class Recipe(Setting):
             raise ConfigError(f"The recipe {self.name!r} has no stages; give at least one.")
         if self.log_every < 1 or self.keep < 1:
             raise ConfigError(f"log_every={self.log_every} and keep={self.keep} begin at 1.")
-        if self.strategy == "fsdp" and any(stage.distill for stage in self.stages.values()):
-            raise ConfigError("distill needs whole weights in every process: strategy=ddp.")
         self._refuse_unheard()
 
     def _refuse_unheard(self) -> None:

@@ -151,7 +151,6 @@ class Run:
             copies_of(recipe),
             stage.frame_dropout,
             stage.frame_stretch,
-            teach=stage.distill is not None,
             few_shapes=self.device == "cpu" and recipe.precision == "bf16",
             dropped=self.found.dropped,
         )
@@ -193,7 +192,7 @@ class Run:
             path.unlink()
 
     def loop(self, name: str, stage: Stage, steps: int) -> Loop:
-        task = Listening(self.model, packing=stage.packing, distill=stage.distill)
+        task = Listening(self.model)
         config = LoopConfig(
             rates=stages.rates(stage),
             steps=steps,

@@ -19,8 +19,7 @@ def padding(log: Log) -> Findings:
         yield Finding(
             "note",
             f"{percent(share)} of what the decoder computes is padding.",
-            "Raise data.block, so that more clips are sorted by duration together, or pack rows "
-            "(packing=true).",
+            "Raise data.block, so that more clips are sorted by duration together.",
         )
 
 
