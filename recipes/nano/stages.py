@@ -111,6 +111,11 @@ def loop_config(arguments: argparse.Namespace) -> LoopConfig:
         steps=arguments.steps,
         budget_s=arguments.minutes * 60,
         optimizer="muon",
+        warmup_steps=100,
+        final_rate=0.02,
+        save_every_s=180.0,
+        log_every=50,
+        keep=1,
         bf16=multiplies_bf16("cpu"),
     )
 

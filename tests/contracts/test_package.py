@@ -1,12 +1,17 @@
-"""The package as a whole: no file imports itself by way of others, and no two share a name."""
+"""The package as a whole: no circles of imports, no name and no default twice."""
 
 import ast
+import dataclasses
 import graphlib
-from collections import Counter
+import importlib
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import tiny_audio
 from tiny_audio.cli import app
+from tiny_audio.model.config import StrictConfig
+from tiny_audio.train.loop import LoopConfig
+from tiny_audio.train.recipe import Recipe, Stage
 
 ROOT = Path(tiny_audio.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -59,3 +64,35 @@ def test_no_two_files_share_a_name():
         and module_of(path) not in commands
     )
     assert {name for name, count in names.items() if count > 1} == SHARED_NAMES
+
+
+# Fields of one name that are different things: sizes of an architecture, and an evaluation's clips.
+OWN_MEANING = {"hidden", "k", "window", "seed", "device"}
+
+
+def defaults(kind: type) -> dict[str, str]:
+    """Field -> default, of the fields that this class and no parent of it declares."""
+    found = {}
+    for one in dataclasses.fields(kind):
+        made = one.default_factory
+        default = one.default if made is dataclasses.MISSING else made()
+        if one.name in vars(kind).get("__annotations__", {}) and default is not dataclasses.MISSING:
+            found[one.name] = repr(default)
+    return found
+
+
+def test_a_default_stands_once():
+    """No two configurations give a field of the same name different defaults."""
+    modules = [importlib.import_module(name) for name in MODULES if not name.endswith("__main__")]
+    classes = {k for module in modules for k in vars(module).values() if isinstance(k, type)}
+    configurations = {
+        kind
+        for kind in filter(dataclasses.is_dataclass, classes)
+        if issubclass(kind, StrictConfig) or kind.__name__.endswith("Config")
+    }
+    given: dict[str, set[str]] = defaultdict(set)
+    for kind in configurations:
+        for field, default in defaults(kind).items():
+            given[field].add(default)
+    assert {LoopConfig, Stage, Recipe} <= configurations
+    assert {f for f, values in given.items() if len(values) > 1} == OWN_MEANING

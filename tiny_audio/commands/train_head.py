@@ -47,7 +47,7 @@ def train_head(
         from tiny_audio.data.examples import SourceConfig
         from tiny_audio.data.mixture import DataConfig
         from tiny_audio.train.ctc_encoder import CHANGED
-        from tiny_audio.train.head import chosen_model
+        from tiny_audio.train.head import chosen_model, stage_of
         from tiny_audio.train.head import train_head as run
         from tiny_audio.train.recipe import HeadRecipe
 
@@ -61,13 +61,10 @@ def train_head(
                     validation=held_out,
                     validation_speakers=0 if validation else validation_speakers,
                 ).to_dict(),
+                "stage": stage_of(minutes, learning_rate, encoder_rate).to_dict(),
                 "output": str(output),
                 "frames": str(frames),
-                "minutes": minutes,
                 "head": head,
-                **({} if learning_rate is None else {"learning_rate": learning_rate}),
-                "encoder_rate": encoder_rate,
-                **({"evaluate_every_s": 240.0} if encoder_rate else {}),
                 "seed": seed,
                 "precision": precision,
                 "device": device,

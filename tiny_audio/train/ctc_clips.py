@@ -25,23 +25,11 @@ from tiny_audio.train.data import Gathered, copies_of, fill, gather
 from tiny_audio.train.frames import cache_in, clip_key, pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, Losses
 from tiny_audio.train.recipe import HeadRecipe
+from tiny_audio.train.run import num_steps
 from tiny_audio.train.screen import say
 
 FRAMES_A_SECOND = 50
 HEAD = "head"
-
-
-def loop_config(recipe: HeadRecipe, device: str, rates: dict[str, float]) -> LoopConfig:
-    return LoopConfig(
-        rates=rates,
-        steps=recipe.steps,
-        budget_s=recipe.minutes * 60,
-        warmup_steps=recipe.warmup_steps,
-        bf16=recipe.precision == "bf16",
-        device=device,
-        save_every_s=recipe.save_every_s,
-        evaluate_every_s=recipe.evaluate_every_s,
-    )
 
 
 def record(folder: Path, row: dict[str, Any]) -> None:
@@ -119,9 +107,11 @@ class SpelledClips:
     def loop(self, head: CtcHead, folder: Path) -> Loop:
         """What trains the head, and writes metrics.jsonl."""
         module, rates = self.trained(head)
+        stage, device = self.recipe.stage, str(self.model.device)
+        steps = num_steps(stage, self.plan)
         return Loop(
             module,
-            loop_config(self.recipe, str(self.model.device), rates),
+            LoopConfig.of(stage, steps, self.recipe, rates=rates, device=device),
             folder / "head",
             loss=lambda batch: self.loss(head, batch),
             write=lambda row: record(folder, row),
@@ -129,7 +119,7 @@ class SpelledClips:
 
     def trained(self, head: CtcHead) -> tuple[nn.Module, dict[str, float]]:
         """What trains, and the learning rates of its parts."""
-        return head, {"": self.recipe.learning_rate}
+        return head, {"": self.recipe.stage.learning_rate["head"]}
 
     def loss(self, head: CtcHead, batch: SpelledBatch) -> Losses:
         """CTC loss, summed over the clips, and their characters."""

@@ -82,7 +82,7 @@ class LiveClips(SpelledClips):
 
     def trained(self, head: CtcHead) -> tuple[nn.Module, dict[str, float]]:
         parts = nn.ModuleDict({"encoder": self.model.audio_tower, "head": head})
-        return parts, {"encoder.": self.recipe.encoder_rate, "head.": self.recipe.learning_rate}
+        return parts, {f"{part}.": r for part, r in self.recipe.stage.learning_rate.items()}
 
     def write(self, head: CtcHead, folder: Path) -> None:
         """The encoder, and the head as that one's."""

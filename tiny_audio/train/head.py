@@ -11,6 +11,7 @@ result.json      word errors on all validation clips, and what they were measure
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,31 @@ from tiny_audio.train.ctc_clips import HEAD, SpelledClips
 from tiny_audio.train.ctc_encoder import LiveClips
 from tiny_audio.train.data import write_about
 from tiny_audio.train.folder import remember
-from tiny_audio.train.recipe import HeadRecipe, ModelConfig
+from tiny_audio.train.recipe import HeadRecipe, ModelConfig, Stage
 from tiny_audio.train.run import device_of, starting_model
 from tiny_audio.train.track import forget_after
+
+FROZEN = Stage(
+    learning_rate={"head": 3e-3},
+    minutes=5.0,
+    warmup_steps=50,
+    final_rate=0.02,
+    cache=True,
+    evaluate_every_s=60.0,
+    save_every_s=60.0,
+)
+
+
+def stage_of(minutes: float, head_rate: float | None, encoder_rate: float) -> Stage:
+    """The stage of `train-head`; an encoder that trains is evaluated more seldom, for it takes
+    longer.
+    """
+    rates = {"head": FROZEN.learning_rate["head"] if head_rate is None else head_rate}
+    stage = replace(FROZEN, minutes=minutes, learning_rate=rates)
+    if not encoder_rate:
+        return stage
+    rates["encoder"] = encoder_rate
+    return replace(stage, learning_rate=rates, cache=False, evaluate_every_s=240.0)
 
 
 def train_head(recipe: HeadRecipe) -> dict[str, Any]:
@@ -50,7 +73,7 @@ def train_head(recipe: HeadRecipe) -> dict[str, Any]:
 
 def clips_of(recipe: HeadRecipe) -> type[SpelledClips]:
     """Cached frames of a frozen encoder, or live sound for one that trains."""
-    return LiveClips if recipe.encoder_rate else SpelledClips
+    return LiveClips if "encoder" in recipe.stage.learning_rate else SpelledClips
 
 
 def chosen_model(name: str, encoder: str = "") -> ModelConfig:

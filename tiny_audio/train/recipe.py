@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tiny_audio.data.mixture import DataConfig
+from tiny_audio.infer.ctc_head import CtcHeadConfig
 from tiny_audio.model.config import StrictConfig
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.errors import ConfigError
 
-Part = Literal["projector", "encoder", "decoder"]
+PARTS = ("projector", "encoder", "decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +72,11 @@ class Stage(StrictConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for part in [*self.learning_rate, *self.lora]:
-            if part not in ("projector", "encoder", "decoder"):
-                raise ConfigError.unknown(part, ("projector", "encoder", "decoder"), "A stage")
+            if part not in (*PARTS, "head"):
+                raise ConfigError.unknown(part, PARTS, "A stage")
+        for part, rate in self.learning_rate.items():
+            if not 0 <= rate < math.inf:
+                raise ConfigError(f"learning_rate.{part}={rate}: a rate is a number from 0 on.")
         if sum(budget > 0 for budget in (self.steps, self.minutes, self.epochs)) != 1:
             raise ConfigError("A stage needs one of steps, minutes and epochs, and not two.")
         if lost := sorted(set(self.lora) - set(self.learning_rate)):
@@ -111,28 +115,24 @@ class Setting(StrictConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRecipe(Setting):
-    """One of `minutes` and `steps` is given. The encoder stays as it is, unless it has a rate.
-    `head` is a folder of one to begin with.
+    """The training of a CTC head: one stage with a rate for the "head", and for the "encoder" where
+    that trains too. `head` is a folder of one to begin with.
     """
 
-    minutes: float = 0.0
-    steps: int = 0
-    learning_rate: float = 3e-3
-    encoder_rate: float = 0.0
+    stage: Stage
     head: str = ""
-    warmup_steps: int = 50
-    hidden: int = 128
-    depth: int = 2
-    evaluate_every_s: float = 60.0
-    save_every_s: float = 60.0
+    hidden: int = CtcHeadConfig.hidden
+    depth: int = CtcHeadConfig.depth
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.minutes > 0) == (self.steps > 0):
-            raise ConfigError("A head's training needs one of minutes and steps, and not both.")
-        if not 0 < self.learning_rate < math.inf or not 0 <= self.encoder_rate < math.inf:
-            given = f"learning_rate={self.learning_rate} and encoder_rate={self.encoder_rate}"
-            raise ConfigError(f"{given}: the first is above 0, the second not below.")
+        named = set(self.stage.learning_rate)
+        if not {"head"} <= named <= {"head", "encoder"} or self.stage.lora:
+            raise ConfigError(
+                f"A CTC head's stage trains the head, alone or with the whole encoder, not "
+                f"{', '.join(sorted(named))}. Give learning_rate.head, and learning_rate.encoder "
+                f"where the encoder trains."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +150,8 @@ class Recipe(Setting):
         super().__post_init__()
         if not self.stages:
             raise ConfigError(f"The recipe {self.name!r} has no stages; give at least one.")
+        if any("head" in stage.learning_rate for stage in self.stages.values()):
+            raise ConfigError("A CTC head is trained by tiny-audio train-head, not by a stage.")
         if self.log_every < 1 or self.keep < 1:
             raise ConfigError(f"log_every={self.log_every} and keep={self.keep} begin at 1.")
         self._refuse_unheard()

@@ -193,20 +193,13 @@ class Run:
 
     def loop(self, name: str, stage: Stage, steps: int) -> Loop:
         task = Listening(self.model)
-        config = LoopConfig(
+        config = LoopConfig.of(
+            stage,
+            steps,
+            self.recipe,
             rates=stages.rates(stage),
-            steps=steps,
-            budget_s=stage.minutes * 60,
-            optimizer=stage.optimizer,
-            warmup_steps=stage.warmup_steps,
-            final_rate=stage.final_rate,
-            weight_decay=stage.weight_decay,
-            clip_norm=stage.clip_norm,
-            bf16=self.recipe.precision == "bf16",
             device=self.device,
             strategy=self.recipe.strategy,
-            save_every_s=stage.save_every_s,
-            evaluate_every_s=stage.evaluate_every_s,
             log_every=self.recipe.log_every,
             keep=self.recipe.keep,
         )
