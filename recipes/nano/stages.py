@@ -235,9 +235,9 @@ def train_jointly(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Score the packed model; `--output` keeps the figures and all texts."""
+    """Score the packed model; `--out` keeps the figures and all texts."""
     model = pack.read_preset(arguments.preset)
-    result = scores.report(model, arguments.folder, arguments.output, arguments.beams)
+    result = scores.report(model, arguments.folder, arguments.out, arguments.beams)
     print(json.dumps(result, indent=1), scores.table(result), sep="\n\n")
 
 

@@ -9,11 +9,12 @@ import typer
 from rich.console import Console
 
 from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import Model
 
 
 def embeddings(
     file: Annotated[Path, typer.Argument(help="An audio file.")],
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = "nano",
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("embedding_distributions.png"),
 ) -> None:
     """Three distributions: encoder frames, audio embeddings, the decoder's own words."""

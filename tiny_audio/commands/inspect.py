@@ -8,11 +8,12 @@ import typer
 from rich.console import Console
 
 from tiny_audio.commands import refusing
+from tiny_audio.commands.decoding import Model
 
 
 def inspect(
     place: Annotated[str, typer.Argument(metavar="MANIFEST:LINE", help="Lines count from 1.")],
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = "nano",
 ) -> None:
     """Show a training sample: ids, audio slots, labels, loss per token, and what the sound adds."""
     with refusing():

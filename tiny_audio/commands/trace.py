@@ -10,17 +10,16 @@ from typing import Annotated
 import typer
 
 from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import Device, Model, Prompt
 from tiny_audio.progress import progress
 
 
 def trace(
     file: Annotated[str, typer.Argument(help="Audio of up to five minutes; - is stdin.")],
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = "nano",
+    prompt: Prompt = None,
     versus: Annotated[
         str | None, typer.Option(help="A second model, to be seen beside the first.")
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="What to ask instead of the model's own instruction.")
     ] = None,
     channel: Annotated[
         int | None, typer.Option(help="Take this channel (from 0) instead of the mean of all.")
@@ -30,7 +29,7 @@ def trace(
     ] = False,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("data_trace.html"),
     open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Show all that happens to a clip, from its samples to the text, on one page."""
     with refusing(RuntimeError, OSError):  # a device that torch refuses, a folder that is not there

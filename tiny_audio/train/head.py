@@ -1,6 +1,6 @@
 """A CTC head for a frozen encoder, trained in minutes: the frames are heard once and kept.
 
-    tiny-audio train-head nano --data clips.jsonl --output runs/head
+    tiny-audio train-head nano --data clips.jsonl --out runs/head
 
 metrics.jsonl    a line for every few steps and for every evaluation (word errors of the best path)
 head/            step-N.safetensors to go on from

@@ -49,7 +49,7 @@ def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, An
 def forget(output: Path) -> None:
     """Delete an earlier run; nothing that is not one."""
     if output.exists() and not (output / "recipe.yaml").exists():
-        raise ConfigError(f"{output} is not the folder of a run; name another one with --output.")
+        raise ConfigError(f"{output} is not the folder of a run; name another one with --out.")
     shutil.rmtree(output, ignore_errors=True)
 
 
