@@ -50,7 +50,7 @@ def main() -> None:
     add("--processes", type=int, default=2, help="of the training stages, one thread each")
     add("--preset", type=Path, default=pack.PRESET)
     add("--samples", type=Path, default=pack.PRESET.parents[2] / "samples")
-    add("--output", type=Path, help="evaluate: folder for figures and texts")
+    add("--out", type=Path, help="evaluate: folder for figures and texts")
     add("--beams", type=int, default=1, help="evaluate: texts to search among; 1 is greedy")
     arguments = parser.parse_args()
     processes = arguments.processes if arguments.stage in IN_PARALLEL else 1

@@ -23,10 +23,10 @@ from tiny_audio.data.manifest import write_manifest
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.saving import write_part
-from tiny_audio.train.checkpoint import fingerprint, last_save, restore
 from tiny_audio.train.distributed import rank, wait_for_all, world_size
 from tiny_audio.train.frames import pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, each_step, multiplies_bf16
+from tiny_audio.train.saves import fingerprint, last_save, restore
 
 BATCHES_A_SHARD = 40
 REAL_SETS = ("fsdd", "speechocean762")
@@ -111,6 +111,11 @@ def loop_config(arguments: argparse.Namespace) -> LoopConfig:
         steps=arguments.steps,
         budget_s=arguments.minutes * 60,
         optimizer="muon",
+        warmup_steps=100,
+        final_rate=0.02,
+        save_every_s=180.0,
+        log_every=50,
+        keep=1,
         bf16=multiplies_bf16("cpu"),
     )
 
@@ -230,9 +235,9 @@ def train_jointly(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Score the packed model; `--output` keeps the figures and all texts."""
+    """Score the packed model; `--out` keeps the figures and all texts."""
     model = pack.read_preset(arguments.preset)
-    result = scores.report(model, arguments.folder, arguments.output, arguments.beams)
+    result = scores.report(model, arguments.folder, arguments.out, arguments.beams)
     print(json.dumps(result, indent=1), scores.table(result), sep="\n\n")
 
 

@@ -24,8 +24,8 @@ from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.encoder import features
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import build, preset
-from tiny_audio.train.checkpoint import last_save, restore
 from tiny_audio.train.loop import Loop, LoopConfig, multiplies_bf16
+from tiny_audio.train.saves import last_save, restore
 
 TRAILING_S = 0.3  # of silence behind evaluated clips: recordings are often cut at the last sound
 WATCHED = 100

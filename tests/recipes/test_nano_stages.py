@@ -58,7 +58,7 @@ def test_the_stages_of_nano_run_one_after_the_other(corpus, tmp_path, monkeypatc
     stage("pack")
     first = load(preset)
     stage("head", "--steps", 2)
-    stage("evaluate", "--output", tmp_path / "figures")
+    stage("evaluate", "--out", tmp_path / "figures")
     stage("samples")
 
     result = json.loads((tmp_path / "figures" / "result.json").read_text())

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from tiny_audio.cli import app
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.presets import build, load
-from tiny_audio.scope.page import MOST_ROWS, quantised, render
-from tiny_audio.scope.trace import trace
+from tiny_audio.scope.trace.page import MOST_ROWS, quantised, render
+from tiny_audio.scope.trace.path import trace
 
 CHROMIUM = Path("/usr/bin/chromium")
 CLIP = toys.samples()[0][0]

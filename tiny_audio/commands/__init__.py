@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from importlib.util import find_spec
 
 import typer
 from rich.console import Console
 
 from tiny_audio.progress import stderr
-
-Model = Annotated[
-    str,
-    typer.Option(envvar="TINY_AUDIO_MODEL", help="tiny, nano, a checkpoint folder, or a Hub id."),
-]
 
 
 def keep_few_kernels() -> None:
@@ -24,6 +19,21 @@ def keep_few_kernels() -> None:
     (`benchmarks/evaluation.py`). Training repeats its shapes and keeps them all.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+
+
+# Libraries of an extra that a command needs at its end as surely as at its beginning.
+LIBRARIES = {
+    "train": ("hydra", "matplotlib", "rapidfuzz", "yaml"),
+    "eval": ("jinja2", "rapidfuzz"),
+}
+
+
+def require(what: str, extra: str) -> None:
+    """Refuse before any work begins, where a library of the extra is missing."""
+    from tiny_audio.model.errors import MissingExtra
+
+    if any(find_spec(library) is None for library in LIBRARIES[extra]):
+        raise MissingExtra(what, extra)
 
 
 @contextmanager

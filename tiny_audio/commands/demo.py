@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tiny_audio import DEFAULT_MODEL
-from tiny_audio.commands import Model
+from tiny_audio.commands.decoding import Model
 from tiny_audio.commands.serving import (
     Device,
     Host,

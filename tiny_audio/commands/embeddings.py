@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
-from tiny_audio.commands import Model, refusing, say
+from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import Model
 
 
 def embeddings(
@@ -20,7 +21,7 @@ def embeddings(
     """Three distributions: encoder frames, audio embeddings, the decoder's own words."""
     with refusing():
         from tiny_audio import load
-        from tiny_audio.scope.embeddings import draw, embeddings_of, render
+        from tiny_audio.scope.trace.embeddings import draw, embeddings_of, render
 
         found = embeddings_of(load(model), file)
         draw(found, out)

@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
-from tiny_audio.commands import Model, fail, refusing, say
+from tiny_audio.commands import fail, refusing, say
 from tiny_audio.commands.decoding import (
     AlignerFolder,
     Beams,
     CtcWeight,
     MinLogprob,
+    Model,
     Whole,
     refuse_idle,
 )

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tiny_audio.evaluate.evaluator import PREDICTIONS
 from tiny_audio.evaluate.proof import prove
 from tiny_audio.evaluate.result import Result
-from tiny_audio.evaluate.run import PREDICTIONS
 from tiny_audio.evaluate.view import percent
 from tiny_audio.files import write_text
 from tiny_audio.model.errors import ConfigError, MissingExtra

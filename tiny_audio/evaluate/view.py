@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tiny_audio.evaluate.evaluator import Watch
 from tiny_audio.evaluate.failures import COUNTERS, failures_of
 from tiny_audio.evaluate.metrics import Counts, Utterance, total
-from tiny_audio.evaluate.run import Watch
 from tiny_audio.files import whole
 
 BLOCK = 100  # clips between two checkpoints

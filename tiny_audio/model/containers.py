@@ -167,7 +167,7 @@ def _beginnings(data: bytes, start: int = 0) -> Iterator[int]:
 
 
 def next_beginning(reader: Reader, start: int, mark: bytes = b"") -> int:
-    """Where the next recording begins (of one kind, if its mark is given); the end if there is none.
+    """Where the next recording begins (of one kind, if its mark is given), or else the end.
 
     All of the bytes are read, but they are only searched.
     """
@@ -211,7 +211,7 @@ def end_of_boxes(reader: Reader) -> int:
 
 
 def end_of_matroska(reader: Reader) -> int:
-    """Where the first Matroska or WebM ends: by the size of its segment, or where another begins."""
+    """Where the first Matroska or WebM ends: by its segment's size, or where another begins."""
     header = _ebml_size(reader, 4)
     start, size = _ebml_size(reader, header[0] + (header[1] or 0) + 4)
     if size is not None and start + size <= reader.end:

@@ -22,7 +22,6 @@ from tiny_audio.train.task import CHUNK_LOGITS
 TEXT_TOKENS_PER_S = 4.0
 PROMPT_TOKENS = 32  # of Qwen3's and SmolLM3's chat template around "Transcribe: <audio>"
 LOGIT_BYTES = 12  # bf16 logits, their float32 copy and its gradient, and that in bf16
-STUDENT_BYTES = 16  # of distillation, which takes all supervised rows at once
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,7 @@ def activations(model: AudioLM, stage: Stage, load: Load, wide: int) -> int:
 
     With `checkpoint_activations` a layer of the decoder keeps only its input, 4·D, and one layer at
     a time is computed again in full. The backward pass works on one more layer. Only supervised
-    rows reach the vocabulary, in chunks of 2²⁴ logits: 12 bytes for each of a chunk, and 16 for
-    each of all where a teacher is followed.
+    rows reach the vocabulary, in chunks of 2²⁴ logits: 12 bytes for each of a chunk.
     """
     again = stage.checkpoint_activations
     decoder, tokens = decoder_layers(model), load.tokens
@@ -126,7 +124,6 @@ def activations(model: AudioLM, stage: Stage, load: Load, wide: int) -> int:
     kept += _projector(model.projector, load)
     spelled = load.supervised * model.config.text_config.vocab_size
     logits = min(spelled, CHUNK_LOGITS) * LOGIT_BYTES
-    logits += spelled * STUDENT_BYTES if stage.distill else 0
     return max(kept + logits, _listening(model, load, wide))
 
 
@@ -218,8 +215,7 @@ def flops_per_audio_s(model: AudioLM, stage: Stage, load: Load) -> float:
     2 per matrix weight and token for the forward pass; with the gradient that goes through a frozen
     weight 4, with that of a trained weight 6, and 2 more in the decoder where its activations are
     computed again. A frozen encoder takes 2, and none where its frames are cached: filling the
-    cache comes once before. A teacher (`distill`) reads every clip once: 2 more of the decoder in
-    the first epoch, which is the one that is counted.
+    cache comes once before.
     """
     again = 2 if stage.checkpoint_activations else 0
     encoder, decoder = model.audio_tower, model.language_model
@@ -231,8 +227,6 @@ def flops_per_audio_s(model: AudioLM, stage: Stage, load: Load) -> float:
     head = decoder.get_output_embeddings().weight
     apart = {id(head), id(model.get_input_embeddings().weight)}  # not for every token, or a look-up
     read = _work(decoder, 4 + again, 6 + again, apart)
-    if stage.distill:
-        read += _work(decoder, 2, 2, apart)
     spelled = load.supervised * head.numel() * (6 if head.requires_grad else 4)
     projected = load.positions * _work(model.projector, 4, 6)
     return (heard + projected + load.tokens * read + spelled) / load.audio_s

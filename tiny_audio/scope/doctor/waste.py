@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from tiny_audio.scope.log import Check, Finding, Findings, Log, percent
+from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, percent
 
 # Padding, or waiting for clips: beyond a fifth of the computer it is worth a change.
 WASTE = 0.2
@@ -19,8 +19,7 @@ def padding(log: Log) -> Findings:
         yield Finding(
             "note",
             f"{percent(share)} of what the decoder computes is padding.",
-            "Raise data.block, so that more clips are sorted by duration together, or pack rows "
-            "(packing=true).",
+            "Raise data.block, so that more clips are sorted by duration together.",
         )
 
 

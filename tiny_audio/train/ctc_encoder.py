@@ -28,7 +28,8 @@ from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.saving import write_encoder
 from tiny_audio.train.batch import played
 from tiny_audio.train.ctc import LENGTH_STEP, colour, mask_patches, stretch_pitch
-from tiny_audio.train.head import SpelledBatch, SpelledClips, spelled
+from tiny_audio.train.ctc_clips import SpelledBatch, SpelledClips, spelled
+from tiny_audio.train.stages import train_part
 
 CHANGED = Augment(speed=0.5)  # with other mel axes on top, more was too much (benchmarks)
 MASKED_SHARE = 0.5  # of the batches; in all of them, training is slower at first
@@ -44,7 +45,7 @@ class LiveClips(SpelledClips):
                 "This checkpoint has LoRA on its encoder, and such an encoder is not written "
                 "alone. Leave it frozen (--encoder-rate 0), or begin with the one it came from."
             )
-        self.model.train_part("encoder")
+        train_part(self.model, "encoder")
         self.validation = [e for e in self.validation if self.samples(Visit(e, 0, 0)) is not None]
 
     def samples(self, visit: Visit, how: Augment | None = None) -> Tensor | None:
@@ -80,7 +81,7 @@ class LiveClips(SpelledClips):
 
     def trained(self, head: CtcHead) -> tuple[nn.Module, dict[str, float]]:
         parts = nn.ModuleDict({"encoder": self.model.audio_tower, "head": head})
-        return parts, {"encoder.": self.recipe.encoder_rate, "head.": self.recipe.learning_rate}
+        return parts, {f"{part}.": r for part, r in self.recipe.stage.learning_rate.items()}
 
     def write(self, head: CtcHead, folder: Path) -> None:
         """The encoder, and the head as that one's."""

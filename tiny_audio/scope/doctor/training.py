@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from tiny_audio.scope.listening import DEAF, gained
-from tiny_audio.scope.log import Check, Finding, Findings, Log, Row, percent
+from tiny_audio.scope.doctor.listening import DEAF, gained
+from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, Row, percent
 
 # Published configurations train projectors with 1e-4 to 2e-3; half of the smallest and twice the
 # largest are outside of all of them.

@@ -20,9 +20,9 @@ from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.model.saving import save
 from tiny_audio.presets import load
 from tiny_audio.train import stages
-from tiny_audio.train.encoder import LiveClips
-from tiny_audio.train.head import HeadRecipe, listener, train_head
-from tiny_audio.train.recipe import ModelConfig, Setting
+from tiny_audio.train.ctc_encoder import LiveClips
+from tiny_audio.train.head import listener, train_head
+from tiny_audio.train.recipe import HeadRecipe, ModelConfig, Setting
 from tiny_audio.train.run import starting_model
 
 LOUD = Augment(speed=1.0, noise=1.0)

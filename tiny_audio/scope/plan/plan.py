@@ -19,8 +19,8 @@ from tiny_audio.data.mixture import DataConfig
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.scope.blueprint import PartCount, begin, planned_config, weightless
-from tiny_audio.scope.cost import (
+from tiny_audio.scope.plan.blueprint import PartCount, begin, planned_config, weightless
+from tiny_audio.scope.plan.cost import (
     Load,
     activations,
     autocast_copies,

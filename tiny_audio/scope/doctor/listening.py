@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from tiny_audio.scope.log import Check, Finding, Findings, Log, Row, percent
+from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, Row, percent
 
 # The share of the loss that the clip itself must take away. A decoder that only knows the language
 # gains nothing from it; one that transcribes gains 80 % and more.

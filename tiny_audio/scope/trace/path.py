@@ -26,9 +26,9 @@ from tiny_audio.model.generation import token_limit, write
 from tiny_audio.model.identity import is_trained
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import Prompt, render, transcription_turns
-from tiny_audio.scope.stages import recorded
-from tiny_audio.scope.timeline import Clock, Span, Track, joined
-from tiny_audio.scope.writing import Answer, answer, token_text
+from tiny_audio.scope.trace.layers import recorded
+from tiny_audio.scope.trace.timeline import Clock, Span, Track, joined
+from tiny_audio.scope.trace.writing import Answer, answer, token_text
 
 MOST_S = 300.0  # five minutes of sound are already a page of 20 MB
 NEAREST = 3

@@ -8,8 +8,8 @@ import toys
 
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.evaluate import clips
+from tiny_audio.evaluate.evaluator import PREDICTIONS, RUN, RunConfig, Watch, evaluate
 from tiny_audio.evaluate.predictions import read_predictions
-from tiny_audio.evaluate.run import PREDICTIONS, RUN, RunConfig, Watch, evaluate
 from tiny_audio.evaluate.saved import Saved, common_normalizer
 from tiny_audio.evaluate.systems import OurModel
 from tiny_audio.files import LOCK, read_json
