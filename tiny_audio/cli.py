@@ -8,6 +8,7 @@ import typer
 
 from tiny_audio import __version__
 from tiny_audio.commands import keep_few_kernels
+from tiny_audio.commands.adapt import adapt
 from tiny_audio.commands.convert import convert
 from tiny_audio.commands.datasets import datasets
 from tiny_audio.commands.demo import demo
@@ -52,7 +53,7 @@ def options(
     ] = False,
 ) -> None:
     """Nothing but `--version` stands before a command."""
-    if context.invoked_subcommand not in ("quickstart", "train", "train-head"):
+    if context.invoked_subcommand not in ("quickstart", "adapt", "train", "train-head"):
         keep_few_kernels()
 
 
@@ -60,7 +61,7 @@ def options(
 USE, TRAIN, MEASURE, EXPLAIN = "Use a model", "Train one", "Measure it", "Look inside"
 for panel, commands in {
     USE: (transcribe, stream, demo, serve, get, convert),
-    TRAIN: (quickstart, train, plan, doctor, train_head),
+    TRAIN: (quickstart, adapt, train, plan, doctor, train_head),
     MEASURE: (evaluate, score, compare, report, robustness, understand, datasets),
     EXPLAIN: (trace, embeddings, inspect, params, projectors),
 }.items():
