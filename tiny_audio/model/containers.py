@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .mpeg import first_run
-from .source import Reader
+from .source import SCAN_BYTES, Reader
 
 # First bytes -> kind, for libsndfile. Its other formats are rare, and random bytes look like them.
 _MAGIC = {
@@ -103,9 +103,10 @@ def skip_tags(reader: Reader, at: int) -> tuple[int, bytes]:
 
 
 def _behind_zeros(reader: Reader, at: int) -> tuple[int, bytes]:
-    while (head := reader.peek(at, 4096)) and not head.strip(b"\0"):
-        at += len(head)
-    return at, head
+    while (block := reader.peek(at, SCAN_BYTES)) and not block.strip(b"\0"):
+        at += len(block)
+    at += len(block) - len(block.lstrip(b"\0")) if block[:4096].strip(b"\0") == b"" else 0
+    return at, reader.peek(at, 4096)
 
 
 def sniff(head: bytes) -> str:

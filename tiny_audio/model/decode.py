@@ -38,6 +38,7 @@ _WIDTHS = {
     "PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
     "FLOAT": 4, "DOUBLE": 8,
 }  # fmt: skip
+MOST_IN_HEADER = 2**31  # bytes; 32 bits hold twice that, but not in every program
 # Containers of libsndfile with codecs that only FFmpeg reads, and its name for them.
 _FALLBACK = {"wav": "wav", "aiff": "aiff", "au": "au", "caf": "caf", "ogg": "ogg", "w64": "w64"}
 
@@ -167,6 +168,7 @@ def _open_sound(origin: Origin, reader: Reader, kind: str, stack: ExitStack) -> 
     if region:
         end = region.next
         reader.limit(region.end)
+        reader.patches[region.field.at] = region.true_size
     try:
         file = stack.enter_context(_Forward(reader))
     except soundfile.LibsndfileError as error:
@@ -175,7 +177,8 @@ def _open_sound(origin: Origin, reader: Reader, kind: str, stack: ExitStack) -> 
         problem = f"{kind} that cannot be read ({_why(error)})"
         raise origin.error(problem, "Record or export it again", Reason.DAMAGED) from error
     if region:
-        file = _without_header(origin, reader, file, region, kind, stack)
+        file = _without_header(reader, file, region, kind, stack)
+        _note_size(origin, file, region)
     promised = _promised_frames(file, head) if file.format != "RAW" else file.frames
     if region and region.announced and region.announced > region.end - region.start:
         promised = file.frames * region.announced // max(1, region.end - region.start)
@@ -190,26 +193,25 @@ def _check_track(origin: Origin) -> None:
         raise origin.error(problem, "Leave track out", Reason.TRACK)
 
 
-def _without_header(
-    origin: Origin, reader: Reader, file: _Forward, region: Region, kind: str, stack: ExitStack
-) -> _Forward:
-    """The same sound, read from the bytes that are there and not from those that are announced."""
+def _note_size(origin: Origin, file: _Forward, region: Region) -> None:
+    """Note that the header announces less than there is."""
     num_bytes = region.end - region.start
-    width = _WIDTHS.get(file.subtype, 0) * file.channels
-    if not width:
-        if kind == "wav" and region.announced != num_bytes:
-            reader.patches[region.start - 4] = min(num_bytes, 0xFFFFFFFE).to_bytes(4, "little")
-            reader.seek(0)
-            return stack.enter_context(_Forward(reader))
+    if region.announced is None or region.announced >= num_bytes:
+        return
+    there_s = file.frames / file.samplerate
+    announced_s = there_s * region.announced / num_bytes
+    text = f"its header announces {announced_s:.2f} s, but {there_s:.2f} s are there"
+    origin.note(f"{text}: all of it is read", Reason.HEADER)
+
+
+def _without_header(
+    reader: Reader, file: _Forward, region: Region, kind: str, stack: ExitStack
+) -> _Forward:
+    """The same sound, read without a header: it is longer than the header's field can say."""
+    frame = _WIDTHS.get(file.subtype, 0) * file.channels
+    if region.end - region.start < MOST_IN_HEADER or not frame:
         return file
-    a_second = width * file.samplerate
-    if region.announced is not None and region.announced < num_bytes:
-        there, announced = f"{num_bytes / a_second:.2f} s", f"{region.announced / a_second:.2f} s"
-        text = f"its header announces {announced}, but {there} are there: all of it is read"
-        origin.note(text, Reason.HEADER)
-    if region.announced == num_bytes:
-        return file
-    raw = reader.part(region.start, region.start + num_bytes // width * width)
+    raw = reader.part(region.start, region.end - (region.end - region.start) % frame)
     shape = (file.samplerate, file.channels, file.subtype, endian(kind, reader))
     return stack.enter_context(_Forward(raw, "r", *shape, format="RAW"))
 

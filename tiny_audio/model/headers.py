@@ -24,14 +24,31 @@ _OPTIONAL = {
 }  # fmt: skip
 
 
+class _Size(NamedTuple):
+    """A size field: its place, how it is written, and what it counts besides the samples."""
+
+    at: int
+    order: str
+    more: int = 0
+
+
 class Region(NamedTuple):
     """Where the samples of a file lie, what its header announces in bytes (None: it does not know),
-    and where another recording begins behind them."""
+    where another recording begins behind them, and the size field as it should be.
+    """
 
     start: int
     end: int
     announced: int | None
     next: int
+    field: _Size
+
+    @property
+    def true_size(self) -> bytes:
+        """What should stand at `field.at`; a field that is too small gets the most it can hold."""
+        bits = 8 * struct.calcsize(self.field.order) - (self.field.order[1] == "q")
+        size = min(self.end - self.start + self.field.more, 2**bits - 1)
+        return struct.pack(self.field.order, size)
 
 
 class _Chunks(NamedTuple):
@@ -60,7 +77,7 @@ def find_region(kind: str, reader: Reader) -> Region | None:
     header is right, is unknown to us, or ends in nothing."""
     if kind == "au":
         start, size = struct.unpack(">II", reader.peek(4, 8).ljust(8, b"\0"))
-        sound: tuple[int, int] | None = (start, size) if 24 <= start <= reader.end else None
+        sound = (start, size, _Size(8, ">I")) if 24 <= start <= reader.end else None
         how = None
     elif kind in ("wav", "aiff", "caf", "w64"):
         how = _CONTAINERS["rifx" if reader.peek(0, 4) == b"RIFX" else kind]
@@ -69,27 +86,31 @@ def find_region(kind: str, reader: Reader) -> Region | None:
         return None
     if sound is None:
         return None
-    start, size = sound
+    start, size, field = sound
     there = reader.end - start
     unknown = size < 0 or (size > there and any(size in sizes for sizes in UNKNOWN_SIZES))
     if unknown or not 0 < size <= there:
-        return _unsized(reader, how, start, None if unknown else size)
-    return _sized(reader, how, start, size)
+        return _unsized(reader, how, start, None if unknown else size, field)
+    return _sized(reader, how, start, size, field)
 
 
-def _sound_chunk(reader: Reader, how: _Chunks) -> tuple[int, int] | None:
-    """(start of the samples, their announced bytes)."""
-    wide = None
+def _sound_chunk(reader: Reader, how: _Chunks) -> tuple[int, int, _Size] | None:
+    """(start of the samples, their announced bytes, where that stands)."""
+    wide: tuple[int, _Size] | None = None
     for name, start, size in _chunks(reader, how, how.first):
         if name == b"ds64":
-            wide = struct.unpack("<q", reader.peek(start + 8, 8).ljust(8, b"\0"))[0]
+            (value,) = struct.unpack("<q", reader.peek(start + 8, 8).ljust(8, b"\0"))
+            wide = value, _Size(start + 8, "<q")
         if name == how.sound:
-            if size == 0xFFFFFFFF and wide is not None:
-                size = wide if wide > 0 else 0
             inside = how.inside
             if how.sound == b"SSND":
                 inside += int.from_bytes(reader.peek(start, 4), "big")
-            return start + inside, size - inside if size > 0 else size
+            head = how.name + struct.calcsize(how.size)
+            more = inside + (head if how.counts_head else 0)
+            field = _Size(start - struct.calcsize(how.size), how.size, more)
+            if size == 0xFFFFFFFF and wide is not None:
+                size, field = wide
+            return start + inside, size - inside if size > 0 else size, field
     return None
 
 
@@ -109,17 +130,21 @@ def _chunks(reader: Reader, how: _Chunks, at: int) -> Iterator[tuple[bytes, int,
         at += -at % how.align
 
 
-def _unsized(reader: Reader, how: _Chunks | None, start: int, size: int | None) -> Region | None:
+def _unsized(
+    reader: Reader, how: _Chunks | None, start: int, size: int | None, field: _Size
+) -> Region | None:
     """The header announces nothing, does not know, or announces more than there is."""
     if size == 0 and (start >= reader.end or _is_tail(reader, how, start)):
         return None
     end = next_beginning(reader, start)
     if size and end == reader.end:
         return None  # cut off
-    return Region(start, end, size, end)
+    return Region(start, end, size, end, field)
 
 
-def _sized(reader: Reader, how: _Chunks | None, start: int, size: int) -> Region | None:
+def _sized(
+    reader: Reader, how: _Chunks | None, start: int, size: int, field: _Size
+) -> Region | None:
     """The header announces as much as there is, or less."""
     end = start + size
     behind = [end, end + 1] if size % 2 else [end]
@@ -127,12 +152,12 @@ def _sized(reader: Reader, how: _Chunks | None, start: int, size: int) -> Region
         if _is_tail(reader, how, at):
             return None
         if next_beginning(reader.part(0, min(reader.end, at + 64)), at) == at:
-            return Region(start, end, size, at)
+            return Region(start, end, size, at, field)
     for wrapped in range(end + 2**32, reader.end + 1, 2**32):
         if _is_tail(reader, how, wrapped):
-            return Region(start, wrapped, size, reader.end)
+            return Region(start, wrapped, size, reader.end, field)
     following = next_beginning(reader, start)
-    return Region(start, following, size, following)
+    return Region(start, following, size, following, field)
 
 
 def _is_tail(reader: Reader, how: _Chunks | None, at: int) -> bool:
