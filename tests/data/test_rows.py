@@ -78,6 +78,11 @@ def test_a_row_with_times_hears_its_stretch_and_nothing_else(folder, fields):
             {"supervisions": [{"text": "x"}]},
             "supervisions is not read: write one row a segment, with start and end",
         ),
+        ({"frame_offset": 16000}, "frame_offset is not read: write start and end in seconds"),
+        (
+            {"audio": None, "recording": {"sources": []}, "supervisions": [{"text": "x"}]},
+            "supervisions is not read: write one row a segment, with start and end",
+        ),
         ({"channel": [0, 1]}, "channel is not one number"),
         ({"text": "word " * 3000}, "more text than can be spoken in the clip"),
     ],

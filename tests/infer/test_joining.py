@@ -1,13 +1,20 @@
 """What two windows heard twice is kept once, and no word that only one of them wrote is lost."""
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
+import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiny_audio.infer.jobs import Job
 from tiny_audio.infer.joining import WORDS_PER_S, join
-from tiny_audio.infer.results import Segment, Word
+from tiny_audio.infer.longform import Window
+from tiny_audio.infer.results import Segment, Timings, Word
+from tiny_audio.infer.transcriber import Transcriber
+from tiny_audio.model.audio import load_audio
 
 
 def heard(text, start_s, end_s, times=False):
@@ -104,3 +111,32 @@ def test_a_word_that_each_puts_into_the_half_of_the_other_stays():
     after = Segment(9, 19, "b c", "ok", None, (Word("b", 9, 9.5, 1), Word("c", 9.5, 10, 1)))
     first, second = join(before, after, 1.0)
     assert (first.text, second.text) == ("a b", "c")
+
+
+def test_a_file_is_joined_by_times_that_its_words_do_not_keep():
+    """By their places the first "one" of the second window would be the last of the first."""
+    windows = [Window(0, torch.zeros(160_000)), Window(144_000, torch.zeros(160_000), 16_000)]
+    texts = [("a b one", 7, 9.4), ("one two", 9.5, 11)]
+    plain = [heard(text, n * 9, n * 9 + 10) for n, (text, _, _) in enumerate(texts)]
+    timed = {id(one): heard(*each, True).words for one, each in zip(plain, texts, strict=True)}
+    jobs = [Job("x"), Job("x", timed=lambda window, one: replace(one, words=timed[id(one)]))]
+    for job in jobs:
+        for window, segment in zip(windows, plain, strict=True):
+            job.take(window, segment, Timings())
+    by_place, by_time = ([one.text for one in job.segments] for job in jobs)
+    assert by_place == ["a b one", "two"]
+    assert by_time == ["a b one", "one two"]
+    words = [word for one in jobs[1].segments for word in one.words]
+    assert words == [word for one in plain for word in one.words]
+
+
+@pytest.mark.slow
+def test_nano_times_the_words_of_a_window():
+    path, _ = toys.samples()[0]
+    samples_N = load_audio(path).samples
+    nano = Transcriber.from_pretrained("nano")
+    (segment,) = nano.transcribe_windows([Window(16_000, samples_N)])
+    timed = nano.timed(Window(16_000, samples_N), segment)
+    assert [word.text for word in timed.words] == segment.text.split()
+    assert all(1.0 <= word.start_s < word.end_s for word in timed.words)
+    assert all(word.start_s is None for word in segment.words)

@@ -40,6 +40,8 @@ DURATION = _timed("duration", "audio_duration")
 CHANNEL = ("channel", "channel_selector")
 # Several texts or sounds in one row, which would each have to be a row.
 REFUSED = ("segments", "supervisions", "recording", "utterances", "chunks")
+# Places that are counted in samples or frames of a rate that the row does not name.
+COUNTED = tuple("frame_offset sample_offset start_frame end_frame start_sample end_sample".split())
 TIMES = (*START, *END, *DURATION)
 NO_STRETCH = "no stretch of seconds (start and end, or offset and duration)"
 CONTRADICTED = "duration contradicts the sound"
@@ -80,10 +82,13 @@ def check_columns(where: str, there: Iterable[str], audio: str, text: str) -> No
 
 
 def refuse_fields(row: Mapping[str, Any]) -> None:
-    """`Unusable` for a field that means more than one clip."""
+    """`Unusable` for a field that means more than one clip, or a part of one in another unit."""
     for name in REFUSED:
         if isinstance(row.get(name), list | dict):
             raise Unusable(f"{name} is not read: write one row a segment, with start and end")
+    for name in COUNTED:
+        if row.get(name) not in (None, ""):
+            raise Unusable(f"{name} is not read: write start and end in seconds")
 
 
 class Times(NamedTuple):

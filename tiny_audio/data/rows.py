@@ -83,6 +83,7 @@ def manifest_rows(path: Path, audio: str, text: str) -> Iterator[Row]:
 
 def _file_of(row: dict[str, Any], audio: str, table: Path) -> Stored | Unusable:
     try:
+        refuse_fields(row)
         name = string_in(row, column_in(row, AUDIO, audio))
         path = table.parent / name
         beside = table.parent / "clips" / name  # Common Voice's layout
@@ -95,7 +96,6 @@ def _file_of(row: dict[str, Any], audio: str, table: Path) -> Stored | Unusable:
 
 def part_of(sound: Stored, row: dict[str, Any]) -> Stored:
     """The part of a sound that its row speaks of; `Unusable` when that cannot be known."""
-    refuse_fields(row)
     stretch, channel = times_of(row).stretch, channel_of(row)
     if stretch is None and channel is None:
         return sound
@@ -165,7 +165,7 @@ def _members(archive: tarfile.TarFile, path: Path, text: str) -> Iterator[Row]:
             continue
         sound = TarSound(str(path), audio.name, audio.offset_data, audio.size)
         try:
-            fields = _fields(archive, members, text)
+            refuse_fields(fields := _fields(archive, members, text))
             yield Row(where, part_of(sound, fields), fields)
         except Unusable as reason:
             yield Row(where, reason)

@@ -1,8 +1,8 @@
 """Sources on their way: which windows wait, what came out so far, and batches of windows."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -17,6 +17,9 @@ from .results import Segment, Timings, Transcript
 # of a batch, padding counted.
 POOL_WINDOWS = 32
 BATCH_S = 120.0
+
+
+Timed = Callable[[Window, Segment], Segment]
 
 
 class Failed(NamedTuple):
@@ -37,6 +40,8 @@ class Job:
     num_waiting: int = 0
     ended: bool = False
     error: TinyAudioError | None = None
+    timed: Timed | None = None  # gives words their times, to join windows by
+    last: Window | None = None
 
     def read(self, windows: Iterator[Window]) -> Iterator[Window]:
         """The windows of this source; what is wrong with it ends them and is kept."""
@@ -58,9 +63,21 @@ class Job:
         self.num_waiting -= 1
         self.spend(timings)
         if window.overlap and self.segments:
-            overlap_s = window.overlap / SAMPLE_RATE
-            self.segments[-1], segment = join(self.segments[-1], segment, overlap_s)
+            self.segments[-1], segment = self._joined(self.segments[-1], window, segment)
         self.segments.append(segment)
+        self.last = window
+
+    def _joined(self, before: Segment, window: Window, after: Segment) -> tuple[Segment, Segment]:
+        """Both with the words that were there, parted by times that are known for this only."""
+        overlap_s = window.overlap / SAMPLE_RATE
+        if self.timed is None or self.last is None:
+            return join(before, after, overlap_s)
+        first, second = join(self.timed(self.last, before), self.timed(window, after), overlap_s)
+        dropped = len(after.words) - len(second.words)
+        return (
+            replace(first, words=before.words[: len(first.words)]),
+            replace(second, words=after.words[dropped:]),
+        )
 
     def spend(self, more: Timings) -> None:
         """Add to the time that went into this source."""

@@ -7,7 +7,7 @@ written. Windows of several files share batches.
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +19,7 @@ from torch import Tensor
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
 from tiny_audio.model.beam import search
-from tiny_audio.model.errors import ConfigError, PromptError
+from tiny_audio.model.errors import CheckpointError, ConfigError, PromptError
 from tiny_audio.model.generation import (
     LOOP_PERIODS,
     LOOP_REPEATS,
@@ -129,6 +129,21 @@ class Transcriber:
         """Finds the times of words; loaded when first needed. Raises `CheckpointError`."""
         return load_aligner(self.model, *self._head)
 
+    @cached_property
+    def _aligner_if_any(self) -> Aligner | None:
+        try:
+            return self.aligner
+        except CheckpointError:
+            return None
+
+    def timed(self, window: Window, segment: Segment) -> Segment:
+        """The segment of a window with the times of its words, where there is a CTC head."""
+        if not segment.text or self._aligner_if_any is None:
+            return segment
+        start_s = window.start / SAMPLE_RATE
+        words = self._aligner_if_any.words(window.samples_N, segment.text, start_s)
+        return replace(segment, words=words)
+
     def check(self, request: Request) -> None:
         """Raise now what would be raised with the first window."""
         self._bias(request)
@@ -215,8 +230,9 @@ class Transcriber:
         is told how many seconds of a source are written. Options are those of `load_audio`.
         """
         jobs, pool = deque[Job](), list[tuple[Job, Window]]()
+        timed = None if request.timestamps == "word" else self.timed
         for source in sources:
-            jobs.append(job := Job(source))
+            jobs.append(job := Job(source, timed=timed))
             for window in job.read(
                 self.windows(source, sampling_rate, job.notes, request.whole, **options)
             ):
