@@ -9,8 +9,10 @@ import pytest
 import soundfile
 import torch
 import toys
+from typer.testing import CliRunner
 
 from tiny_audio import __version__
+from tiny_audio.cli import app
 from tiny_audio.infer.formats import FORMATS
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model import decode, saving
@@ -239,3 +241,11 @@ def test_wrong_use_exits_with_2_and_says_why(clip, said):
     assert done.returncode == 2
     assert said in done.stderr.decode()
     assert done.stdout == b""
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal():
+    done = CliRunner().invoke(app, ["transcribe", "a\x1b[2J\x07b.wav"])
+    assert done.exit_code == 1
+    assert "\x1b" not in done.output
+    assert "\x07" not in done.output
+    assert "a\\x1b[2J\\x07b.wav" in done.output

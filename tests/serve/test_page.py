@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from tiny_audio.cli import app as command_line
 from tiny_audio.infer.formats import FORMATS, verbose
 from tiny_audio.model.audio import load_audio
-from tiny_audio.scope.page import render
 from tiny_audio.scope.trace import trace
+from tiny_audio.scope.trace.page import render
 from tiny_audio.serve.app import create_app
 from tiny_audio.serve.page import PAGE, PAGES
 

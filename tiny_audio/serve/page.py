@@ -19,8 +19,8 @@ from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.presets import SHIPPED
-from tiny_audio.scope.page import render
 from tiny_audio.scope.trace import trace
+from tiny_audio.scope.trace.page import render
 
 from .decoding import Heard
 from .refusals import Refusal

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,9 @@ def render(trace: Trace, versus: Trace | None = None) -> str:
     page = (ASSETS / "trace.html").read_text()
     script = "\n".join((ASSETS / name).read_text() for name in SCRIPTS)
     style = (ASSETS / "trace.css").read_text()
-    for mark, content in (("STYLE", style), ("DATA", text), ("SCRIPT", script)):
-        page = page.replace(f"@@{mark}@@", content, 1)
-    return page
+    parts = {"STYLE": style, "DATA": text, "SCRIPT": script}
+    # In one pass: a file may be called like a mark.
+    return re.sub("@@(STYLE|DATA|SCRIPT)@@", lambda mark: parts[mark[1]], page)
 
 
 def _wav(samples_N: Tensor) -> bytes:
