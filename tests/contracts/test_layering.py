@@ -10,12 +10,16 @@ import pytest
 import tiny_audio
 
 MODEL = Path(tiny_audio.__file__).parent / "model"
-# From top to bottom, as a reader walks them: the table in the folder's own docstring.
-PATH = re.findall(
-    r"^    ([a-z0-9]+)  ",
-    ast.get_docstring(ast.parse((MODEL / "__init__.py").read_text()), clean=False),
-    re.M,
-)
+TRAIN = MODEL.parent / "train"
+
+
+def order_of(folder: Path) -> list[str]:
+    """From top to bottom, as a reader walks them: the table in the folder's own docstring."""
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()), clean=False)
+    return re.findall(r"^    ([a-z0-9_]+)  ", text, re.M)
+
+
+PATH = order_of(MODEL)
 THIRD_PARTY = {
     "numpy",
     "torch",
@@ -91,3 +95,14 @@ def test_the_package_knows_neither_the_recipes_nor_the_data_beside_the_repositor
     for path in MODEL.parent.rglob("*.py"):
         assert not [m for _, _, m in imports(path) if m.split(".")[0] == "recipes"], path
         assert not re.search(r'shared"? ?/ ?"?data', path.read_text()), path
+
+
+def test_training_is_read_from_top_to_bottom():
+    order = order_of(TRAIN)
+    assert sorted(order) == sorted(p.stem for p in TRAIN.glob("*.py") if p.stem != "__init__")
+    for number, name in enumerate(order):
+        for node, _, module in imports(TRAIN / f"{name}.py"):
+            if module.startswith("tiny_audio.train."):
+                assert module.split(".")[2] in order[:number], (name, module)
+            elif module == "tiny_audio.train":
+                assert {alias.name for alias in node.names} <= {*order[:number]}, name
