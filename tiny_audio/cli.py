@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -59,12 +60,13 @@ def options(
 
 # In the order of `--help`.
 USE, TRAIN, MEASURE, EXPLAIN = "Use a model", "Train one", "Measure it", "Look inside"
-for panel, commands in {
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     USE: (transcribe, stream, demo, serve, get, convert),
     TRAIN: (quickstart, adapt, train, plan, doctor, train_head),
     MEASURE: (evaluate, score, compare, report, robustness, understand, datasets),
     EXPLAIN: (trace, embeddings, inspect, params, projectors),
-}.items():
+}
+for panel, commands in PANELS.items():
     for command in commands:
         keys = KEYS if command in (train, plan) else None
         name = "eval" if command is evaluate else None

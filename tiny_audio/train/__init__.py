@@ -23,6 +23,7 @@
     ctc_clips      a CTC head's clips, by way of cached frames
     ctc_encoder    the same of an encoder that trains too
     head           the run of `train-head`
+    adapt          a trained model fitted to own clips, measured before and after
 
 What made the shipped model, `recipes/nano`, is built on these files and lies beside the package.
 """
