@@ -250,7 +250,8 @@ def test_a_packet_that_cannot_be_decoded_is_silence_and_a_note() -> None:
     whole = load_audio(plain("m4a", 2.1, 48_000))
     assert len(audio.samples) == len(whole.samples)
     tail = slice(-RATE // 2, -2_000)
-    assert (audio.samples[tail] - whole.samples[tail]).abs().max() < 0.05
+    likeness = torch.cosine_similarity(audio.samples[tail], whole.samples[tail], dim=0)
+    assert likeness > 0.5  # AAC fills noise in by chance, but at its time
     assert reasons(audio) == [Reason.DAMAGED]
 
 

@@ -1,4 +1,4 @@
-"""Seconds read and seconds noted as missing are the seconds in the file, whatever was done to it."""
+"""Seconds read and seconds noted as missing are those in the file, whatever was done to it."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def _beginnings(data: bytes, start: int = 0) -> Iterator[int]:
 
 
 def next_beginning(reader: Reader, start: int, mark: bytes = b"") -> int:
-    """Where the next recording begins (of one kind, if its mark is given); the end if there is none.
+    """Where the next recording begins (of one kind, if its mark is given), or else the end.
 
     All of the bytes are read, but they are only searched.
     """
@@ -238,7 +238,7 @@ def start_of_boxes(reader: Reader) -> int:
 
 
 def end_of_matroska(reader: Reader) -> int:
-    """Where the first Matroska or WebM ends: by the size of its segment, or where another begins."""
+    """Where the first Matroska or WebM ends: by its segment's size, or where another begins."""
     header = _ebml_size(reader, 4)
     segment = _ebml_size(reader, header[0] + (header[1] or 0) + 4)
     if segment[1] is not None and (end := sum(segment)) <= reader.end:
