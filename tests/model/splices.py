@@ -43,7 +43,7 @@ def sound(seconds: float, rate: int) -> np.ndarray:
     """Noise that swells and fades, so that no frame is empty and a cut falls in its middle."""
     times = np.arange(round(seconds * rate)) / rate
     noise = np.random.default_rng(round(seconds * 1000)).standard_normal(len(times))
-    return (0.2 * noise * (1.2 + np.sin(2 * np.pi * 3 * times))).clip(-0.9, 0.9).astype(np.float32)
+    return (0.1 * noise * (1.2 + np.sin(2 * np.pi * 3 * times))).clip(-0.9, 0.9).astype(np.float32)
 
 
 @functools.cache

@@ -189,8 +189,14 @@ def test_what_stands_before_the_sound_is_passed_over(container: str, before: byt
 
 
 def test_a_free_box_may_stand_first() -> None:
-    box = struct.pack(">I4s", 24, b"free") + bytes(16)
-    assert load_audio(box + plain("m4a")).duration_s == load_audio(plain("m4a")).duration_s
+    """Offsets in the file count from its start, or, where the box was put before it, do not."""
+    box, data = struct.pack(">I4s", 24, b"free") + bytes(16), plain("m4a")
+    at = data.index(b"stco") + 8
+    assert struct.unpack(">I", data[at : at + 4]) == (1,)
+    (offset,) = struct.unpack(">I", data[at + 4 : at + 8])
+    moved = data[: at + 4] + struct.pack(">I", offset + 24) + data[at + 8 :]
+    for file in (box + data, box + moved):
+        assert torch.equal(load_audio(file).samples, load_audio(data).samples)
 
 
 @pytest.mark.parametrize("container", ["mp3", "ogg", "m4a", "webm"])
@@ -234,17 +240,18 @@ def test_container_time_is_the_time(container: str) -> None:
 
 
 def test_a_packet_that_cannot_be_decoded_is_silence_and_a_note() -> None:
-    data = bytearray(plain("mkv", 2.1, 48_000))
+    data = bytearray(plain("m4a", 2.1, 48_000))
     with av.open(io.BytesIO(bytes(data))) as container:
-        packets = [(p.pos, p.size) for p in container.demux(audio=0) if p.size and p.pos]
-    for place, size in packets[40:44]:
-        at = place + data[place : place + 16].index(b"\x80") + 1 if False else place
-        data[at + 8 : at + size] = b"\xff" * (size - 8)
+        packets = [(p.pos, bytes(p)) for p in container.demux(audio=0) if p.size]
+    for place, packet in packets[40:44]:
+        at = data.index(packet, place)
+        data[at : at + len(packet)] = b"\xff" * len(packet)
     audio = load_audio(bytes(data), allow_truncated=True)
-    whole = load_audio(plain("mkv", 2.1, 48_000))
-    assert abs(len(audio.samples) - len(whole.samples)) <= 0.05 * RATE
+    whole = load_audio(plain("m4a", 2.1, 48_000))
+    assert len(audio.samples) == len(whole.samples)
     tail = slice(-RATE // 2, -2_000)
-    assert (audio.samples[tail] - whole.samples[tail]).abs().max() < 0.05
+    likeness = torch.cosine_similarity(audio.samples[tail], whole.samples[tail], dim=0)
+    assert likeness > 0.5  # AAC fills noise in by chance, but at its time
     assert reasons(audio) == [Reason.DAMAGED]
 
 

@@ -24,8 +24,8 @@ def stream(
 ) -> None:
     """Write what is said on stdin while it is said: arecord -f S16_LE -r 16000 | tiny-audio stream.
 
-    Stdin is WAV or raw, 16 bits mono; or a file of any kind (mp3, ogg, flac, webm …), decoded while
-    it arrives. Every pause ends a line; a terminal shows the open line too.
+    Stdin is WAV or raw, 16 bits mono; or a file (mp3, ogg, flac, webm …), decoded while it arrives.
+    Every pause ends a line; a terminal shows the open line too.
     """
     from tiny_audio.infer.pipes import read_sound
     from tiny_audio.infer.streaming import Streamer, events_of

@@ -68,7 +68,7 @@ def load_audio(
     `source` is a path, the bytes of a file, a binary file object (read from its start), a numpy
     array or torch tensor of shape (N,), (channels, N) or (N, channels) with its `sampling_rate`, a
     dict with `array` and `sampling_rate` or with `bytes` or `path`, or an `Audio`. Channels are
-    averaged unless `channel` (from 0) picks one; `track` (from 1) picks one of several tracks.
+    averaged unless `channel` (from 0) picks one; `track` (from 1) takes another audio track.
     The result has N * target_rate / rate samples, within one. Raises `AudioError` (what is wrong,
     what to do), `MissingExtra` for m4a, aac, webm without PyAV.
     """

@@ -90,7 +90,7 @@ def skip_tags(reader: Reader, at: int) -> tuple[int, bytes]:
             at += 32 + int.from_bytes(head[12:16], "little")
         elif head[:3] == b"TAG" and reader.end - at >= 128:
             at += 128
-        elif head[:16].strip(b"\0") or not head:
+        elif head[:1] != b"\0" or sniff(head):
             return at, head
         else:
             at += len(head) - len(head.lstrip(b"\0"))
@@ -183,15 +183,20 @@ def next_beginning(reader: Reader, start: int, mark: bytes = b"") -> int:
 
 
 def next_link(reader: Reader) -> int:
-    """Where the second chain link of an Ogg file begins: a first page after one that is none."""
-    pages, inside = re.compile(rb"OggS\0([\0-\x07])"), False
+    """Where the first link of an Ogg file ends: at a first page behind one that is none, or else
+    behind the last page.
+    """
+    pages, inside, end = re.compile(rb"OggS\0([\0-\x07])"), False, 0
     for at, data in reader.blocks(0):
         for page in pages.finditer(data):
             first = page[1][0] & 2
             if first and inside:
                 return at + page.start()
             inside = inside or not first
-    return reader.end
+            table = page.start() + 27
+            lengths = data[table : table + data[table - 1]] if table <= len(data) else b""
+            end = max(end, at + table + len(lengths) + sum(lengths))
+    return min(end or reader.end, reader.end)
 
 
 def end_of_boxes(reader: Reader) -> int:
@@ -209,6 +214,27 @@ def end_of_boxes(reader: Reader) -> int:
         has_moov |= name == b"moov"
         at = at + size if size else reader.end
     return at if reader.end - at >= 8 else reader.end
+
+
+def start_of_boxes(reader: Reader) -> int:
+    """Where the offsets of an MP4 or MOV count from: its start, or the first `ftyp` behind a box
+    that was put before it.
+    """
+    at, places = 0, dict[bytes, int]()
+    while at + 8 <= reader.end:
+        head = reader.peek(at, 16)
+        size, name = int.from_bytes(head[:4], "big"), head[4:8]
+        places.setdefault(name, at)
+        at += int.from_bytes(head[8:16], "big") if size == 1 else max(8, size)
+        if size == 0:
+            break
+    shift = places.get(b"ftyp", 0)
+    moov = reader.peek(places.get(b"moov", reader.end), MOST_JUNK_BYTES) if shift else b""
+    if (table := moov.find(b"stco")) < 0 or b"mdat" not in places:
+        return 0
+    first = int.from_bytes(moov[table + 12 : table + 16], "big")
+    sound = places[b"mdat"] + 8
+    return shift if abs(first + shift - sound) < abs(first - sound) else 0
 
 
 def end_of_matroska(reader: Reader) -> int:

@@ -24,6 +24,7 @@ from .containers import (
     next_beginning,
     next_link,
     num_unexplained,
+    start_of_boxes,
 )
 from .errors import AudioError, MissingExtra, Reason
 from .headers import UNKNOWN_SIZES, Region, endian, find_region
@@ -143,6 +144,8 @@ def _open_media_part(origin: Origin, reader: Reader, kind: str, stack: ExitStack
     ends = {"mov": end_of_boxes, "matroska": end_of_matroska}
     end = ends[kind](reader) if kind in ends else reader.end
     reader.limit(end)
+    if kind == "mov" and (shift := start_of_boxes(reader)):
+        reader = reader.part(shift)
     made = open_media(origin, reader, kind, stack)
     return Part(made.chunks, made.rate, made.channels, made.promised, reader, end)
 

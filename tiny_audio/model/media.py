@@ -137,13 +137,14 @@ class _Timeline:
 
         track, container = self.track, self.container
         total = container.duration / av.time_base if container.duration else None
-        self.total_s = total
+        begins_s = max(0, container.start_time or 0) / av.time_base
+        self.total_s = total + begins_s if total else None  # of MP4 the one begins at the other
         self.ends_s = None
         if self.kind in ("mov", "asf") and track.duration and track.time_base:
             self.ends_s = float(track.duration * track.time_base)
             if self.kind == "mov" and track.start_time:
                 self.ends_s += float(track.start_time * track.time_base)
-        elif self.kind == "matroska" and total and not container.streams.video:
+        elif self.kind == "matroska" and total and len(container.streams) == 1:
             self.ends_s = total
         if track.codec_context is None:
             self.unknown = "a codec that FFmpeg does not know"
@@ -280,7 +281,6 @@ def _frames(timeline: _Timeline) -> Iterator[Any]:
         except av.FFmpegError as error:
             if isinstance(error, av.error.DecoderNotFoundError):
                 timeline.unknown = "a codec that FFmpeg does not know"
-            if not isinstance(error, av.error.InvalidDataError | av.error.PatchWelcomeError):
                 raise
             if isinstance(error, av.error.PatchWelcomeError):
                 timeline.unknown = "FFmpeg does not know all of its codec"

@@ -78,7 +78,7 @@ def _frame(
 
 
 def _chained(frames: Frames, at: int, size: int, last: bool) -> bool:
-    """Whether a chain of frames of one format begins there; at the data's end fewer will do."""
+    """Whether a chain of frames of one format begins there; at the end fewer will do."""
     _, shape = frames[at]
     for number in range(CHAIN):
         if at == size and last and number:
