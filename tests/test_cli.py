@@ -15,7 +15,7 @@ from tiny_audio import __version__
 from tiny_audio.cli import app
 from tiny_audio.infer.formats import FORMATS
 from tiny_audio.infer.transcriber import Transcriber
-from tiny_audio.model import decode, saving
+from tiny_audio.model import saving, source
 from tiny_audio.model.audio import stream_audio
 from tiny_audio.model.errors import AudioError
 
@@ -200,7 +200,7 @@ def test_a_pipe_without_end_is_an_error(model, monkeypatch):
         def read(self, size):
             return b"\0" * size
 
-    monkeypatch.setattr(decode, "MOST_PIPED_BYTES", 2**22)
+    monkeypatch.setattr(source, "MOST_PIPED_BYTES", 2**22)
     with pytest.raises(AudioError, match="more than 4,194,304 bytes"):
         next(stream_audio(Endless()))
 
