@@ -117,7 +117,7 @@ def test_subtitles_are_written_beside_each_other(model, clip, tmp_path):
     assert names == ["a.srt", "stdin.srt"]
     assert (tmp_path / "out" / "a.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:00,750\n")
     again = ("--output-dir", tmp_path / "again", "--model", model, *UNSURE)
-    long = tmp_path / ("x" * 251 + ".wav")
+    long = tmp_path / ("x" * 255)
     long.write_bytes(clip.read_bytes())
     named = tmp_path / "Interview v1.2 part"
     named.write_bytes(clip.read_bytes())
