@@ -23,7 +23,7 @@ class Reader:
     loop: asyncio.AbstractEventLoop
     _unread: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)  # type: ignore[misc]
         transport.set_write_buffer_limits(high=0)  # every unsent byte pauses writing
 

@@ -58,7 +58,7 @@ class Service:
 
     def check_model(self, asked: str | None) -> None:
         """Refuse another model than the one that is served."""
-        if asked not in (None, *self.names):
+        if asked is not None and asked not in self.names:
             names = " or ".join(map(repr, self.names))
             message = f"There is no model {asked[:100]!r} here; use {names}"
             raise Refusal(404, f"{message}.", param="model")
