@@ -23,7 +23,7 @@ import sys
 def watch(event, given):
     host = {"socket.getaddrinfo": given[:1], "socket.connect": given[1:]}.get(event, [None])[0]
     host = host[0] if isinstance(host, tuple) else host
-    if host not in (None, "127.0.0.1", "localhost"):
+    if host not in (None, "127.0.0.1", "localhost") and not str(host).startswith("/"):
         print("outside:", host, flush=True)
 sys.addaudithook(watch)
 from tiny_audio.cli import main

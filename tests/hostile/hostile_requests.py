@@ -306,8 +306,9 @@ def text_cases(good: bytes) -> Iterator[Case]:
         yield Case(f"any-name-{path[:20]!r}", [upload(good, path)])
         yield Case(f"refused-name-of-junk-{path[:20]!r}", [upload(b"junk", path)])
     for text in CONTROL:
-        prompt = part("prompt", text.encode("utf-8", "surrogatepass"))
-        yield Case(f"any-prompt-{text[:12]!r}", [upload(good, "a.wav", prompt)])
+        for name in ("prompt", "instruction"):
+            given = part(name, text.encode("utf-8", "surrogatepass"))
+            yield Case(f"any-{name}-{text[:12]!r}", [upload(good, "a.wav", given)])
         body = {"messages": [{"role": "user", "content": text}], "max_tokens": 4}
         yield Case(f"any-chat-{text[:12]!r}", [chat(body)])
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import tempfile
 import threading
 import time
 
@@ -13,7 +14,7 @@ from tiny_audio.serve.address import bind
 from tiny_audio.serve.guard import Guard
 from tiny_audio.serve.limits import Limits
 from tiny_audio.serve.metrics import Metrics
-from tiny_audio.serve.run import configured
+from tiny_audio.serve.run import configured, own_folder
 
 LIMITS = Limits(max_upload_bytes=2**20)
 BIG = b"x" * 30_000_000  # more than the kernel's buffers take
@@ -144,3 +145,16 @@ def test_a_body_has_one_length(line):
     assert data.startswith(b"HTTP/1.1 400")
     assert b"Send one of both" in data
     assert b"connection: close" in data.lower()
+
+
+def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with own_folder() as living:
+        left = tmp_path / "tiny-audio-serve-killed"
+        left.mkdir()
+        (left / "lock").touch()
+        (left / "3.f32").write_bytes(b"somebody's voice")
+        with own_folder():
+            assert not left.exists()
+            assert living.exists()
+    assert not list(tmp_path.iterdir())

@@ -31,7 +31,7 @@ async def complete(request: Request, asked: ChatRequest) -> Response:
     service: Service = request.app.state.service
     service.check_model(asked.model)
     for turn in asked.turns():
-        service.check_prompt(turn.text)
+        service.check_text(turn.text, "messages")
     reply = _Reply(service, asked)
     if not asked.stream:
         found = await unless_gone(request, reply.whole(), service.limits.request_timeout_s)

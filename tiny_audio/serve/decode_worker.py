@@ -5,6 +5,7 @@ all workers, and a new one takes milliseconds. A worker sees bytes and the name 
 """
 
 import os
+import re
 import resource
 import signal
 import sys
@@ -59,12 +60,18 @@ def decode(upload: bytes, path: Path, limits: Limits) -> Reply:
     except AudioError as error:
         return Reply((), str(error), error.reason)
     except TinyAudioError as error:
-        return Reply((), str(error))
+        return Reply((), of_requests(str(error)))
     except OSError as error:  # the upload is in memory: what failed is writing its samples
         return Reply((), trouble=f"its samples cannot be written ({error.strerror})")
     except MemoryError:
         return Reply((), f"decoding needs more than {limits.decode_memory_bytes:,} bytes")
-    return Reply(tuple(notes))
+    return Reply(tuple(map(of_requests, notes)))
+
+
+def of_requests(message: str) -> str:
+    """A message without the ways out that only Python and the command line have."""
+    message = re.sub(r"(Pass limits=|Use stream_audio).*", "Send less of it.", message)
+    return re.sub(r"[,;] (or )?(pass|use) [^.;]*(--|=)[^.;]*", "", message)
 
 
 def _mute() -> None:

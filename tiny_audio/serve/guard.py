@@ -90,8 +90,8 @@ class Guard:
             message = f"Host: {host[:200]!r} is not this machine"
             cure = "Use http://127.0.0.1 or http://localhost, or start the server with a token"
             raise Refusal(403, f"{message}. {cure}.")
-        own = (f"http://{host}", f"https://{host}")
-        if origin is not None and origin not in (*own, *self.origins):
+        known = (f"http://{host}", f"https://{host}", *self.origins)
+        if origin is not None and origin not in known:
             message = f"Origin: {origin[:200]!r} is another site's page"
             raise Refusal(403, f"{message}. Allow it with --allow-origin, or ask from here.")
 

@@ -15,9 +15,7 @@ import torch
 from fastapi import APIRouter, File, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 
-from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.errors import CheckpointError
 from tiny_audio.presets import SHIPPED
 from tiny_audio.scope.trace import trace
 from tiny_audio.scope.trace.page import render
@@ -71,22 +69,13 @@ async def about(request: Request) -> dict[str, Any]:
         "model": service.name,
         "about": f"{config.encoder.family} encoder → {config.projector.kind} projector → "
         f"{config.text_config.model_type} decoder · {millions:,.1f} M parameters",
-        "untimed": await service.on_model(_untimed, service),
+        "untimed": await service.untimed(),
         # Ours have learnt one instruction; another makes them worse, so it is not offered.
         "takes_instructions": service.name not in SHIPPED,
         "instruction": config.prompt.instruction,
         "max_audio_s": service.limits.max_audio_s,
         "samples": list(SAMPLES),
     }
-
-
-def _untimed(service: Service) -> str:
-    """Why words have no times; empty where they have."""
-    try:
-        service.transcriber.check(Asked(timestamps="word"))
-    except CheckpointError as error:
-        return str(error)
-    return ""
 
 
 @router.get("/page/samples/{name}")

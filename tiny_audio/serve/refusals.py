@@ -82,6 +82,7 @@ CODES = {
 MAX_ECHO = 200  # characters of what somebody sent
 MAX_MESSAGE = 2_000
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+NO_FILE = "a part with the file's bytes and a file name is needed, as of curl -F file=@speech.wav"
 REASONS = {"temperature": "Decoding is greedy.", "n": "Decoding is greedy: one answer."}
 
 
@@ -114,12 +115,15 @@ async def _not_here(request: Request, error: Exception) -> Response:
     return error_response(error.status_code, message, None, error.headers)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Where a value may be one of several types, the deepest problem is the one that was meant.
     worst = max(error.errors(), key=lambda problem: len(problem["loc"]))
     param = short(".".join(str(part) for part in worst["loc"][1:]), MAX_ECHO) or None
-    problem = short(worst["msg"], MAX_ECHO)  # of an unknown kind of part it holds the kind
+    form = param == "file" and request.url.path != "/v1/chat/completions"
+    problem = (
+        NO_FILE if form else short(worst["msg"], MAX_ECHO)
+    )  # of an unknown kind of part it holds the kind
     reason = f"{param or 'body'}: {problem}. {REASONS.get(param or '', '')}".rstrip()
     return error_response(400, reason, param)
 

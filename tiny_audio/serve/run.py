@@ -1,9 +1,12 @@
 """The process: its socket, its signals, its temporary folder, and how it ends."""
 
+import fcntl
 import logging
+import shutil
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import socket
 
@@ -17,6 +20,7 @@ from .connection import Connection, LiveConnection
 from .limits import MAX_HEADER_BYTES, Limits
 from .service import Service
 
+PREFIX, LOCK = "tiny-audio-serve-", "lock"
 MAX_CONNECTIONS = 1024
 MAX_MESSAGE_BYTES = 2**20  # of a WebSocket: half a minute of audio
 
@@ -33,8 +37,8 @@ def serve(
     page: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT; everything accepted until then is answered."""
-    with tempfile.TemporaryDirectory(prefix="tiny-audio-serve-") as folder:
-        service = Service(transcriber, names, language, limits, Path(folder))
+    with own_folder() as folder:
+        service = Service(transcriber, names, language, limits, folder)
         config = configured(create_app(service, token, origins, page), limits)
         logging.getLogger("python_multipart").setLevel(logging.ERROR)
         # uvicorn raises the signal that ended it once more when all is done: it has been obeyed.
@@ -44,6 +48,23 @@ def serve(
             uvicorn.Server(config).run(sockets=[bound])
         finally:
             service.close()
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A temporary folder that nobody else removes; what servers that were killed left is removed.
+
+    A lock is held for as long as a process lives, however it ends."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+        with suppress(OSError), left.open() as lock:  # of another user, or of a server that lives
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
+        folder = Path(name)
+        with (folder / "new").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / "new").rename(folder / LOCK)  # it is never there without being held
+            yield folder
 
 
 def configured(app: ASGIApp, limits: Limits) -> uvicorn.Config:

@@ -15,6 +15,7 @@ from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.errors import CheckpointError
 
 from .batcher import Batcher
 from .decoding import DecodePool, Heard
@@ -42,6 +43,7 @@ class Service:
     ) -> None:
         self.transcriber, self.names, self.language = transcriber, names, language
         self.name = names[0]
+        self._untimed: str | None = None
         self.limits = limits
         self.metrics = Metrics()
         self.decoding = DecodePool(limits, folder, self.metrics)
@@ -62,15 +64,25 @@ class Service:
             message = f"There is no model {asked[:100]!r} here; use {names}"
             raise Refusal(404, f"{message}.", param="model")
 
-    def check_prompt(self, prompt: str | None) -> None:
+    def check_text(self, text: str | None, name: str) -> None:
         """Refuse what is too long or no text; control tokens are the model's thread's to find."""
         limit = self.limits.max_prompt_chars
-        if prompt is not None and len(prompt) > limit:
-            message = f"A text of {len(prompt):,} characters; the limit is {limit:,}"
-            raise Refusal(400, f"{message}. Shorten it.", param="prompt")
-        if prompt is not None and any("\ud800" <= c <= "\udfff" for c in prompt):
-            message = "The text holds half of a surrogate pair, which is no character"
-            raise Refusal(400, f"{message}. Send valid Unicode.", param="prompt")
+        if text is not None and len(text) > limit:
+            message = f"{name}: a text of {len(text):,} characters; the limit is {limit:,}"
+            raise Refusal(400, f"{message}. Shorten it.", param=name)
+        if text is not None and any("\ud800" <= c <= "\udfff" for c in text):
+            message = f"{name}: the text holds half of a surrogate pair, which is no character"
+            raise Refusal(400, f"{message}. Send valid Unicode.", param=name)
+
+    async def untimed(self) -> str:
+        """Why words have no times; empty where they have."""
+        if self._untimed is None:
+            try:
+                await self.on_model(self.transcriber.check, Asked(timestamps="word"))
+                self._untimed = ""
+            except CheckpointError as error:
+                self._untimed = str(error)
+        return self._untimed
 
     async def on_model(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run something on the model's thread, where alone models and tokenizers may be used."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -23,8 +24,11 @@ router = APIRouter()
 # command line: outcome, notes, confidence).
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt", "all"]
 MOST_HEADER_CHARS = 2_000
+LEAST_SPELLED, MOST_SPELLED = 4, 100  # letters of a word, words of a prompt
+MOST_HOTWORDS = 200
 FIELDS = [
-    *"file model language prompt hotwords response_format temperature stream".split(),
+    *"file model language prompt instruction hotwords response_format".split(),
+    *"temperature stream".split(),
     "timestamp_granularities[]",
 ]
 
@@ -37,7 +41,8 @@ async def transcribe(
     file: Annotated[UploadFile, File(description="wav, flac, mp3, ogg, opus, m4a, webm")],
     model: Annotated[str | None, Form()] = None,
     language: Annotated[str | None, Form()] = None,
-    prompt: Annotated[str | None, Form(description="Replaces the model's instruction.")] = None,
+    prompt: Annotated[str | None, Form(description="Text that spells what may be said.")] = None,
+    instruction: Annotated[str | None, Form(description="Instead of the model's own.")] = None,
     hotwords: Annotated[str | None, Form(description="Favoured words, with commas.")] = None,
     response_format: Annotated[ResponseFormat, Form()] = "json",
     timestamp_granularities: Annotated[
@@ -48,10 +53,10 @@ async def transcribe(
 ) -> Response:
     """The text of one file."""
     service: Service = request.app.state.service
-    check_fields([*await request.form()])
+    check_fields([name for name, _ in (await request.form()).multi_items()])
     service.check_model(model)
-    service.check_prompt(prompt)
-    service.check_prompt(hotwords)
+    for name, text in (("prompt", prompt), ("instruction", instruction), ("hotwords", hotwords)):
+        service.check_text(text, name)
     check_language(language, service.language)
     words = "word" in timestamp_granularities
     if words and response_format in ("json", "text"):
@@ -60,7 +65,14 @@ async def transcribe(
     if stream and response_format not in ("json", "text", "all"):
         message = f"stream=true sends text; it cannot send {response_format}"
         raise Refusal(400, f"{message}. Leave one of them out.", param="stream")
-    asked = Asked(prompt, listed(hotwords), "word" if words else "segment")
+    if words and await service.untimed():
+        message = "This model does not know the times of words. Ask for segments"
+        raise Refusal(400, f"{message}.", param="timestamp_granularities[]")
+    if len(words_given := listed(hotwords)) > MOST_HOTWORDS:
+        message = f"{len(words_given):,} hotwords; the limit is {MOST_HOTWORDS}"
+        raise Refusal(400, f"{message}. Send those that matter.", param="hotwords")
+    favoured = (*words_given, *spelled(prompt))
+    asked = Asked(instruction, favoured, "word" if words else "segment")
     if stream:
         return await streamed(request, service, file, asked, response_format == "all")
     work = transcript(service, file, asked)
@@ -69,19 +81,36 @@ async def transcribe(
 
 
 def check_fields(given: list[str]) -> None:
-    """Refuse fields that would be ignored."""
+    """Refuse fields that would be ignored: unknown ones, and all but one of those that repeat."""
     for name in given:
         if name not in FIELDS:
-            guess = nearest(name, FIELDS)
+            guess = nearest(name[:100], FIELDS)
             hint = f"Did you mean {guess!r}?" if guess else f"Known: {', '.join(FIELDS)}."
             raise Refusal(400, f"There is no field {name[:100]!r}. {hint}", param=name[:100])
+        if given.count(name) > 1 and not name.endswith("[]"):
+            raise Refusal(
+                400, f"{name} is given {given.count(name)} times. Send it once.", param=name
+            )
 
 
 def check_language(asked: str | None, spoken: str) -> None:
-    """The model writes what it was trained on and cannot be told another language."""
-    if asked not in (None, spoken):
+    """The model writes what it was trained on: in any region, and also where it may choose."""
+    if asked and asked.lower() != "auto" and primary(asked) != primary(spoken):
         message = f"This model writes {spoken!r}, not {asked[:20]!r}. Leave language out"
         raise Refusal(400, f"{message}.", param="language")
+
+
+def primary(code: str) -> str:
+    """`en` of `EN`, `en-US` and `en_GB`."""
+    return re.split("[-_]", code.strip().lower())[0]
+
+
+def spelled(prompt: str | None) -> tuple[str, ...]:
+    """The words of a prompt whose spelling it may be there for: its last distinct ones, as OpenAI's
+    models see a prompt's end only. Short words need no help."""
+    words = re.findall(r"\w[\w'’.&+-]*\w", prompt or "")
+    long = dict.fromkeys(word for word in reversed(words) if len(word) >= LEAST_SPELLED)
+    return tuple(long)[:MOST_SPELLED]
 
 
 def listed(hotwords: str | None) -> tuple[str, ...]:
