@@ -9,11 +9,14 @@ import pytest
 import soundfile
 import torch
 import toys
+import typer
 
 from tiny_audio import __version__
+from tiny_audio.commands import fail
+from tiny_audio.commands.transcribe import Format, output_paths
 from tiny_audio.infer.formats import FORMATS
 from tiny_audio.infer.transcriber import Transcriber
-from tiny_audio.model import decode, saving
+from tiny_audio.model import saving, source
 from tiny_audio.model.audio import stream_audio
 from tiny_audio.model.errors import AudioError
 
@@ -191,9 +194,26 @@ def test_a_pipe_without_end_is_an_error(model, monkeypatch):
         def read(self, size):
             return b"\0" * size
 
-    monkeypatch.setattr(decode, "MOST_PIPED_BYTES", 2**22)
+    monkeypatch.setattr(source, "MOST_PIPED_BYTES", 2**22)
     with pytest.raises(AudioError, match="more than 4,194,304 bytes"):
         next(stream_audio(Endless()))
+
+
+def test_a_message_names_its_file_once(capsys):
+    fail("zero.wav", AudioError("zero.wav: 0 bytes. Record it again."))
+    fail("b.wav", AudioError("stopped"))
+    assert capsys.readouterr().err.split("\n")[:2] == [
+        "error: zero.wav: 0 bytes. Record it again.",
+        "error: b.wav: stopped",
+    ]
+
+
+def test_subtitles_of_several_files_are_not_mixed(capsys):
+    with pytest.raises(typer.Exit):
+        output_paths(["a.wav", "b.wav"], Format.srt, None)
+    assert "--output-dir" in capsys.readouterr().err
+    assert output_paths(["a.wav", "b.wav"], Format.json, None) == [None, None]
+    assert output_paths(["a.wav"], Format.vtt, None) == [None]
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def transcribe(
         for name, path, result in zip(files, paths, made, strict=True):
             if isinstance(result, Failed):
                 failed += 1
-                fail(name, result.error)
+                fail("stdin" if name == "-" else name, result.error)
                 if format is Format.json and path is None:
                     typer.echo(json.dumps({"file": name, "error": str(result.error)}))
             else:
@@ -121,6 +121,10 @@ def transcribe(
 def output_paths(files: list[str], format: Format, folder: Path | None) -> list[Path | None]:
     """Where each file's result goes; None is stdout. Two files never go to one place."""
     if folder is None:
+        if len(files) > 1 and format in (Format.srt, Format.vtt):
+            problem = f"several files as {format.value} in one output cannot be told apart"
+            fail("", ValueError(f"{problem}; add --output-dir FOLDER, or give them one by one"))
+            raise typer.Exit(2)
         return [None] * len(files)
     suffix = SUFFIXES.get(format, f".{format.value}")
     names = ["stdin" if name == "-" else Path(name).stem for name in files]
