@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tiny_audio import __version__
 from tiny_audio.cli import app
+from tiny_audio.commands import fail
 from tiny_audio.infer.formats import FORMATS
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model import saving, source
@@ -203,6 +204,15 @@ def test_a_pipe_without_end_is_an_error(model, monkeypatch):
     monkeypatch.setattr(source, "MOST_PIPED_BYTES", 2**22)
     with pytest.raises(AudioError, match="more than 4,194,304 bytes"):
         next(stream_audio(Endless()))
+
+
+def test_a_message_names_its_file_once(capsys):
+    fail("zero.wav", AudioError("zero.wav: 0 bytes. Record it again."))
+    fail("b.wav", AudioError("stopped"))
+    assert capsys.readouterr().err.split("\n")[:2] == [
+        "error: zero.wav: 0 bytes. Record it again.",
+        "error: b.wav: stopped",
+    ]
 
 
 @pytest.mark.slow

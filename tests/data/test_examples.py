@@ -374,6 +374,16 @@ def test_a_region_reads_like_a_file_of_its_own(data, before, after, moves):
             assert region.tell() == plain.tell()
 
 
+def test_a_clip_of_which_a_little_is_missing_is_read_but_not_trained_on():
+    """A text is of all the sound: 0.3 of 4 s are noted where a file is read, refused here."""
+    cut = encoded(noise(4.0), "WAV")[: -round(0.3 * 32_000)]
+    assert load_audio(cut).duration_s == pytest.approx(3.7)
+    with pytest.raises(AudioError, match=r"0\.30 s shorter") as error:
+        BytesSound("cut", cut).samples()
+    assert error.value.reason == "damaged"
+    assert len(BytesSound("whole", encoded(noise(4.0), "WAV")).samples()) == 64_000
+
+
 def test_headers_of_all_formats_agree_with_decoding():
     pytest.importorskip("av")
     from hostile.hostile_files import good_files

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tiny_audio.infer.formats import FORMATS, to_srt, to_vtt, verbose
 from tiny_audio.infer.results import Segment, Transcript, Word
 from tiny_audio.infer.subtitles import LINE_CHARS, NUM_LINES, cues, milliseconds
+from tiny_audio.model.errors import Reason
+from tiny_audio.model.source import Note
 
 CLOCK = r"(\d\d+):(\d\d):(\d\d)[,.](\d\d\d)"
 TIMES = re.compile(rf"^{CLOCK} --> {CLOCK}$")
@@ -167,3 +169,13 @@ def test_a_transcript_that_leaves_seconds_out_cannot_be_made():
     with pytest.raises(ValueError, match=r"cover 2\.000 s of 3\.000 s"):
         Transcript("x", 3.0, (segment(0, 1), segment(2, 3)))
     assert Transcript("x", 3.0, (segment(0, 2), segment(1, 3))).covered_s == 3.0
+
+
+def test_missing_seconds_are_those_of_the_notes():
+    lost = Note("cut off: its header announces 4.50 s", Reason.DAMAGED, 1.5)
+    noted = Transcript("x", 3.0, (segment(0, 3),), (lost, "clipped"))
+    made = noted.to_dict()
+    assert (made["covered_s"], made["missing_s"], made["notes"]) == (3.0, 1.5, [lost, "clipped"])
+    assert verbose(noted)["notes"] == [lost, "clipped"]
+    assert verbose(noted)["missing_s"] == 1.5
+    assert "notes" not in verbose(Transcript("x", 3.0, (segment(0, 3),)))

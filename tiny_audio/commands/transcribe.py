@@ -112,7 +112,7 @@ def transcribe(
         for (name, path), result in zip(kept, made, strict=True):
             if isinstance(result, Failed):
                 failed += 1
-                fail(name, result.error)
+                fail("stdin" if name == "-" else name, result.error)
                 if format is Format.json and path is None:
                     typer.echo(json.dumps({"file": name, "error": str(result.error)}))
             else:
