@@ -11,7 +11,7 @@ import yaml
 
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.loop import multiplies_bf16
-from tiny_audio.train.recipe import Recipe, Setting
+from tiny_audio.train.recipe import Recipe, Setting, without_removed
 from tiny_audio.train.saves import write_text
 from tiny_audio.train.track import METRICS
 
@@ -29,7 +29,7 @@ def remember(recipe: Settled, folder: Path) -> Settled:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.yaml"
-    found = (yaml.safe_load(path.read_text()) if path.exists() else {}) or {}
+    found = without_removed((yaml.safe_load(path.read_text()) if path.exists() else {}) or {})
     if recipe.precision == "auto":
         fitting = "bf16" if multiplies_bf16(recipe.device) else "fp32"
         recipe = replace(recipe, precision=found.get("precision", fitting))
