@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from dataclasses import replace
 
 import pytest
 import toys
@@ -232,6 +233,24 @@ def test_a_run_keeps_the_precision_that_it_began_with(tmp_path):
     assert remember(recipe, tmp_path).precision == other
     with pytest.raises(ConfigError, match="precision"):
         remember(settled, tmp_path)
+
+
+def test_a_recipe_of_an_earlier_version_is_read_where_it_asked_for_nothing(tmp_path):
+    """Its folder is taken up, too; a key that asked for something is refused by its name."""
+    made = remember(replace(EXPERIMENTS["quickstart"](), output=str(tmp_path)), tmp_path)
+    path = tmp_path / "recipe.yaml"
+    earlier = yaml.safe_load(path.read_text())
+    earlier["stages"]["projector"] |= {"packing": False, "distill": None}
+    path.write_text(yaml.safe_dump(earlier))
+    (tmp_path / "result.json").write_text("{}")  # something was trained
+    assert compose_recipe([str(path)]) == made
+    assert remember(made, tmp_path) == made
+    earlier["stages"]["projector"]["packing"] = True
+    path.write_text(yaml.safe_dump(earlier))
+    with pytest.raises(ConfigError, match="'packing'"):
+        compose_recipe([str(path)])
+    with pytest.raises(ConfigError, match=r"stages\.projector\.packing"):
+        remember(made, tmp_path)
 
 
 IGNORED = {

@@ -13,7 +13,7 @@ from typing import Any
 
 from tiny_audio.model.errors import ConfigError, MissingExtra
 from tiny_audio.train.experiments import EXPERIMENTS
-from tiny_audio.train.recipe import Recipe
+from tiny_audio.train.recipe import Recipe, without_removed
 
 try:
     from hydra import compose, initialize
@@ -94,7 +94,7 @@ def values_of(experiment: str) -> dict[str, Any]:
         if not path.is_file():
             raise ConfigError(f"There is no recipe {path}; give the recipe.yaml of a run.")
         found: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        return Recipe.from_dict(found).to_dict()
+        return Recipe.from_dict(without_removed(found)).to_dict()
     if experiment not in EXPERIMENTS:
         raise ConfigError.unknown(experiment, EXPERIMENTS, "The table of experiments")
     return EXPERIMENTS[experiment]().to_dict()

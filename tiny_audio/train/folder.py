@@ -12,7 +12,7 @@ import yaml
 from tiny_audio.files import write_text
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.loop import multiplies_bf16
-from tiny_audio.train.recipe import Recipe, Setting
+from tiny_audio.train.recipe import Recipe, Setting, without_removed
 from tiny_audio.train.track import METRICS
 
 TRAINED = ("*/step-*.safetensors", "*/best", "*/done.json", "model", "result.json")
@@ -29,7 +29,7 @@ def remember(recipe: Settled, folder: Path) -> Settled:
     folder of another recipe that has been trained is refused, and the difference named.
     """
     path = folder / "recipe.yaml"
-    found = read_recipe(path) if path.exists() else {}
+    found = without_removed(read_recipe(path)) if path.exists() else {}
     if recipe.precision == "auto":
         fitting = "bf16" if multiplies_bf16(recipe.device) else "fp32"
         recipe = replace(recipe, precision=found.get("precision", fitting))

@@ -16,6 +16,8 @@ from tiny_audio.model.config import StrictConfig
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.errors import ConfigError
 
+# Keys of stages in earlier versions, with the values that asked for nothing (decision 046).
+REMOVED = {"packing": False, "distill": None}
 PARTS = ("projector", "encoder", "decoder")
 
 
@@ -171,3 +173,19 @@ class Recipe(Setting):
                 "A source's copies are augmented versions in the cache of frames: they need "
                 "data.augment and a stage with cache=true. Give both, or copies=1."
             )
+
+
+def without_removed(values: Any) -> Any:
+    """The values of a recipe.yaml without keys of earlier versions that asked for nothing. One that
+    asked for something stays, and is refused like every unknown key.
+    """
+    if not isinstance(values, dict) or not isinstance(values.get("stages"), dict):
+        return values
+    stages = {name: _current(stage) for name, stage in values["stages"].items()}
+    return values | {"stages": stages}
+
+
+def _current(stage: Any) -> Any:
+    if not isinstance(stage, dict):
+        return stage
+    return {k: v for k, v in stage.items() if k not in REMOVED or v != REMOVED[k]}
