@@ -19,11 +19,11 @@ from held_out import Clip, held_out
 
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.data.text import clean
+from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.infer.jobs import Failed
 from tiny_audio.infer.longform import CutPolicy, policy_of
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.train.scores import word_errors
 
 PAUSES = {
     "350, 200 from 2.5 s, 100 from 5 s": ((0.0, 0.35), (2.5, 0.2), (5.0, 0.1)),

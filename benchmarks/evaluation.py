@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tiny_audio.commands import keep_few_kernels
 from tiny_audio.data.examples import SourceConfig
+from tiny_audio.evaluate.evaluator import RunConfig, Watch, evaluate
 from tiny_audio.evaluate.metrics import Utterance
-from tiny_audio.evaluate.run import RunConfig, Watch, evaluate
 from tiny_audio.evaluate.systems import open_system
 from tiny_audio.train.experiments import EMBEDDED
 

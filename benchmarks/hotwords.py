@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=150)
     parser.add_argument("--sweep", action="store_true", help="other bonuses too")
-    parser.add_argument("--output", type=Path, help="also write the result here, as JSON")
+    parser.add_argument("--out", type=Path, help="also write the result here, as JSON")
     asked = parser.parse_args()
     transcriber, clips = Transcriber.from_pretrained("nano"), held_out()
     rare, chance = rare_words(clips), random.Random(0)
@@ -107,8 +107,8 @@ def main() -> None:
         row["leaks_into_noise"] = leaks(transcriber, mixed[0], bonus)
         rows.append(row)
         print(json.dumps(row), flush=True)
-    if asked.output:
-        asked.output.write_text(json.dumps(rows, indent=1) + "\n")
+    if asked.out:
+        asked.out.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

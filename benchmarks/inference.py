@@ -1,4 +1,4 @@
-"""What transcribing costs: `uv run python benchmarks/inference.py [--output FOLDER]`, offline.
+"""What transcribing costs: `uv run python benchmarks/inference.py [--out FOLDER]`, offline.
 
 1. 32 clips of mixed lengths as one batch, with each alone, ours and plain
 2. clips of 3 s with transformers' `generate` after padding to 30 s, on the same weights
@@ -133,7 +133,7 @@ def variants_table(rows: Row) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, help=f"default: {RESULTS}, or {QUICK_RESULTS}")
+    parser.add_argument("--out", type=Path, help=f"default: {RESULTS}, or {QUICK_RESULTS}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
@@ -148,7 +148,7 @@ def main() -> None:
     result |= {"load_average_at_end": os.getloadavg(), "reference": REFERENCE, **found}
     console.print(json.dumps(result["hardware"], indent=1), highlight=False)
     show(console, found)
-    output = asked.output or (QUICK_RESULTS if asked.quick else RESULTS)
+    output = asked.out or (QUICK_RESULTS if asked.quick else RESULTS)
     output.mkdir(parents=True, exist_ok=True)
     (output / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     console.print(f"Written: {output / 'result.json'}")

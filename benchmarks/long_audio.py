@@ -78,7 +78,7 @@ def errors(said: list[str], heard: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--hours", type=float, default=0.5)
-    parser.add_argument("--output", type=Path, help="also write the result here, as JSON")
+    parser.add_argument("--out", type=Path, help="also write the result here, as JSON")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
@@ -110,8 +110,8 @@ def main() -> None:
         "wer": difference <= MOST_WER_DIFFERENCE,  # better than alone is no fault
     }
     print(json.dumps(result, indent=1))
-    if asked.output:
-        asked.output.write_text(json.dumps(result, indent=1) + "\n")
+    if asked.out:
+        asked.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

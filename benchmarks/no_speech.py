@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--sounds", type=Path, help="manifest of recordings without speech")
     parser.add_argument("--every", type=int, default=1, help="take every so many of them")
     parser.add_argument("--clips", type=int, default=60)
-    parser.add_argument("--output", type=Path, help="also write the result here, as JSON")
+    parser.add_argument("--out", type=Path, help="also write the result here, as JSON")
     asked = parser.parse_args()
     transcriber = Transcriber.from_pretrained("nano")
     made, found, result = list(made_sounds()), list[tuple[str, Tensor]](), {}
@@ -117,8 +117,8 @@ def main() -> None:
             "speech": lost(transcriber, asked.clips, request.min_logprob),
         }
     print(json.dumps(result, indent=1))
-    if asked.output:
-        asked.output.write_text(json.dumps(result, indent=1) + "\n")
+    if asked.out:
+        asked.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import jiwer
 
-from tiny_audio.data.sentences import domain_sentence
+from recipes.nano.sentences import domain_sentence
 from tiny_audio.evaluate.metrics import total, utterances
 from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.predictions import Prediction

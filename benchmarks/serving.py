@@ -203,16 +203,16 @@ def main() -> None:
     parser.add_argument("--max-requests", type=int, default=128)
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, default=RESULT)
     asked = parser.parse_args()
     measured = hardware()
     found = {"load": load, "hostile": hostile}[asked.what](asked)
-    before = json.loads(asked.output.read_text()) if asked.output.exists() else {}
+    before = json.loads(asked.out.read_text()) if asked.out.exists() else {}
     result = {**before, asked.what: {"hardware": measured, **found}}
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(found, indent=1, ensure_ascii=False))
-    print(f"Written: {asked.output}")
+    print(f"Written: {asked.out}")
 
 
 if __name__ == "__main__":

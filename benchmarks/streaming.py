@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--aligner", type=Path, help="folder of a CTC head, if not nano's own")
-    parser.add_argument("--output", type=Path, help="also write the result here, as JSON")
+    parser.add_argument("--out", type=Path, help="also write the result here, as JSON")
     asked = parser.parse_args()
     clips = held_out(asked.clips)
     transcriber = Transcriber.from_pretrained("nano", head=asked.aligner)
@@ -105,8 +105,8 @@ def main() -> None:
         "joined": report(transcriber, together),
     }
     print(json.dumps(result, indent=1))
-    if asked.output:
-        asked.output.write_text(json.dumps(result, indent=1) + "\n")
+    if asked.out:
+        asked.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

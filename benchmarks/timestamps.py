@@ -1,4 +1,4 @@
-"""How exact word times are: `uv run python benchmarks/timestamps.py [--output FOLDER]`, offline.
+"""How exact word times are: `uv run python benchmarks/timestamps.py [--out FOLDER]`, offline.
 
 Sentences that nothing was trained on, spoken by espeak-ng voices that nothing was trained on, and
 espeak-ng's own report of when each word begins (`timestamps_parts/espeak.py` says what a word's
@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from timestamps_parts.espeak import Truth, speak
 
-from tiny_audio.data.sources import held_out_sentence
-from tiny_audio.data.synth import Voice, held_out_voice
+from recipes.nano.sources import held_out_sentence
+from recipes.nano.synth import Voice, held_out_voice
 from tiny_audio.infer.results import Word
 from tiny_audio.infer.timestamps import Aligner, load_aligner
 from tiny_audio.model.audio import SAMPLE_RATE
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--model", default="nano", help="or a checkpoint folder")
     parser.add_argument("--aligner", type=Path, help="another CTC head")
     parser.add_argument("--sentences", type=int, default=120)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = load(arguments.model).eval()
@@ -122,8 +122,8 @@ def main() -> None:
         **about(arguments.sentences),
         **measure(load_aligner(model, arguments.aligner), arguments.sentences),
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

@@ -1,4 +1,4 @@
-"""What a training step costs: `uv run python benchmarks/training.py [--output FOLDER]`, offline.
+"""What a training step costs: `uv run python benchmarks/training.py [--out FOLDER]`, offline.
 
 1. a step against a plain one: the same modules and clips, padded to 30 s, encoded in every step,
    with logits of all positions
@@ -235,7 +235,7 @@ def git(*words: str) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, help=f"default: {RESULTS}, or {QUICK_RESULTS}")
+    parser.add_argument("--out", type=Path, help=f"default: {RESULTS}, or {QUICK_RESULTS}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: all that there are")
@@ -246,7 +246,7 @@ def main() -> None:
     asked = arguments()
     if not Path("/proc/self/clear_refs").exists():
         raise SystemExit("Peak memory is read from Linux's /proc; run this on Linux.")
-    output = asked.output or (QUICK_RESULTS if asked.quick else RESULTS)
+    output = asked.out or (QUICK_RESULTS if asked.quick else RESULTS)
     console = Console(width=None if sys.stdout.isatty() else 170)
     result: Row = {
         "quick": asked.quick,

@@ -4,7 +4,7 @@ from options import options, title
 from torch import nn
 
 from tiny_audio import load
-from tiny_audio.scope.parameters import true_scale
+from tiny_audio.scope.plan.parameters import true_scale
 
 args = options(__doc__)
 

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from tiny_audio import load
 from tiny_audio.presets import preset
-from tiny_audio.scope.embeddings import draw, embeddings_of, render
+from tiny_audio.scope.trace.embeddings import draw, embeddings_of, render
 
 args = options(__doc__)
 

@@ -2,7 +2,7 @@
 
 from options import options, title
 
-from tiny_audio.scope.projectors import COURSE, compare
+from tiny_audio.scope.plan.projectors import COURSE, compare
 
 args = options(__doc__)
 NAMES = ("as in the course", "smaller hidden", "more stacking", "less stacking")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tiny_audio import load, load_audio
 from tiny_audio.model.encoder import features
-from tiny_audio.scope.parameters import true_scale
+from tiny_audio.scope.plan.parameters import true_scale
 
 args = options(__doc__)
 samples_N = load_audio(args.file).samples[:48_000]

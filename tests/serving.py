@@ -21,7 +21,9 @@ URL, CHAT = "/v1/audio/transcriptions", "/v1/chat/completions"
 
 
 def talking_to(app):
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t", timeout=60)
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://127.0.0.1", timeout=60
+    )
 
 
 def wav(samples, rate=16_000):

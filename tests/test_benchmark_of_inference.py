@@ -12,7 +12,7 @@ SCRIPT = toys.REPOSITORY / "benchmarks" / "inference.py"
 
 @pytest.mark.long
 def test_a_quick_run_is_complete(tmp_path, python):
-    command = [python, str(SCRIPT), "--quick", "--output", str(tmp_path)]
+    command = [python, str(SCRIPT), "--quick", "--out", str(tmp_path)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, env=environment, capture_output=True, check=True)
     found = json.loads((tmp_path / "result.json").read_text())

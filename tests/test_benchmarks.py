@@ -187,7 +187,7 @@ def numbers(value):
 @pytest.mark.long
 def test_a_quick_run_is_complete(tmp_path, python, parts, monkeypatch, capsys):
     monkeypatch.setattr(sys, "executable", python)  # its children start at once
-    asked = ["--quick", "--threads", "1", "--device", "cpu", "--output", str(tmp_path)]
+    asked = ["--quick", "--threads", "1", "--device", "cpu", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *asked])
     monkeypatch.chdir(FOLDER)
     parts("training").main()

@@ -9,11 +9,13 @@ import pytest
 import soundfile
 import torch
 import toys
+from typer.testing import CliRunner
 
 from tiny_audio import __version__
+from tiny_audio.cli import app
 from tiny_audio.infer.formats import FORMATS
 from tiny_audio.infer.transcriber import Transcriber
-from tiny_audio.model import decode, saving
+from tiny_audio.model import saving, source
 from tiny_audio.model.audio import stream_audio
 from tiny_audio.model.errors import AudioError
 
@@ -198,7 +200,7 @@ def test_a_pipe_without_end_is_an_error(model, monkeypatch):
         def read(self, size):
             return b"\0" * size
 
-    monkeypatch.setattr(decode, "MOST_PIPED_BYTES", 2**22)
+    monkeypatch.setattr(source, "MOST_PIPED_BYTES", 2**22)
     with pytest.raises(AudioError, match="more than 4,194,304 bytes"):
         next(stream_audio(Endless()))
 
@@ -239,3 +241,11 @@ def test_wrong_use_exits_with_2_and_says_why(clip, said):
     assert done.returncode == 2
     assert said in done.stderr.decode()
     assert done.stdout == b""
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal():
+    done = CliRunner().invoke(app, ["transcribe", "a\x1b[2J\x07b.wav"])
+    assert done.exit_code == 1
+    assert "\x1b" not in done.output
+    assert "\x07" not in done.output
+    assert "a\\x1b[2J\\x07b.wav" in done.output

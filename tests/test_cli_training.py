@@ -31,6 +31,16 @@ def test_wrong_use_exits_with_2_and_says_why(arguments, message):
     assert message in done.stderr
 
 
+@pytest.mark.parametrize("library", ["yaml", "matplotlib", "rapidfuzz"])
+def test_a_missing_extra_is_named_before_work_begins(library, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, library, None)  # what an import then meets
+    for words in (["quickstart"], ["train-head", "nano", "--data", tmp_path]):
+        done = command(*words, "--out", tmp_path / "run")
+        assert done.exit_code == 2
+        assert f"{words[0]} needs an extra. Type: pip install 'tiny-audio[train]'" in done.stderr
+        assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_processes_import_while_the_command_does():
     """The server from which a run's processes are forked starts before torch is loaded here."""

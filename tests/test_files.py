@@ -12,17 +12,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recipes.nano.shards import open_store, write_shard
 from tiny_audio.commands.outputs import places, stem
-from tiny_audio.data.cache import open_store, write_shard
 from tiny_audio.data.examples import SourceConfig
+from tiny_audio.evaluate.evaluator import RunConfig
 from tiny_audio.evaluate.grid import run_grid
-from tiny_audio.evaluate.run import RunConfig
 from tiny_audio.files import LOCK, held, joined, read_json, whole, write_json, write_text
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train import experiments
 from tiny_audio.train.folder import remember
-from tiny_audio.train.head import HeadRecipe, chosen_model, train_head
+from tiny_audio.train.head import FROZEN, chosen_model, train_head
 from tiny_audio.train.quickstart import quickstart
+from tiny_audio.train.recipe import HeadRecipe
 from tiny_audio.train.run import train
 
 
@@ -156,7 +157,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path):
 def test_every_kind_of_run_refuses_a_folder_in_use(tmp_path):
     recipe = replace(experiments.quickstart(), output=str(tmp_path))
     asked = HeadRecipe(
-        model=chosen_model("nano"), data=recipe.data, output=str(tmp_path), minutes=1
+        model=chosen_model("nano"), data=recipe.data, output=str(tmp_path), stage=FROZEN
     )
     config = RunConfig(name="x", source=SourceConfig(path="x.jsonl"))
     with another_process(tmp_path):

@@ -8,10 +8,10 @@ import toys
 from jiwer import wer
 from safetensors.torch import load_file
 
+from recipes.nano import scores
+from recipes.nano.sources import real_rows
 from tiny_audio import Transcriber, load
-from tiny_audio.data.sources import real_rows
 from tiny_audio.presets import NANO
-from tiny_audio.train import scores
 
 # The goal. 8.7 % of the 437 reported ones when the weights were packed; these are a fifth of all.
 DIGIT_LIMIT = 0.10

@@ -35,6 +35,7 @@ from tiny_audio.model.projector import (
     ProjectorConfig,
     QformerConfig,
     SwigluConfig,
+    TransformerConfig,
 )
 from tiny_audio.presets import PRESETS, preset
 from tiny_audio.presets.preset import Preset
@@ -96,6 +97,7 @@ PROJECTORS: dict[str, ProjectorConfig] = {
     "blp": BlpConfig(expand=2),
     "qformer": QformerConfig(window=15, queries=3, depth=2, heads=4, hidden=32),
     "moe": MoeConfig(k=4, experts=3, hidden=24),
+    "transformer": TransformerConfig(k=5, width=32, depth=2, heads=4),
 }
 # Templates with the traits of the families' own: an empty thinking block, a dated system turn, a
 # BOS and headers. Written here; the originals come with the models.

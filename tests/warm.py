@@ -51,9 +51,9 @@ def serve(path: str, owner: int) -> None:
     owned = os.pidfd_open(owner)
     gc.disable()
     import tiny_audio.cli
-    import tiny_audio.evaluate.run
+    import tiny_audio.evaluate.evaluator
     import tiny_audio.infer.transcriber
-    import tiny_audio.scope.trace
+    import tiny_audio.scope.trace.path
     import tiny_audio.train.run  # noqa: F401
 
     gc.freeze()  # forks share these pages for as long as nothing goes through them

@@ -13,6 +13,7 @@ from typing import Any
 from .registration import register_with_transformers
 
 __version__ = "0.1.0"
+DEFAULT_MODEL = "tiny"  # of every command and of `Transcriber.from_pretrained`
 
 # Public name → a module that has it; `checkpoint` also makes transformers know our models.
 _EXPORTS = {

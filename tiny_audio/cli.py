@@ -2,17 +2,21 @@
 
 import io
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from tiny_audio import __version__
 from tiny_audio.commands import keep_few_kernels
+from tiny_audio.commands.adapt import adapt
+from tiny_audio.commands.convert import convert
 from tiny_audio.commands.datasets import datasets
 from tiny_audio.commands.demo import demo
 from tiny_audio.commands.doctor import doctor
 from tiny_audio.commands.embeddings import embeddings
 from tiny_audio.commands.eval import evaluate
+from tiny_audio.commands.get import get
 from tiny_audio.commands.inspect import inspect
 from tiny_audio.commands.leaderboard import leaderboard
 from tiny_audio.commands.params import params
@@ -50,18 +54,19 @@ def options(
     ] = False,
 ) -> None:
     """Nothing but `--version` stands before a command."""
-    if context.invoked_subcommand not in ("quickstart", "train", "train-head"):
+    if context.invoked_subcommand not in ("quickstart", "adapt", "train", "train-head"):
         keep_few_kernels()
 
 
 # In the order of `--help`.
 USE, TRAIN, MEASURE, EXPLAIN = "Use a model", "Train one", "Measure it", "Look inside"
-for panel, commands in {
-    USE: (transcribe, stream, demo, serve),
-    TRAIN: (quickstart, train, plan, doctor, train_head),
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    USE: (transcribe, stream, demo, serve, get, convert),
+    TRAIN: (quickstart, adapt, train, plan, doctor, train_head),
     MEASURE: (evaluate, score, compare, report, robustness, understand, datasets),
     EXPLAIN: (trace, embeddings, inspect, params, projectors),
-}.items():
+}
+for panel, commands in PANELS.items():
     for command in commands:
         keys = KEYS if command in (train, plan) else None
         name = "eval" if command is evaluate else None

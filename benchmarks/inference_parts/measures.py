@@ -16,13 +16,13 @@ from training_parts.plain import WINDOW_S, with_long_window
 from training_parts.watch import resident
 
 from tiny_audio.data.text import clean
+from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.infer.transcriber import FEATURE_KEYS, Transcriber, Window
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.generation import Written, token_limit, write
 from tiny_audio.model.modeling import as_features
 from tiny_audio.train.experiments import EMBEDDED
 from tiny_audio.train.recipe import Stage
-from tiny_audio.train.scores import word_errors
 
 Row = dict[str, Any]
 Way = Callable[[], list[list[int]]]  # transcribes the clips; their tokens

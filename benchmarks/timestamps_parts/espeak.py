@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
-from tiny_audio.data.synth import Voice
+from recipes.nano.synth import Voice
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 

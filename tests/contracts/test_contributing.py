@@ -1,5 +1,8 @@
 """CONTRIBUTING keeps its word."""
 
+import ast
+import re
+
 import pytest
 import torch
 import toys
@@ -25,3 +28,24 @@ def test_an_encoder_is_added_in_one_line(monkeypatch, tmp_path):
         torch.testing.assert_close(row[:length], alone, rtol=1e-4, atol=1e-5)
     loaded = load(save(model, tmp_path / "saved", whole=True))
     assert torch.equal(loaded.encode(clips[0], 16_000), model.encode(clips[0], 16_000))
+
+
+def names_in(source: str) -> set[str]:
+    """Functions of a file, and methods as Class.method."""
+    found = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            methods = (one for one in node.body if isinstance(one, ast.FunctionDef))
+            found |= {f"{node.name}.{method.name}" for method in methods}
+    return found
+
+
+@pytest.mark.parametrize("way", ["In inference:", "In training:"])
+def test_every_stop_of_the_readers_map_exists(way):
+    text = (toys.REPOSITORY / "CONTRIBUTING.md").read_text().partition(way)[2]
+    stops = re.findall(r"^\d+\. `([\w/]+\.py):([\w.]+)`", text.split("\n\n")[1], re.M)
+    assert 8 <= len(stops) <= 12
+    for file, name in stops:
+        assert name in names_in((toys.REPOSITORY / "tiny_audio" / file).read_text()), (file, name)

@@ -10,24 +10,30 @@ import pytest
 import tiny_audio
 
 MODEL = Path(tiny_audio.__file__).parent / "model"
-# From top to bottom, as a reader walks them: the table in the folder's own docstring.
-PATH = re.findall(
-    r"^    ([a-z]+)  ",
-    ast.get_docstring(ast.parse((MODEL / "__init__.py").read_text()), clean=False),
-    re.M,
-)
+TRAIN = MODEL.parent / "train"
+
+
+def order_of(folder: Path) -> list[str]:
+    """From top to bottom, as a reader walks them: the table in the folder's own docstring."""
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()), clean=False)
+    return re.findall(r"^    ([a-z0-9_]+)  ", text, re.M)
+
+
+PATH = order_of(MODEL)
 THIRD_PARTY = {
     "numpy",
     "torch",
     "transformers",
+    "tokenizers",  # comes with transformers
     "safetensors",
     "soundfile",
     "soxr",
     "huggingface_hub",  # comes with transformers
+    "gguf",  # extra [gguf], imported where it is used
     "av",  # extra [media], imported where it is used
     "peft",  # extra [lora], imported where it is used
 }
-LAZY = {"av", "peft"}
+LAZY = {"av", "gguf", "peft"}
 
 
 def imports(path: Path) -> list[tuple[ast.stmt, int, str]]:
@@ -83,3 +89,20 @@ def test_presets_import_only_the_path():
             if module.startswith("tiny_audio"):
                 assert module.startswith(("tiny_audio.model", "tiny_audio.presets")), path
             assert level <= 1, path
+
+
+def test_the_package_knows_neither_the_recipes_nor_the_data_beside_the_repository():
+    for path in MODEL.parent.rglob("*.py"):
+        assert not [m for _, _, m in imports(path) if m.split(".")[0] == "recipes"], path
+        assert not re.search(r'shared"? ?/ ?"?data', path.read_text()), path
+
+
+def test_training_is_read_from_top_to_bottom():
+    order = order_of(TRAIN)
+    assert sorted(order) == sorted(p.stem for p in TRAIN.glob("*.py") if p.stem != "__init__")
+    for number, name in enumerate(order):
+        for node, _, module in imports(TRAIN / f"{name}.py"):
+            if module.startswith("tiny_audio.train."):
+                assert module.split(".")[2] in order[:number], (name, module)
+            elif module == "tiny_audio.train":
+                assert {alias.name for alias in node.names} <= {*order[:number]}, name

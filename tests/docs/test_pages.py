@@ -52,6 +52,7 @@ def reader(tmp_path, monkeypatch, python):
     (tools / "pip").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(pages.ROOT))
+    monkeypatch.delenv("TINY_AUDIO_MODEL")  # readers get the default
     monkeypatch.setenv("SPAWNED_PYTHON", python)
     return pages.workplace(place)
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import toys
 
+from tiny_audio.evaluate.evaluator import PREDICTIONS, RUN, finish
 from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.predictions import Prediction
 from tiny_audio.evaluate.provenance import made
 from tiny_audio.evaluate.result import clips_hash
-from tiny_audio.evaluate.run import PREDICTIONS, RUN, finish
 from tiny_audio.files import write_json
 
 SPOILT = {  # clip → what is answered in place of its text

@@ -6,8 +6,8 @@ import toys
 
 from tiny_audio import load
 from tiny_audio.evaluate.ctc_system import CtcSystem
+from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.model.audio import load_audio
-from tiny_audio.train.scores import word_errors
 
 # 38.1 % on 300 clips of unheard voices when the head was packed; these eight are nano's best.
 SAMPLES_LIMIT = 0.4

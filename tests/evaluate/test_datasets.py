@@ -9,8 +9,8 @@ from data.broken import encoded, tone
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.data.stream import ExampleStream
 from tiny_audio.evaluate.datasets import DATASETS, HELD_OUT, dataset, lines
+from tiny_audio.evaluate.evaluator import RunConfig, evaluate
 from tiny_audio.evaluate.predictions import read_predictions
-from tiny_audio.evaluate.run import RunConfig, evaluate
 from tiny_audio.evaluate.systems import Answer
 from tiny_audio.model.errors import ConfigError
 

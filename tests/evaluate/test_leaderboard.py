@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 from evaluate.runs_made import SPOILT, write_run
 
-from tiny_audio.evaluate.leaderboard import MARKDOWN, PAGE, ROWS, add, grouped, rank, row_of
+from tiny_audio.evaluate.leaderboard import (
+    MARKDOWN,
+    PAGE,
+    ROWS,
+    add,
+    grouped,
+    markdown,
+    page,
+    rank,
+    row_of,
+)
 from tiny_audio.evaluate.view import percent
 from tiny_audio.model.errors import ConfigError
 
@@ -53,6 +63,27 @@ def test_only_what_was_measured_alike_is_ranked_together(runs, tmp_path):
     assert text.count("\n## ") == 3
     assert "fair\\|&lt;b>" in text
     assert "fair|&lt;b&gt;" in (tmp_path / PAGE).read_text()
+
+
+def test_a_command_is_one_line_of_code_whatever_it_holds(runs):
+    """Names and commands come from other people's results."""
+    harm = "x`\n| 1 | [a](http://b) | ![c](http://d) |\n</details><script>\x1b[2J ``y``"
+    row = replace(row_of(runs / "good"), system=harm, command=harm, normalizer=harm, dataset=harm)
+    plain = markdown([row_of(runs / "good")])
+    text = markdown([row])
+    assert text.count("\n") == plain.count("\n")
+    assert text.count("</details>") == 2  # the second one within a span of code
+    (line,) = [line for line in text.splitlines() if line.startswith("- x")]
+    _, code = line.split(": ```", 1)
+    assert code.endswith("```")
+    assert "```" not in code[:-3]
+    outside = text.replace(code, "")
+    assert "](" not in outside.replace("\\](", "")
+    assert "<script>" not in outside
+    assert "\x1b" not in text
+    shown = page([replace(row, command="c" * 10**6)])
+    assert "<script>\x1b" not in shown
+    assert len(shown) < 20_000
 
 
 def test_a_row_says_what_the_result_says(runs):

@@ -130,3 +130,10 @@ def test_pairs_that_err_alike_differ_surely():
 @pytest.mark.parametrize("counts", [[], [Counts(1, 0, 0, 5)], [Counts(0, 0, 3, 0)] * 4])
 def test_without_words_or_with_one_clip_there_is_no_interval(counts):
     assert metrics.interval(counts) is None
+
+
+def test_word_errors_are_counted_over_the_corpus():
+    score = metrics.word_errors(["one two three", ""], ["one too three", "noise"])
+    assert score["words"] == 3
+    assert (score["substitutions"], score["deletions"], score["insertions"]) == (1, 0, 1)
+    assert score["wer"] == 2 / 3

@@ -1,6 +1,7 @@
 """The page of an evaluation: true numbers, no requests, usable without a mouse's width to spare."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,22 @@ def test_groups_hold_all_clips_once(run):
     assert set(groups) == {"speaker", "age"}  # one value is no group
     assert all(sum(one["clips"] for one in members) == 24 for members in groups.values())
     assert len(groups["speaker"]) == 3
+
+
+def test_texts_of_a_megabyte_make_no_large_page(run):
+    """They made one of 17 MB."""
+    result, table = prove(run[0])
+    counts = table[0].words._replace(substitutions=9)
+    long = replace(
+        table[0],
+        prediction=replace(table[0].prediction, id="i" * 10**6, audio="gone.wav"),
+        ref="a b " * 2_000,
+        hyp="word " * 3_000 + "x" * 10**6,
+        words=counts,
+    )
+    page = report.render(result, [long, long])
+    assert len(page) < 500_000
+    assert "1,000,000 characters" in page
 
 
 @pytest.mark.slow

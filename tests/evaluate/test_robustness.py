@@ -8,11 +8,11 @@ import pytest
 import toys
 
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
+from tiny_audio.evaluate.evaluator import RunConfig
 from tiny_audio.evaluate.grid import run_grid, show_grid
 from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.predictions import read_predictions
 from tiny_audio.evaluate.robustness import GRID, condition, degraded, through_codec
-from tiny_audio.evaluate.run import RunConfig
 from tiny_audio.evaluate.systems import open_system
 from tiny_audio.model.errors import ConfigError
 

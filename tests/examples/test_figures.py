@@ -17,8 +17,8 @@ from tiny_audio.model.encoder import ENCODERS, features
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import BlpConfig, SwigluConfig, build_projector
 from tiny_audio.presets import parts, preset
-from tiny_audio.scope.parameters import components, true_scale
-from tiny_audio.scope.projectors import COURSE, compare
+from tiny_audio.scope.plan.parameters import components, true_scale
+from tiny_audio.scope.plan.projectors import COURSE, compare
 
 HUBERT, SMOL, CONV = "hubert_swiglu_qwen3", "whisper_swiglu_smollm3", "whisper_conv_smollm3"
 model = functools.cache(true_scale)

@@ -231,7 +231,7 @@ def ogg_cases(good: bytes, other: bytes) -> Iterator[Case]:
     yield "any-opus-granule-minus-1.opus", opus_bomb(30, -1)
     yield "any-opus-granule-max.opus", opus_bomb(30, 2**63 - 1)
     yield "decode-opus-30s.opus", opus_bomb(30)
-    yield "error-joined.ogg", good + other
+    yield "decode-joined.ogg", good + other
     yield "any-no-checksum.ogg", good[:22] + bytes(4) + good[26:]
     yield "error-first-page-only.ogg", good[:58]
     yield "any-page-garbage.ogg", good[: len(good) // 2] + b"OggS" * 500 + good[len(good) // 2 :]

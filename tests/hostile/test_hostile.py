@@ -22,6 +22,7 @@ CURES = (
     *(
         "Build",
         "Check",
+        "Convert",
         "Divide",
         "Download",
         "Expected",

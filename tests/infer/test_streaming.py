@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny_audio.infer.longform import CutPolicy
-from tiny_audio.infer.pipes import read_pcm
+from tiny_audio.infer.pipes import read_sound
 from tiny_audio.infer.streaming import Resampling, Streamer, events_of, resample
 from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.errors import AudioError
@@ -143,7 +143,7 @@ def test_pipes_are_read_raw_or_with_a_header(header):
     if header:
         soundfile.write(made, samples, 8_000, "PCM_16", format="WAV")
     data = made.getvalue() if header else samples.tobytes()
-    rate, blocks = read_pcm(Trickle(data), 16_000)
+    rate, blocks = read_sound(Trickle(data), 16_000, [])
     assert rate == (8_000 if header else 16_000)
     assert np.array_equal(np.concatenate(list(blocks)), samples)
 
@@ -152,6 +152,51 @@ def test_a_pipe_of_another_kind_is_refused():
     made = io.BytesIO()
     soundfile.write(made, np.zeros((100, 2)), 8_000, "PCM_24", format="WAV")
     with pytest.raises(AudioError, match="2 channel"):
-        read_pcm(io.BytesIO(made.getvalue()), 16_000)
+        read_sound(io.BytesIO(made.getvalue()), 16_000, [])
     with pytest.raises(AudioError, match="without samples"):
-        read_pcm(io.BytesIO(made.getvalue()[:20]), 16_000)
+        read_sound(io.BytesIO(made.getvalue()[:20]), 16_000, [])
+
+
+class OnlyForward(io.RawIOBase):
+    """A pipe: it cannot go back, and gives what has arrived."""
+
+    def __init__(self, data: bytes) -> None:
+        self.inner = io.BytesIO(data)
+
+    def read(self, size=-1):
+        return self.inner.read(min(size, 700))
+
+    def seekable(self):
+        return False
+
+
+@pytest.mark.parametrize("container", ["mp3", "ogg", "opus", "flac", "aiff", "webm", "mkv"])
+def test_a_file_in_a_pipe_is_decoded_while_it_arrives(container):
+    pytest.importorskip("av")
+    from model.splices import clip
+
+    from tiny_audio.model.audio import load_audio
+
+    data = clip(container, 2.1, 24_000)
+    rate, blocks = read_sound(OnlyForward(data), 8_000, notes := [])
+    samples = torch.cat(list(blocks))
+    assert rate == 16_000
+    assert not notes
+    assert len(samples) == pytest.approx(len(load_audio(data).samples), abs=1_600)
+    assert samples.abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "0 bytes"),
+        ("Grüße an alle.\n".encode() * 40, "not audio"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "not audio"),
+        (b"PK\x03\x04" + bytes(99), "not audio"),
+        (b"\0\0\0\x18ftypM4A " + bytes(3000), "mov that cannot be read"),
+    ],
+)
+def test_what_is_no_sound_in_a_pipe_is_refused(data, words):
+    pytest.importorskip("av")
+    with pytest.raises(AudioError, match=words):
+        list(read_sound(OnlyForward(data), 16_000, [])[1])

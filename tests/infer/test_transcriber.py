@@ -11,7 +11,7 @@ from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment, Transcript
 from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.audio import Audio
-from tiny_audio.model.errors import AudioError
+from tiny_audio.model.errors import AudioError, PromptError
 from tiny_audio.model.generation import Written
 
 RATE = 16_000
@@ -203,3 +203,15 @@ def test_what_the_decoder_hardly_believes_is_no_speech_unless_all_is_kept():
     assert doubted.mean_logprob == pytest.approx(-1.2)
     asked = nano.segment(window, written, Request(prompt="Describe this sound."))
     assert asked.text == "turn on the light"
+
+
+def test_a_prompt_beyond_the_decoders_positions_is_refused_with_both_counts(transcriber):
+    """16 kB of it took gigabytes, and the text was empty."""
+    window = Window(0, torch.randn(16_000))
+    asked = " ".join(["twelve"] * 4_000)
+    with pytest.raises(
+        PromptError, match=r"takes [\d,]+ tokens and its audio [\d,]+ positions.*2,048"
+    ):
+        transcriber.transcribe_windows([window], asked)
+    with pytest.raises(PromptError, match="2,048"):
+        transcriber.transcribe(window.samples_N, sampling_rate=16_000, prompt=asked)

@@ -15,7 +15,10 @@ from tiny_audio.model.projector import (
     BlpConfig,
     MoeConfig,
     SwigluConfig,
+    TransformerConfig,
     build_projector,
+    rotate,
+    rotations,
     stack_frames,
 )
 
@@ -44,6 +47,30 @@ def test_swiglu_is_the_course_s_six_steps():
     y = y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt() * projector.ln_post.weight
     torch.testing.assert_close(audio_BPD, y, rtol=1e-4, atol=1e-5)
     assert projector.k == 5
+
+
+def test_a_transformer_projector_sees_both_sides_and_counts_what_its_docstring_says():
+    torch.manual_seed(0)
+    config = TransformerConfig(k=2, width=32, depth=1, heads=4)
+    projector = build_projector(config, 8, 16)
+    frames_BTE = torch.randn(1, 12, 8)
+    changed_BTE = frames_BTE.clone()
+    changed_BTE[:, -1] += 1.0
+    before, after = projector(frames_BTE), projector(changed_BTE)
+    assert (before - after).abs().amax(-1).min() > 1e-6  # the first position sees the last frame
+    with torch.device("meta"):
+        whole = build_projector(TransformerConfig(), 384, 576)
+    assert sum(p.numel() for p in whole.parameters()) == 6_525_888
+
+
+def test_rotation_depends_on_the_distance_alone():
+    """A query and a key moved by the same number of positions have the same product (RoPE)."""
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 1, 8)
+    rotation = rotations(20, 8, "cpu")
+    q, k = (rotate(x.expand(20, 8), rotation) for x in (query, key))
+    torch.testing.assert_close(q[3] @ k[1], q[17] @ k[15])
+    assert not torch.allclose(q[3] @ k[1], q[3] @ k[2])
 
 
 def test_blp_is_linear_exact_gelu_linear():

@@ -13,11 +13,11 @@ import yaml
 from rich.console import Console
 
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.scope.clips import DROPPED, WASTE
-from tiny_audio.scope.doctor import diagnose, render
-from tiny_audio.scope.listening import repeats
-from tiny_audio.scope.log import Finding
-from tiny_audio.scope.training import line, rise
+from tiny_audio.scope.doctor.diagnosis import diagnose, render
+from tiny_audio.scope.doctor.listening import repeats
+from tiny_audio.scope.doctor.log import Finding
+from tiny_audio.scope.doctor.training import line, rise
+from tiny_audio.scope.doctor.waste import DROPPED, WASTE
 
 Row = dict[str, Any]
 STEPS, EVERY = 6000, 50

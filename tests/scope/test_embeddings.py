@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from tiny_audio import load, load_audio
 from tiny_audio.cli import app
-from tiny_audio.scope.embeddings import (
+from tiny_audio.scope.trace.embeddings import (
     Embeddings,
     distribution,
     embeddings_of,

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from typer.testing import CliRunner
 from tiny_audio.cli import app
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.presets import build, load
-from tiny_audio.scope.page import MOST_ROWS, quantised, render
-from tiny_audio.scope.trace import trace
+from tiny_audio.scope.trace.page import MOST_ROWS, quantised, render
+from tiny_audio.scope.trace.path import trace
 
 CHROMIUM = Path("/usr/bin/chromium")
 CLIP = toys.samples()[0][0]
@@ -57,6 +58,14 @@ def assert_within(packed, wanted_RS):
     values, half = matrix(packed)
     error = (values - wanted_RS).abs().amax(-1)
     assert (error <= half * 1.01 + 1e-6).all(), (error / half).max()
+
+
+def test_a_file_called_like_a_mark_breaks_nothing(seen):
+    harm = "@@SCRIPT@@ @@STYLE@@ @@DATA@@</script>.wav"
+    plain, named = render(seen), render(replace(seen, source=harm))
+    assert data_of(named)["source"] == harm
+    assert named.count("<script") == plain.count("<script")
+    assert abs(len(named) - len(plain)) < 200
 
 
 def test_bytes_are_exact_to_half_a_step_in_every_row():

@@ -11,8 +11,8 @@ from tiny_audio import load
 from tiny_audio.cli import app
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.projector import PROJECTORS, SwigluConfig
-from tiny_audio.scope.parameters import components, true_scale
-from tiny_audio.scope.projectors import compare, describe, kinds, parse
+from tiny_audio.scope.plan.parameters import components, true_scale
+from tiny_audio.scope.plan.projectors import compare, describe, kinds, parse
 
 
 def said(*arguments: str) -> str:

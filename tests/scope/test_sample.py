@@ -12,7 +12,7 @@ from tiny_audio import AudioProcessor, load, load_audio
 from tiny_audio.cli import app
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.prompt import IGNORED
-from tiny_audio.scope.sample import inspect, parse_place
+from tiny_audio.scope.trace.sample import inspect, parse_place
 
 MANIFEST = toys.REPOSITORY / "samples/manifest.jsonl"
 

@@ -19,9 +19,9 @@ from tiny_audio.model.prompt import Turn, render, transcription_turns
 from tiny_audio.model.saving import save
 from tiny_audio.presets import build
 from tiny_audio.presets import load as load_named
-from tiny_audio.scope.stages import layers
-from tiny_audio.scope.timeline import Clock, Span
-from tiny_audio.scope.trace import trace
+from tiny_audio.scope.trace.layers import layers
+from tiny_audio.scope.trace.path import trace
+from tiny_audio.scope.trace.timeline import Clock, Span
 
 RATE = 16_000
 

@@ -42,7 +42,7 @@ def times_of_words():
 
 @pytest.fixture(scope="session")
 def service(nano, tmp_path_factory, spawns_at_once):
-    made = Service(nano, "nano", "en", SMALL, tmp_path_factory.mktemp("decoded"))
+    made = Service(nano, ["nano"], "en", SMALL, tmp_path_factory.mktemp("decoded"))
     yield made
     made.close()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -119,6 +120,7 @@ def test_many_at_once_get_their_own_texts_and_one_too_many_is_sent_away(app, ser
         ({"url": "http://localhost/a.wav"}, "no field 'url'"),
         ({"prompt": "<audio> <audio>"}, "once per clip"),
         ({"prompt": "x" * 5_000}, "4,000"),
+        ({"prompt": "🜚" * 3_000}, "decoder's 2,048"),
         ({"timestamp_granularities[]": "century"}, "word"),
     ],
 )
@@ -190,11 +192,28 @@ def test_chat_streams_what_it_would_answer(ask, clips, clip):
         ({"messages": [{"role": "user", "content": "a"}], "n": 2}, "one answer"),
         ({"messages": [{"role": "user", "content": "a"}], "max_tokens": 0}, "max_tokens"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "image_url"),
-        ({"messages": [{"role": "user", "content": "a b " * 900}] * 9}, "leave room"),
+        ({"messages": [{"role": "user", "content": "a b " * 900}] * 9}, "decoder's 2,048"),
     ],
 )
 def test_chat_refuses_what_it_cannot_do(ask, body, said):
     assert said in error(ask("POST", CHAT, content=json.dumps(body), headers=JSON))["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [], "k" * 10**6: 1},
+        {"messages": [{"role": "user", "content": [{"type": "t" * 10**6}]}]},
+        {"messages": [{"role": "r" * 10**6, "content": ""}]},
+        {"messages": [{"role": "user", "content": "a"}], "model": "m" * 10**6},
+    ],
+)
+def test_what_somebody_sent_does_not_come_back(ask, body):
+    """A key of 30 MB came back twice."""
+    answer = ask("POST", CHAT, json=body)
+    error(answer, answer.status_code)
+    assert answer.status_code in (400, 404)
+    assert len(answer.content) < 1_500
 
 
 def test_chat_refuses_audio_that_is_none(ask, clip):
@@ -207,6 +226,24 @@ def test_chat_refuses_audio_that_is_none(ask, clip):
 def test_a_question_about_a_long_clip_names_the_other_way(ask):
     long = audio_part(wav(np.zeros(8_000 * 45), 8_000))
     assert "/v1/audio/transcriptions" in error(chat(ask, [long]))["message"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "num_clips", "said"),
+    [
+        (0, 1_024, "1,024 positions"),  # took 3.2 GB
+        (9, 40, "360 s with padding"),
+        (10, 20, "of the decoder's 2,048"),
+    ],
+)
+def test_clips_are_added_up_and_refused_before_they_are_decoded(ask, seconds, num_clips, said):
+    """All clips behind those that are too much are no audio, and nobody finds out."""
+    good = audio_part(wav(np.zeros(8_000 * seconds, np.int16), 8_000)) if seconds else None
+    junk = {"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}}
+    parts = [good or junk] * (17 if num_clips == 20 else 1)
+    parts += [junk] * (num_clips - len(parts))
+    messages = [{"role": "user", "content": parts[at : at + 16]} for at in range(0, num_clips, 16)]
+    assert said in error(ask("POST", CHAT, json={"messages": messages}))["message"]
 
 
 def test_a_client_that_goes_frees_its_slot(app, service, clips, clip):
@@ -238,6 +275,14 @@ def test_models_health_and_metrics(ask):
     text = ask("GET", "/metrics").text
     assert "tiny_audio_requests_in_flight 0.0" in text
     assert 'tiny_audio_requests_total{path="/v1/audio/transcriptions",status="200"}' in text
+
+
+def test_health_is_that_of_the_models_thread(ask, service, monkeypatch):
+    ended = threading.Thread(target=int)
+    ended.start()
+    ended.join()
+    monkeypatch.setattr(service.batcher, "_thread", ended)
+    assert "thread has ended" in error(ask("GET", "/health"), 503)["message"]
 
 
 def test_there_is_no_page_that_loads_from_elsewhere(ask):

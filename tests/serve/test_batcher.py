@@ -1,5 +1,6 @@
 """One thread, shared batches: each caller gets its own text, and only its own error."""
 
+import sys
 import threading
 
 import pytest
@@ -80,6 +81,38 @@ def test_whatever_fails_is_the_callers_and_the_thread_goes_on(batcher, clips):
     with pytest.raises(ZeroDivisionError):
         batcher.call(lambda: 1 / 0).result()
     assert batcher.submit(window).result().text == said
+
+
+class Panic(BaseException):
+    """As compiled code raises it: pyo3's PanicException is no `Exception`, either."""
+
+
+def panic(*_):
+    raise Panic("index out of bounds")
+
+
+def test_a_panic_fails_its_request_and_the_thread_goes_on(batcher, clips, monkeypatch):
+    said, window = next(iter(windows(clips).items()))
+    for kind in (panic, sys.exit):
+        with pytest.raises(RuntimeError, match="model's code failed"):
+            batcher.call(kind).result(timeout=60)
+    for step in ("check_room", "transcribe_windows"):
+        with monkeypatch.context() as broken:
+            broken.setattr(batcher.transcriber, step, panic)
+            with pytest.raises(RuntimeError, match="Panic: index out of bounds"):
+                batcher.submit(window).result(timeout=60)
+    assert batcher.submit(window).result(timeout=60).text == said
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_died_is_noticed_and_started_again(batcher, clips):
+    said, window = next(iter(windows(clips).items()))
+    assert batcher.alive
+    batcher._queue.put(object())
+    batcher._thread.join(timeout=60)
+    assert not batcher.alive
+    assert batcher.submit(window).result(timeout=60).text == said
+    assert batcher.alive
 
 
 def test_who_went_away_is_not_computed(batcher, blocked, clips):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,7 @@ class Client:
     """One request: `pieces` of its body come with `pause_s` between them."""
 
     def __init__(self, guard, pieces=(b"",), *, method="POST", path="/x", headers=(), pause_s=0.0):
+        headers = dict([("host", "127.0.0.1:8000"), *headers]).items()
         self.guard, self.pieces, self.pause_s = guard, list(pieces), pause_s
         head = [(name.encode(), value.encode()) for name, value in headers]
         self.scope = {"type": "http", "method": method, "path": path, "headers": head}
@@ -157,6 +159,52 @@ def test_a_websocket_needs_the_token_too():
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "websocket", "path": "/v1/audio/stream", "headers": []}
+    scope = {"type": "websocket", "path": "/v1/audio/stream", "headers": [(b"host", b"localhost")]}
     asyncio.run(guard(token="t")(scope, None, send))
     assert sent[0]["type"] == "websocket.close"
+
+
+def test_bodies_in_flight_share_a_budget_and_give_it_back():
+    """Twelve bodies of 33 MB in base64 took 2 GB."""
+    limits = replace(LIMITS, max_requests=9, max_bytes_in_flight=1)  # so: of one JSON body
+    leave, entered = asyncio.Event(), []
+
+    async def app(scope, receive, send):
+        await receive()
+        entered.append(scope)
+        await leave.wait()
+        await reply(send, b"")
+
+    async def scenario():
+        gate = guard(app, limits=limits)
+        size = limits.max_body_bytes
+        first = asyncio.create_task(Client(gate, [b"x" * size]).run())
+        while not entered:
+            await asyncio.sleep(0)
+        told = [("content-length", "100")]
+        refused = await Client(gate, [b"x" * 100], headers=told).run()
+        leave.set()
+        await first
+        again = await Client(gate, [b"x" * size], headers=told).run()
+        return refused, again, gate.in_flight.num_bytes
+
+    refused, again, held = asyncio.run(scenario())
+    assert (refused.status, refused.error["code"]) == (503, "overloaded")
+    assert int(refused.headers[b"retry-after"]) >= 1
+    assert again.status == 200
+    assert held == 0
+
+
+def test_bytes_without_an_announced_length_count_as_they_come():
+    async def app(scope, receive, send):
+        try:
+            await echo(scope, receive, send)
+        except Exception as error:
+            await reply(send, b"{}", error.status_code)
+
+    async def scenario():
+        gate = guard(app, limits=replace(LIMITS, max_requests=99, max_bytes_in_flight=1))
+        asked = [Client(gate, [b"x" * 10_000] * 6, pause_s=0.01).run() for _ in range(8)]
+        return [client.status for client in await asyncio.gather(*asked)]
+
+    assert set(asyncio.run(scenario())) == {200, 503}

@@ -1,6 +1,7 @@
 """Live audio over a WebSocket: what was said is what a file would give; errors say why."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 from tiny_audio.model.audio import load_audio
 from tiny_audio.serve.limits import Limits
 
-PATH = "/v1/audio/stream"
+PATH = "ws://127.0.0.1/v1/audio/stream"
 END = json.dumps({"type": "end"})
 
 
@@ -68,6 +69,18 @@ def test_limits_of_time_and_number(client, service, monkeypatch):
     monkeypatch.setattr(service, "num_live", 1)
     with client.websocket_connect(PATH) as socket:
         assert "Try again" in socket.receive_json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("data", "said"), [(b"", "Nothing came"), (b"\0\0", "lasts at most")])
+def test_messages_do_not_keep_a_session_for_ever(client, service, monkeypatch, data, said):
+    """Neither empty ones, nor a sample now and then."""
+    limits = Limits(live_idle_s=0.3, max_live_s=0.3)
+    monkeypatch.setattr(service, "limits", limits)
+    with client.websocket_connect(PATH) as socket:
+        for _ in range(20):
+            socket.send_bytes(data)
+            time.sleep(0.05)
+        assert said in socket.receive_json()["error"]["message"]
 
 
 def test_a_client_that_hangs_up_frees_its_place(client, service, clips):

@@ -1,4 +1,4 @@
-"""nano's parts at toy width (`toys_train`) on the path."""
+"""A toy checkpoint, clips, and this folder's helper modules on the path."""
 
 import sys
 from pathlib import Path

@@ -12,7 +12,7 @@ from tiny_audio.data.augment import Augment
 from tiny_audio.data.mixture import Visit
 from tiny_audio.model.encoder import features
 from tiny_audio.model.processing import AudioProcessor
-from tiny_audio.model.prompt import AUDIO_TOKEN, IGNORED, Turn, audio_token_id, render, stop_ids
+from tiny_audio.model.prompt import AUDIO_TOKEN, IGNORED, audio_token_id, stop_ids
 from tiny_audio.train.batch import Collator, Frames, cached_key, copy_of, played, stretched, thinned
 from tiny_audio.train.frames import FrameCache
 
@@ -85,25 +85,6 @@ def test_several_tasks_share_a_batch():
     assert "Transcribe: <|audio|>" in written[1]
     assert "How many words? <|audio|>" in written[2]
     assert not any("Transcribe" in written[n] for n in (0, 2))
-
-
-def test_a_lesson_holds_the_transcript_in_place_of_the_sound():
-    model = toy_model()
-    plain, teaching = Collator(model), Collator(model, teach=True)
-    taught = [visit(0), visit(1, prompt="Say <audio> again."), visit(2, text="")]
-    assert plain(taught).teacher is None
-    lesson = teaching(taught).teacher
-    tokenizer, config = model.tokenizer, model.config.prompt
-    questions = ["Transcribe: one two three", "Say turn on the light again.", "Transcribe: "]
-    for row, (question, heard) in enumerate(zip(questions, taught, strict=True)):
-        turns = [Turn("user", question), Turn("assistant", heard.example.text)]
-        whole = render(turns, [], tokenizer, config)
-        length = int(lesson["mask_BL"][row].sum())
-        assert lesson["ids_BL"][row, :length].tolist() == whole.ids
-        assert lesson["labels_BL"][row, :length].tolist() == whole.labels
-    assert not (lesson["ids_BL"] == audio_token_id(tokenizer)).any()
-    supervised = (lesson["labels_BL"] != IGNORED).sum(1)
-    assert torch.equal(supervised, (plain(taught).labels_BL != IGNORED).sum(1))
 
 
 def test_a_batch_says_what_it_is():
@@ -259,8 +240,8 @@ def test_frames_and_samples_give_the_same_prompts(tmp_path):
 
 
 def test_moving_a_batch_keeps_all_of_it():
-    batch = Collator(toy_model(), teach=True)([Visit(example(0), 0, 0)])
+    batch = Collator(toy_model())([Visit(example(0), 0, 0)])
     moved = batch.to("cpu")
     assert torch.equal(moved.heard.values, batch.heard.values)
-    assert moved.teacher.keys() == batch.teacher.keys() == {"ids_BL", "mask_BL", "labels_BL"}
+    assert torch.equal(moved.labels_BL, batch.labels_BL)
     assert (moved.where, moved.audio_s) == (batch.where, batch.audio_s)

@@ -12,7 +12,7 @@ from tiny_audio.train.compose import compose_recipe, compose_sweep
 from tiny_audio.train.experiments import EXPERIMENTS
 from tiny_audio.train.folder import folder_of, remember
 from tiny_audio.train.loop import multiplies_bf16
-from tiny_audio.train.recipe import DistillConfig, Recipe
+from tiny_audio.train.recipe import Recipe
 
 QUICK = "+experiment=quickstart"
 
@@ -116,8 +116,6 @@ def test_new_entries_are_added_with_a_plus():
     before = EXPERIMENTS["quickstart"]().stages["projector"].learning_rate
     assert made.stages["projector"].learning_rate == {**before, "decoder": 1e-4}
     assert made.data.augment.noise == 0.5
-    taught = compose_recipe([QUICK, "+stages.projector.distill.weight=0.5"])
-    assert taught.stages["projector"].distill == DistillConfig(weight=0.5)
     mine = compose_recipe([QUICK, "+data.sources.mine.path=x", "~data.sources.clips"])
     assert list(mine.data.sources) == ["mine"]
 
@@ -243,11 +241,6 @@ IGNORED = {
     "1e9 clips nothing": ["stages.projector.clip_norm=0"],
     "begin at 1": ["log_every=0"],
     "is a share": ["data.nonspeech=-0.5"],
-    "leave it frozen": [
-        "stages.projector.distill={}",
-        "+stages.projector.learning_rate.decoder=1e-4",
-    ],
-    "strategy=ddp": ["stages.projector.distill={}", "strategy=fsdp"],
 }
 
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from test_loop import Line
 
 from tiny_audio.model.errors import CheckpointError, ConfigError
-from tiny_audio.train.checkpoint import last_save, part_of
 from tiny_audio.train.distributed import backend_of, launch, whole, world_size
 from tiny_audio.train.loop import Loop, LoopConfig, each_step
+from tiny_audio.train.saves import last_save, part_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("spawns_at_once")]
 TOLERANCE = {"adamw": 1e-5, "muon": 2e-4}  # Muon orthogonalises in bfloat16

@@ -18,22 +18,23 @@ from tiny_audio.infer.timestamps import load_aligner
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.presets import load
-from tiny_audio.scope.doctor import diagnose
-from tiny_audio.train.head import HeadRecipe, SpelledClips, chosen_model, listener, train_head
-from tiny_audio.train.recipe import ModelConfig
+from tiny_audio.scope.doctor.diagnosis import diagnose
+from tiny_audio.train.ctc_clips import SpelledClips
+from tiny_audio.train.head import chosen_model, listener, stage_of, train_head
+from tiny_audio.train.recipe import HeadRecipe, ModelConfig, Recipe, Stage
 
 HEART_STEPS = 70
 
 
-def recipe_of(checkpoint, clips, folder, **changes) -> HeadRecipe:
+def recipe_of(checkpoint, clips, folder, steps=6, encoder_rate=0.0, **changes) -> HeadRecipe:
+    stage = replace(stage_of(1.0, None, encoder_rate), minutes=0.0, steps=steps, warmup_steps=2)
     source = {"clips": SourceConfig(path=str(clips))}
     given = {
         "model": ModelConfig(checkpoint=str(checkpoint)),
         "data": DataConfig(sources=source, validation=source, batch_items=8, block=8),
         "output": str(folder / "run"),
         "frames": str(folder / "frames"),
-        "steps": 6,
-        "warmup_steps": 2,
+        "stage": stage,
         "precision": "fp32",
         "device": "cpu",
     }
@@ -79,7 +80,7 @@ def test_the_encoder_is_as_it_was(trained):
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(checkpoint, clips, tmp_path):
     whole = recipe_of(checkpoint, clips, tmp_path)
     train_head(whole)
-    halves = replace(whole, output=str(tmp_path / "halves"), steps=6)
+    halves = replace(whole, output=str(tmp_path / "halves"))
     spelled = SpelledClips(halves, listener(halves, "cpu"))
     first = spelled.loop(spelled.fresh_head(), Path(halves.output))
     first.run(spelled.batches, stop_after=3)
@@ -114,10 +115,12 @@ def test_without_validation_clips_nothing_is_trained(checkpoint, clips, tmp_path
         train_head(replace(recipe, data=replace(recipe.data, validation={})))
 
 
-def test_one_budget_is_given():
-    for budget in ({}, {"minutes": 1.0, "steps": 3}):
-        with pytest.raises(ConfigError, match="one of minutes and steps"):
-            HeadRecipe(**budget)
+def test_a_head_trains_alone_or_with_its_encoder():
+    for parts in (["encoder"], ["head", "decoder"], ["projector"]):
+        with pytest.raises(ConfigError, match=r"Give learning_rate\.head"):
+            HeadRecipe(stage=Stage(steps=1, learning_rate=dict.fromkeys(parts, 1e-3)))
+    with pytest.raises(ConfigError, match="tiny-audio train-head"):
+        Recipe(name="x", stages={"x": stage_of(1.0, None, 0.0)})
 
 
 def test_a_model_is_named_as_everywhere():
@@ -131,9 +134,9 @@ def test_a_model_is_named_as_everywhere():
 
 
 def test_a_rate_below_zero_is_refused():
-    for wrong in ({"learning_rate": -1.0}, {"encoder_rate": -1e-4}, {"encoder_rate": math.nan}):
-        with pytest.raises(ConfigError, match="above 0"):
-            HeadRecipe(steps=1, **wrong)
+    for wrong in ((-1.0, 0.0), (None, -1e-4), (None, math.nan)):
+        with pytest.raises(ConfigError, match="from 0 on"):
+            stage_of(1.0, *wrong)
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from tiny_audio.model.errors import CheckpointError
-from tiny_audio.train.checkpoint import last_save, module_weights, read_counters, saves
 from tiny_audio.train.loop import Loop, LoopConfig, each_step
+from tiny_audio.train.saves import last_save, module_weights, read_counters, saves
 
 
 class Line(nn.Module):
@@ -37,6 +37,7 @@ def make(folder, optimizer="adamw", steps=20):
         bf16=False,
         optimizer=optimizer,
         log_every=5,
+        keep=1,
     )
     return Loop(module, config, folder, module.loss)
 
@@ -141,7 +142,7 @@ def test_a_tensor_with_two_names_is_saved_once_and_resumed(tmp_path):
 def test_the_save_of_another_run_is_refused(tmp_path):
     make(tmp_path).run(each_step(batch), stop_after=2)
     for module in (Tied(), Tied(size=4)):
-        config = LoopConfig(steps=8, bf16=False)
+        config = LoopConfig(rates={"": 1e-3}, steps=8, bf16=False)
         with pytest.raises(CheckpointError, match="saved by another run: origin"):
             Loop(module, config, tmp_path, module.loss).resume()
 
@@ -157,4 +158,4 @@ def test_a_save_holds_weights_and_counters(tmp_path):
 def test_one_kind_of_budget_is_given(tmp_path):
     module = Line()
     with pytest.raises(ValueError, match="either steps or budget_s"):
-        Loop(module, LoopConfig(), tmp_path, module.loss)
+        Loop(module, LoopConfig(rates={"": 1e-3}), tmp_path, module.loss)

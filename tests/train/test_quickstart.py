@@ -9,7 +9,7 @@ from PIL import Image
 
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.model.checkpoint import load
-from tiny_audio.scope.doctor import diagnose
+from tiny_audio.scope.doctor.diagnosis import diagnose
 from tiny_audio.train.experiments import EMBEDDED
 from tiny_audio.train.experiments import quickstart as recipe
 from tiny_audio.train.quickstart import CPU_PROCESSES, forget, quickstart

@@ -22,9 +22,9 @@ from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.checkpoint import load
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.errors import CheckpointError, ConfigError
-from tiny_audio.train.checkpoint import last_save, read_counters
 from tiny_audio.train.recipe import Stage
 from tiny_audio.train.run import train
+from tiny_audio.train.saves import last_save, read_counters
 
 pytestmark = pytest.mark.slow  # a quick run is among the tests of the command line
 

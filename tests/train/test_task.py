@@ -16,8 +16,8 @@ from tiny_audio.train import stages, task
 from tiny_audio.train.batch import Collator, Frames
 from tiny_audio.train.frames import FrameCache, clip_key
 from tiny_audio.train.loop import Loop, LoopConfig
-from tiny_audio.train.recipe import DistillConfig, Stage
-from tiny_audio.train.task import Listening, chunked_loss, with_rest
+from tiny_audio.train.recipe import Stage
+from tiny_audio.train.task import Listening, chunked_loss
 
 FAMILIES = list(toys.DECODERS)
 ENCODERS = ["whisper", "hubert_large", "wavlm"]
@@ -116,30 +116,6 @@ def test_a_projectors_own_loss_is_added_by_the_token():
     assert torch.equal(Listening(again)(batch).total, plain.total)
 
 
-@pytest.mark.parametrize("few_shapes", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_packed_is_padded(family, few_shapes):
-    model = toy_model(decoder=family)
-    stages.begin(model, STAGES["projector"])
-    batch = Collator(model, few_shapes=few_shapes)(visits(4))
-    assert batch.mask_BL.sum(1).unique().numel() > 2
-    padded, of_padded = gradients(Listening(model), batch)
-    packed, of_packed = gradients(Listening(model, packing=True), batch)
-    torch.testing.assert_close(packed.total, padded.total, rtol=1e-5, atol=1e-5)
-    assert packed[1:] == padded[1:]
-    assert_same(of_packed, of_padded, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_neighbours_in_a_pack_do_not_hear_one_another(family):
-    """The sum of clips alone, whichever neighbours they have."""
-    model = toy_model(decoder=family)
-    listening, collate = Listening(model, packing=True), Collator(model)
-    alone = [float(listening(collate([v])).total.detach()) for v in visits(4)]
-    together = listening(collate(visits(4))).total
-    assert float(together.detach()) == pytest.approx(sum(alone), rel=1e-5)
-
-
 @pytest.mark.parametrize("stage", ["projector", "lora", "decoder", "encoder"])
 def test_an_empty_micro_batch_takes_part_with_nothing(stage):
     model = toy_model("hubert_large")
@@ -204,7 +180,7 @@ def test_checkpointed_activations_are_computed_again(family):
         assert_same(of, found[0][1])
 
 
-def test_checkpointing_reaches_every_stage_and_packing():
+def test_checkpointing_reaches_every_stage():
     model = toy_model().train()
     calls = []
     layer = model.language_model.base_model.layers[0]
@@ -213,7 +189,7 @@ def test_checkpointing_reaches_every_stage_and_packing():
     for name in ("lora", "decoder"):
         stages.begin(model, replace(STAGES[name], checkpoint_activations=True))
         calls.clear()
-        gradients(Listening(model, packing=True), batch)
+        gradients(Listening(model), batch)
         assert len(calls) == 2
 
 
@@ -339,106 +315,3 @@ def test_an_empty_micro_batch_among_others_changes_nothing(tmp_path):
     assert one.update([batch]) == pytest.approx(other.update([None, batch, None]))
     for name, weight in one.parameters.items():
         assert torch.equal(other.parameters[name], weight)
-
-
-# Distillation ---------------------------------------------------------------------------------
-
-
-def distilling(**options):
-    model = toy_model()
-    stages.begin(model, STAGES["projector"])
-    return Listening(model, distill=DistillConfig(**options)), Collator(model, teach=True)
-
-
-def test_a_lesson_is_computed_once_a_clip():
-    listening, collate = distilling()
-    calls = []
-    decoder = listening.model.language_model.base_model
-    decoder.register_forward_hook(lambda *_: calls.append(1))
-
-    def num_calls(*numbers):
-        calls.clear()
-        listening(collate([visit(n) for n in numbers]))
-        return len(calls)
-
-    assert num_calls(0, 1) == 2
-    assert num_calls(0, 1) == 1
-    assert num_calls(1, 0) == 1  # in another order, among others: its own
-    assert num_calls(1, 2) == 2
-    assert num_calls(2) == num_calls(0, 1, 2) == 1
-
-
-def test_lessons_come_back_in_the_order_of_the_clips():
-    listening, collate = distilling()
-    head = listening.model.get_output_embeddings()
-    alone = [listening.lesson(head, collate([visit(n)])) for n in range(3)]
-    tokens_SK, values_SK = listening.lesson(head, collate([visit(n) for n in (2, 0, 1)]))
-    assert torch.equal(tokens_SK, torch.cat([alone[n][0] for n in (2, 0, 1)]))
-    assert torch.equal(values_SK, torch.cat([alone[n][1] for n in (2, 0, 1)]))
-
-
-def test_two_tasks_on_one_clip_have_their_own_lessons():
-    """The same place in a manifest, asked for two things: answers of other lengths."""
-    listening, collate = distilling()
-    tasks = [visit(0), visit(0, text="a bell rings", prompt="Describe <audio>.")]
-    assert tasks[0].example.where == tasks[1].example.where
-    for heard in tasks:
-        fresh, _ = distilling()
-        found = listening(collate([heard])).total
-        torch.testing.assert_close(found, fresh(collate([heard])).total)
-
-
-def test_the_divergence_is_that_of_whole_distributions():
-    vocabulary = toy_model().get_output_embeddings().out_features
-    listening, collate = distilling(top_k=vocabulary, temperature=2.0)
-    model, batch = listening.model, collate(visits(3))
-    head = model.get_output_embeddings()
-    hidden_SD, _ = listening.answers(listening.embed(batch), batch.mask_BL, batch.labels_BL)
-    rows = batch.teacher
-    embeds = model.get_input_embeddings()(rows["ids_BL"])
-    taught_SD, _ = listening.answers(embeds, rows["mask_BL"], rows["labels_BL"])
-    whole = F.kl_div(
-        (head(hidden_SD) / 2).log_softmax(-1),
-        (head(taught_SD) / 2).log_softmax(-1),
-        reduction="sum",
-        log_target=True,
-    )
-    found = listening.divergence(head, hidden_SD, batch)
-    assert float(found.detach()) > 0
-    torch.testing.assert_close(found, whole, rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("top_k", [1, 4, 32])
-def test_a_student_that_is_its_teacher_diverges_by_nothing(top_k):
-    listening, collate = distilling(top_k=top_k)
-    batch, rows = collate(visits(3)), collate(visits(3)).teacher
-    model = listening.model
-    head = model.get_output_embeddings()
-    embeds = model.get_input_embeddings()(rows["ids_BL"])
-    taught_SD, _ = listening.answers(embeds, rows["mask_BL"], rows["labels_BL"])
-    assert float(listening.divergence(head, taught_SD, batch).detach()) == pytest.approx(
-        0, abs=1e-5
-    )
-    other = listening.divergence(head, taught_SD + torch.randn_like(taught_SD), batch)
-    assert float(other.detach()) > 1e-4
-
-
-def test_the_rest_makes_a_distribution_whole():
-    log_probs = torch.randn(5, 9).log_softmax(-1)[:, :4]
-    assert torch.allclose(with_rest(log_probs).exp().sum(-1), torch.ones(5))
-
-
-def test_the_weight_of_the_divergence():
-    totals, pulls = {}, {}
-    for weight in (0.0, 1.0, 2.0):
-        listening, collate = distilling(weight=weight)
-        losses, found = gradients(listening, collate(visits(3)))
-        totals[weight], pulls[weight] = losses.total.detach(), found
-    listening, collate = distilling()
-    plain, of_plain = gradients(Listening(listening.model), collate(visits(3)))
-    torch.testing.assert_close(totals[0.0], plain.total.detach())
-    assert_same(pulls[0.0], of_plain)
-    assert totals[1.0] > totals[0.0]
-    torch.testing.assert_close(totals[2.0] - totals[1.0], totals[1.0] - totals[0.0])
-    assert pulls[1.0].keys() == of_plain.keys()  # the teacher gets none
-    assert any(not torch.allclose(pulls[1.0][n], of_plain[n]) for n in of_plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import typer
 from rich.console import Console
@@ -18,6 +19,21 @@ def keep_few_kernels() -> None:
     (`benchmarks/evaluation.py`). Training repeats its shapes and keeps them all.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+
+
+# Libraries of an extra that a command needs at its end as surely as at its beginning.
+LIBRARIES = {
+    "train": ("hydra", "matplotlib", "rapidfuzz", "yaml"),
+    "eval": ("jinja2", "rapidfuzz"),
+}
+
+
+def require(what: str, extra: str) -> None:
+    """Refuse before any work begins, where a library of the extra is missing."""
+    from tiny_audio.model.errors import MissingExtra
+
+    if any(find_spec(library) is None for library in LIBRARIES[extra]):
+        raise MissingExtra(what, extra)
 
 
 @contextmanager
@@ -35,9 +51,13 @@ def refusing(*also: type[Exception]) -> Iterator[None]:
 
 def fail(name: str, error: Exception) -> None:
     """An error of one file, or of the whole command."""
-    say(f"error: {name}: {error}" if name else f"error: {error}", "red", stderr)
+    message = str(error)
+    named = not name or message.startswith((f"{name}:", f"{name} "))
+    say(f"error: {message}" if named else f"error: {name}: {message}", "red", stderr)
 
 
 def say(message: str, style: str = "", console: Console = stderr) -> None:
-    """A line on stderr, as it is: names and messages may hold brackets."""
+    """A line on stderr, as it is: names and messages may hold brackets. Control characters of a
+    file's name are spelled out, or they would steer the terminal."""
+    message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
     console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Options of every command that lets a model write: how texts are searched for, and kept."""
+"""Options that several commands share: which model, where it computes, how it writes texts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import typer
 if TYPE_CHECKING:
     from tiny_audio.infer.transcriber import Request
 
+Model = Annotated[
+    str,
+    typer.Option(envvar="TINY_AUDIO_MODEL", help="tiny, nano, a checkpoint folder, or a Hub id."),
+]
+Prompt = Annotated[
+    str | None, typer.Option(help="What to ask instead of the model's own instruction.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")]
 Beams = Annotated[int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")]
 CtcWeight = Annotated[
     float, typer.Option(min=0, help="Of a CTC head's say in the search: 0.3 is usual.")

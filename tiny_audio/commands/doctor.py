@@ -14,7 +14,7 @@ from tiny_audio.commands import refusing
 def doctor(run: Annotated[Path, typer.Argument(help="The folder of a training run.")]) -> None:
     """Say in words whether a model listens, and what looks broken. Exit code 1 if something is."""
     with refusing():
-        from tiny_audio.scope.doctor import diagnose, render
+        from tiny_audio.scope.doctor.diagnosis import diagnose, render
 
         findings = diagnose(run)
     Console().print(render(findings))

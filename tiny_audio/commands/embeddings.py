@@ -8,18 +8,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import Model
 
 
 def embeddings(
     file: Annotated[Path, typer.Argument(help="An audio file.")],
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = DEFAULT_MODEL,
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("embedding_distributions.png"),
 ) -> None:
     """Three distributions: encoder frames, audio embeddings, the decoder's own words."""
     with refusing():
         from tiny_audio import load
-        from tiny_audio.scope.embeddings import draw, embeddings_of, render
+        from tiny_audio.scope.trace.embeddings import draw, embeddings_of, render
 
         found = embeddings_of(load(model), file)
         draw(found, out)

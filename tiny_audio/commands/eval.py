@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tiny_audio.commands import refusing, say
+from tiny_audio import DEFAULT_MODEL
+from tiny_audio.commands import refusing, require, say
 from tiny_audio.commands.decoding import (
     AlignerFolder,
     Beams,
     CtcWeight,
+    Device,
     MinLogprob,
+    Prompt,
     Whole,
     refuse_idle,
 )
@@ -21,28 +24,32 @@ from tiny_audio.commands.decoding import (
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="nano, a folder, a Hub id, hf:ID, openai:URL#MODEL, or ctc:MODEL.")
-    ],
+        str,
+        typer.Argument(
+            envvar="TINY_AUDIO_MODEL",
+            help="tiny, nano, a folder, a Hub id, hf:ID, openai:URL#MODEL, or ctc:MODEL.",
+        ),
+    ] = DEFAULT_MODEL,
     dataset: Annotated[
         str, typer.Option(help="A name (tiny-audio datasets), a path, or hf:ID.")
     ] = "quickstart",
+    prompt: Prompt = None,
+    beams: Beams = 1,
+    ctc_weight: CtcWeight = 0.0,
+    whole: Whole = False,
+    aligner: AlignerFolder = None,
+    min_logprob: MinLogprob = -1.0,
     max_samples: Annotated[int, typer.Option(min=0, help="So many clips; 0 is all.")] = 0,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Only such clips; repeat it for more."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
     split: Annotated[str, typer.Option(help="Of a dataset that has splits.")] = "",
-    prompt: Annotated[str, typer.Option(help="Asked instead of the model's instruction.")] = "",
     normalizer: Annotated[str, typer.Option(help="What does not count.")] = "whisper-en",
-    seed: Annotated[int, typer.Option(help="Of the order of the clips.")] = 42,
     batch_s: Annotated[float, typer.Option(help="Seconds of audio answered at once.")] = 60.0,
-    beams: Beams = 1,
-    ctc_weight: CtcWeight = 0.0,
-    aligner: AlignerFolder = None,
-    min_logprob: MinLogprob = -1.0,
-    whole: Whole = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of the clips.")] = 42,
+    device: Device = "cpu",
 ) -> None:
     """Transcribe a dataset and score it. A run that was stopped goes on where it stopped.
 
@@ -51,11 +58,12 @@ def evaluate(
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from dataclasses import replace
 
+        require("tiny-audio eval", "eval")
         from tiny_audio.evaluate.datasets import dataset as named
+        from tiny_audio.evaluate.evaluator import RunConfig
+        from tiny_audio.evaluate.evaluator import evaluate as run
         from tiny_audio.evaluate.report import write_report
         from tiny_audio.evaluate.rivals import system
-        from tiny_audio.evaluate.run import RunConfig
-        from tiny_audio.evaluate.run import evaluate as run
         from tiny_audio.evaluate.systems import readable
         from tiny_audio.evaluate.view import Lines, show_result
         from tiny_audio.infer.transcriber import Request
@@ -66,7 +74,7 @@ def evaluate(
             source=replace(source, split=split or source.split),
             where=tuple(where or ()),
             max_samples=max_samples,
-            prompt=prompt,
+            prompt=prompt or "",
             seed=seed,
             normalizer=normalizer,
             batch_s=batch_s,

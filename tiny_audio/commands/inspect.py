@@ -7,18 +7,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing
+from tiny_audio.commands.decoding import Model
 
 
 def inspect(
     place: Annotated[str, typer.Argument(metavar="MANIFEST:LINE", help="Lines count from 1.")],
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = DEFAULT_MODEL,
 ) -> None:
     """Show a training sample: ids, audio slots, labels, loss per token, and what the sound adds."""
     with refusing():
         from tiny_audio import load
-        from tiny_audio.scope.sample import inspect as look
-        from tiny_audio.scope.sample import parse_place, render
+        from tiny_audio.scope.trace.sample import inspect as look
+        from tiny_audio.scope.trace.sample import parse_place, render
 
         sample = look(load(model), *parse_place(place))
     Console().print(render(sample))

@@ -18,7 +18,7 @@ def params(
 ) -> None:
     """Parameters and memory of every component, counted without weights or a download."""
     with refusing():
-        from tiny_audio.scope.parameters import components, render, true_scale
+        from tiny_audio.scope.plan.parameters import components, render, true_scale
 
         rows = components(true_scale(preset, lora=lora))
     Console().print(render(preset, rows))

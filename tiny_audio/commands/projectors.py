@@ -23,7 +23,7 @@ def projectors(
 ) -> None:
     """Compare projectors: parameters, positions, compression, milliseconds per position."""
     with refusing():
-        from tiny_audio.scope.projectors import compare, kinds, parse, render
+        from tiny_audio.scope.plan.projectors import compare, kinds, parse, render
 
         chosen = [parse(text) for text in configs or []] or kinds()
         rows = compare(chosen, encoder_dim, decoder_dim, seconds)

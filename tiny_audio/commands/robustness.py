@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import Device
 
 
 def robustness(
@@ -21,15 +22,15 @@ def robustness(
     out: Annotated[Path, typer.Option(help="The folder of the runs.")] = Path("runs/robustness"),
     normalizer: Annotated[str, typer.Option(help="What does not count.")] = "whisper-en",
     seed: Annotated[int, typer.Option(help="Of the clips' order and of what is added.")] = 42,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """WER of the same clips under every condition of a grid, with intervals. It can be resumed."""
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from tiny_audio.evaluate.datasets import dataset as named
+        from tiny_audio.evaluate.evaluator import RunConfig
         from tiny_audio.evaluate.grid import GRID_FILE, run_grid, show_grid
         from tiny_audio.evaluate.rivals import system
         from tiny_audio.evaluate.robustness import GRID
-        from tiny_audio.evaluate.run import RunConfig
 
         config = RunConfig(
             name=dataset,

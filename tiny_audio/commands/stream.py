@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tiny_audio.commands import refusing
+from tiny_audio import DEFAULT_MODEL
+from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import Model
 
 
 def stream(
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = DEFAULT_MODEL,
     rate: Annotated[
         int, typer.Option(help="Samples a second of raw sound; a WAV header says its own.")
     ] = 16_000,
@@ -22,9 +24,10 @@ def stream(
 ) -> None:
     """Write what is said on stdin while it is said: arecord -f S16_LE -r 16000 | tiny-audio stream.
 
-    Stdin is WAV or raw, 16 bits mono. Every pause ends a line; a terminal shows the open line too.
+    Stdin is WAV or raw, 16 bits mono; or a file (mp3, ogg, flac, webm …), decoded while it arrives.
+    Every pause ends a line; a terminal shows the open line too.
     """
-    from tiny_audio.infer.pipes import read_pcm
+    from tiny_audio.infer.pipes import read_sound
     from tiny_audio.infer.streaming import Streamer, events_of
     from tiny_audio.infer.transcriber import Request, Transcriber
 
@@ -33,11 +36,17 @@ def stream(
         request = Request(hotwords=words)
         transcriber = Transcriber.from_pretrained(model, device=device)
         transcriber.check(request)
-        rate, blocks = read_pcm(sys.stdin.buffer, rate)
-        live = sys.stderr.isatty()
+        notes: list[str] = []
+        rate, blocks = read_sound(sys.stdin.buffer, rate, notes)
+        live, silent = sys.stderr.isatty(), True
         for event in events_of(Streamer(transcriber, rate, request), blocks):
             if live:
                 line = "" if event.final else event.segment.text[-100:]
                 print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
             if event.final and event.segment.text:
                 print(event.segment.text, flush=True)
+                silent = False
+        if silent:
+            print("[no speech]", flush=True)
+        for note in notes:
+            say(f"stdin: {note}", "yellow")

@@ -9,19 +9,19 @@ from typing import Annotated
 
 import typer
 
+from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import Device, Model, Prompt
 from tiny_audio.files import write_text
 from tiny_audio.progress import progress
 
 
 def trace(
     file: Annotated[str, typer.Argument(help="Audio of up to five minutes; - is stdin.")],
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = DEFAULT_MODEL,
+    prompt: Prompt = None,
     versus: Annotated[
         str | None, typer.Option(help="A second model, to be seen beside the first.")
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="What to ask instead of the model's own instruction.")
     ] = None,
     channel: Annotated[
         int | None, typer.Option(help="Take this channel (from 0) instead of the mean of all.")
@@ -31,14 +31,14 @@ def trace(
     ] = False,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("data_trace.html"),
     open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Show all that happens to a clip, from its samples to the text, on one page."""
     with refusing(RuntimeError, OSError):  # a device that torch refuses, a folder that is not there
         from tiny_audio.model.audio import load_audio
         from tiny_audio.presets import load
-        from tiny_audio.scope.page import render
-        from tiny_audio.scope.trace import trace as follow
+        from tiny_audio.scope.trace.page import render
+        from tiny_audio.scope.trace.path import trace as follow
 
         source = sys.stdin.buffer if file == "-" else Path(file)
         audio = load_audio(source, channel=channel, allow_truncated=allow_truncated)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from tiny_audio.ahead import import_ahead
-from tiny_audio.commands import refusing, say
+from tiny_audio.commands import refusing, require, say
 
 KEYS = {"ignore_unknown_options": True, "allow_extra_args": True}  # key=value, ~key, +key=value
 
@@ -33,9 +33,10 @@ def train(
     if processes > 1:
         import_ahead()
     with refusing(FloatingPointError):
+        require("tiny-audio train", "train")
         from tiny_audio.train.compose import compose_recipe, compose_sweep
         from tiny_audio.train.run import train as run
-        from tiny_audio.train.view import Lines
+        from tiny_audio.train.screen import Lines
 
         given = [*arguments, *(["data.strict=true"] if strict else [])]
         for recipe in compose_sweep(given) if multirun else [compose_recipe(given)]:
@@ -44,18 +45,19 @@ def train(
 
 
 def quickstart(
-    output: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/quickstart"),
     minutes: Annotated[
         float | None, typer.Option(help="Training time; else as the recipe says.")
     ] = None,
+    out: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/quickstart"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run there.")] = False,
 ) -> None:
     """Train your first recogniser: a few minutes on two cores, offline."""
-    import_ahead()
     with refusing(FloatingPointError):
+        require("tiny-audio quickstart", "train")
+        import_ahead()
         from tiny_audio.train.quickstart import quickstart as run
 
-        run(output, minutes, fresh)
+        run(out, minutes, fresh)
 
 
 def plan(
@@ -68,8 +70,8 @@ def plan(
 ) -> None:
     """Parameters, peak memory, batch budget and time per epoch, before anything is downloaded."""
     with refusing():
-        from tiny_audio.scope.plan import parse_memory, render
-        from tiny_audio.scope.plan import plan as make
+        from tiny_audio.scope.plan.plan import parse_memory, render
+        from tiny_audio.scope.plan.plan import plan as make
         from tiny_audio.train.compose import compose_recipe
 
         first = arguments[0]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tiny_audio.commands import refusing, say
+from tiny_audio.commands import refusing, require, say
 
 
 def train_head(
@@ -17,7 +17,6 @@ def train_head(
     data: Annotated[
         list[str], typer.Option(help="Manifest or folder; PATH=0.6 for its share; repeatable.")
     ],
-    output: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/head"),
     encoder: Annotated[
         str, typer.Option(help="Folder or Hub id that takes the place of the preset's encoder.")
     ] = "",
@@ -40,15 +39,18 @@ def train_head(
     precision: Annotated[
         str, typer.Option(help="bf16, fp32, or auto: what this machine is fast in.")
     ] = "auto",
+    out: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/head"),
     device: Annotated[str, typer.Option(help="Empty: a GPU if there is one, else cpu.")] = "",
 ) -> None:
     """Train a CTC head: transcripts without a language model, and the times of words."""
     with refusing(FloatingPointError):
+        require("tiny-audio train-head", "train")
         from tiny_audio.data.examples import SourceConfig
         from tiny_audio.data.mixture import DataConfig
-        from tiny_audio.train.encoder import CHANGED
-        from tiny_audio.train.head import HeadRecipe, chosen_model
+        from tiny_audio.train.ctc_encoder import CHANGED
+        from tiny_audio.train.head import chosen_model, stage_of
         from tiny_audio.train.head import train_head as run
+        from tiny_audio.train.recipe import HeadRecipe
 
         held_out = {"held_out": SourceConfig(path=validation)} if validation else {}
         recipe = HeadRecipe.from_dict(
@@ -60,20 +62,17 @@ def train_head(
                     validation=held_out,
                     validation_speakers=0 if validation else validation_speakers,
                 ).to_dict(),
-                "output": str(output),
+                "stage": stage_of(minutes, learning_rate, encoder_rate).to_dict(),
+                "output": str(out),
                 "frames": str(frames),
-                "minutes": minutes,
                 "head": head,
-                **({} if learning_rate is None else {"learning_rate": learning_rate}),
-                "encoder_rate": encoder_rate,
-                **({"evaluate_every_s": 240.0} if encoder_rate else {}),
                 "seed": seed,
                 "precision": precision,
                 "device": device,
             }
         )
         result = run(recipe)
-        say(f"{result['wer']:.1%} WER on {result['clips']} clips. The head: {output / 'ctc'}")
+        say(f"{result['wer']:.1%} WER on {result['clips']} clips. The head: {out / 'ctc'}")
 
 
 def shared(given: str) -> Any:

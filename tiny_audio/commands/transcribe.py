@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import fail, refusing, say
 from tiny_audio.commands.decoding import (
     AlignerFolder,
     Beams,
     CtcWeight,
     MinLogprob,
+    Model,
     Whole,
     refuse_idle,
 )
@@ -51,7 +53,7 @@ SUFFIXES = {Format.text: ".txt", Format.verbose_json: ".json"}  # the others are
 
 def transcribe(
     files: Annotated[list[str], typer.Argument(help="Audio files of any length; - is stdin.")],
-    model: Annotated[str, typer.Option(help="nano, a checkpoint folder, or a Hub id.")] = "nano",
+    model: Model = DEFAULT_MODEL,
     prompt: Annotated[
         str | None, typer.Option(help="What to ask instead of the model's own instruction.")
     ] = None,
@@ -75,6 +77,10 @@ def transcribe(
     channel: Annotated[
         int | None, typer.Option(help="Take this channel (from 0) instead of the mean of all.")
     ] = None,
+    track: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take this audio track (from 1) instead of the default one."),
+    ] = None,
     allow_truncated: Annotated[
         bool, typer.Option("--allow-truncated", help="Take what is readable of a damaged file.")
     ] = False,
@@ -93,7 +99,8 @@ def transcribe(
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
         kept, failed = writable(files, format, output_dir)
-    options: dict[str, Any] = {"channel": channel, "allow_truncated": allow_truncated}
+    options: dict[str, Any] = {"channel": channel, "track": track}
+    options["allow_truncated"] = allow_truncated
     sources = (sys.stdin.buffer if name == "-" else Path(name) for name, _ in kept)
     with progress() as bar:
         task = bar.add_task("transcribing", total=len(kept))
@@ -165,7 +172,7 @@ def emit(
         print(text, flush=True)
     else:
         write_text(path, text + "\n")
-    if format is Format.json:  # notes and outcome stand in it
+    if format is Format.json and path is None:  # notes and outcome stand in it
         return
     for note in transcript.notes:
         say(f"{name}: {note}", "yellow", console)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import Device
 
 
 def understand(
@@ -21,7 +22,7 @@ def understand(
         "runs/understand"
     ),
     seed: Annotated[int, typer.Option(help="Of the clips' order and of the swaps.")] = 42,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Ask about clips and score strictly, beside silence, another clip's audio, and a constant."""
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError

@@ -30,7 +30,6 @@ from tiny_audio.data.fields import (
 from tiny_audio.data.hf import dataset_rows, is_dataset
 from tiny_audio.data.manifest import Unusable, string_in
 from tiny_audio.data.rows import Row, local_rows
-from tiny_audio.data.sounds import why
 from tiny_audio.data.text import Style, clean
 from tiny_audio.model.config import StrictConfig
 from tiny_audio.model.errors import AudioError, ConfigError
@@ -143,7 +142,7 @@ def read_source(name: str, config: SourceConfig, limits: Limits, dropped: Droppe
 
     The same audio with the same text and prompt is kept once. Headers tell the durations, so 2,500
     clips take about a second; damage inside a file shows only when it is decoded: `samples()` then
-    raises an `AudioError`, which `sounds.why` names.
+    raises an `AudioError` with its reason.
     """
     check_streaming(name, config)
     if config.streaming:
@@ -215,7 +214,7 @@ def judged(
     except Unusable as reason:
         return reason
     except AudioError as error:
-        return Unusable(why(error))
+        return Unusable(error.reason)
 
 
 def check_speakable(text: str, seconds: float) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +26,11 @@ from tiny_audio.model.audio import (
     load_audio,
     stream_audio,
 )
-from tiny_audio.model.decode import Origin, open_file
-from tiny_audio.model.errors import AudioError, CheckpointError
+from tiny_audio.model.decode import open_file
+from tiny_audio.model.errors import AudioError, CheckpointError, Reason
+from tiny_audio.model.source import Note, Origin
+
+MOST_MISSING_S = 0.1  # of a clip's sound: what is less is within the error of headers
 
 
 class Stored(ABC):
@@ -52,9 +54,11 @@ class Stored(ABC):
             return seconds, _num_bytes(source)
 
     def samples(self) -> np.ndarray:
-        """Mono float32 samples at 16 kHz."""
+        """Mono float32 samples at 16 kHz; a text is of all its sound, so none may be missing."""
         with self.opened() as source:
-            return load_audio(labelled(self.name, source)).samples.numpy()
+            audio = load_audio(labelled(self.name, source))
+        refuse_missing(self.name, audio.notes)
+        return audio.samples.numpy()
 
     def digest(self) -> str:
         """SHA-256 of the stored bytes."""
@@ -136,14 +140,15 @@ class CorpusSound(Stored):
     def measure(self, enough_s: float) -> tuple[float, int]:
         with self.opened() as source:
             if source.start + source.size > os.fstat(source.file.fileno()).st_size:
-                raise AudioError(f"{self.name}: cut off. Make the corpus again.")
+                raise AudioError(f"{self.name}: cut off. Make the corpus again.", Reason.DAMAGED)
         return self.clip.duration_s, source.size
 
     def samples(self) -> np.ndarray:
         try:
             return self.clip.samples()
         except (CheckpointError, OSError) as error:
-            raise AudioError(f"{self.name}: cut off. Make the corpus again.") from error
+            message = f"{self.name}: cut off. Make the corpus again."
+            raise AudioError(message, Reason.DAMAGED) from error
 
 
 def audio_in(value: Any) -> bytes | str:
@@ -179,11 +184,20 @@ class Region(io.RawIOBase):
         return num_read
 
 
+def refuse_missing(name: str, notes: Iterable[str]) -> None:
+    """`AudioError` with the reason of the first note that says that sound is missing."""
+    for note in notes:
+        if isinstance(note, Note) and note.missing_s + note.silent_s > MOST_MISSING_S:
+            cure = "Mend the file, or leave it out: its text is of all the sound"
+            raise AudioError(f"{name}: {note}. {cure}.", note.reason)
+
+
 def _open(path: str) -> io.FileIO:
     try:
         return io.FileIO(path)
     except OSError as error:
-        raise AudioError(f"{path}: no such file ({error}). Was it moved?") from error
+        message = f"{path}: no such file ({error}). Was it moved?"
+        raise AudioError(message, Reason.NO_FILE) from error
 
 
 def labelled(name: str, source: Any) -> Any:
@@ -213,39 +227,3 @@ def _counted_s(source: Any, enough_s: float) -> float:
         if num_samples > enough_s * SAMPLE_RATE:
             break
     return num_samples / SAMPLE_RATE
-
-
-# What an AudioError says after the name of its source -> the reason it is counted by.
-_REASONS = {
-    "no such file": "no such file",
-    "a folder, pipe or device": "not a file",
-    "no permission": "no permission",
-    "cannot be opened": "cannot be opened",
-    "0 bytes": "0 bytes",
-    "not audio that can be read": "not audio",
-    "video without sound": "not audio",
-    "URLs are not fetched": "a URL",
-    "sampling rate": "impossible sampling rate",
-    r"\d+ channels": "impossible number of channels",
-    r"\w+ that cannot be read": "damaged",
-    "reading failed": "damaged",
-    "NaN or Inf": "NaN or Inf in the samples",
-    "float samples reach": "samples beyond full scale",
-    "no samples in it": "no samples",
-    "shorter than one sample": "no samples",
-    "ends before the stretch": "ends before its stretch",
-    "there is no channel": "no such channel",
-    r"[\d,]+ s long and the limit": "longer than can be loaded",
-    r"more than [\d,]+ bytes": "longer than can be loaded",
-    "(damaged|cut off|several ogg streams)": "damaged",
-    ".*the first .* s are readable": "damaged",
-}
-
-
-def why(error: AudioError) -> str:
-    """A short reason, the same for all errors of its kind, to count them by."""
-    message = str(error)
-    for said, reason in _REASONS.items():
-        if re.search(f": {said}", message):
-            return reason
-    return "cannot be read"

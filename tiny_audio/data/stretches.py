@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tiny_audio.data.sounds import FileSound, Stored, labelled
+from tiny_audio.data.sounds import FileSound, Stored, labelled, refuse_missing
 from tiny_audio.model.audio import SAMPLE_RATE, stream_audio
-from tiny_audio.model.errors import AudioError
+from tiny_audio.model.errors import AudioError, Reason
 
 BLOCK_S, BLOCK = 5.0, 5 * SAMPLE_RATE
 KEPT_FILES, KEPT_S = 2, 900.0  # 58 MB each at most; what lies later in a file is decoded anew
@@ -62,6 +62,7 @@ class PartSound(Stored):
         found, whole = decoded.between(start, end)
         if end is not None and whole + 0.1 * SAMPLE_RATE < end:
             raise self._beyond(whole / SAMPLE_RATE)
+        refuse_missing(self.name, decoded.notes)
         return found
 
     def digest(self) -> str:
@@ -72,7 +73,8 @@ class PartSound(Stored):
         end = "its end" if self.end_s is None else f"{self.end_s:g} s"
         return AudioError(
             f"{self.name}: ends before the stretch {self.start_s:g} s to {end} (it has "
-            f"{whole_s:.2f} s). start and end, or offset and duration, are seconds in the file."
+            f"{whole_s:.2f} s). start and end, or offset and duration, are seconds in the file.",
+            Reason.STRETCH,
         )
 
 
@@ -80,7 +82,10 @@ class _Decoded:
     """The blocks of a sound, decoded as far as they were asked for, and kept if `keep`."""
 
     def __init__(self, source: Any, channel: int | None, keep: bool = False) -> None:
-        self.rest: Iterator[Tensor] = stream_audio(source, block_s=BLOCK_S, channel=channel)
+        self.notes: list[str] = []
+        self.rest: Iterator[Tensor] = stream_audio(
+            source, block_s=BLOCK_S, channel=channel, notes=self.notes
+        )
         self.keep = keep
         self.blocks: list[np.ndarray] = []
         self.num_samples = 0

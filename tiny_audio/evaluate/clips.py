@@ -6,9 +6,8 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from tiny_audio.data.batching import cut_by_seconds
 from tiny_audio.data.examples import Dropped, Example, Limits, SourceConfig, read_source
 from tiny_audio.data.stream import ExampleStream
 from tiny_audio.model.errors import ConfigError
@@ -95,6 +94,27 @@ def batches(examples: Iterable[Example], batch_s: float) -> Iterator[list[Exampl
         cut = cut_by_seconds(sorted(window, key=lambda one: one.duration_s), batch_s)
         rng.shuffle(cut)  # else a run would begin with the shortest clips
         yield from cut
+
+
+class Timed(Protocol):
+    """An object with a duration."""
+
+    @property
+    def duration_s(self) -> float: ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+def cut_by_seconds(items: Sequence[T], batch_s: float) -> list[list[T]]:
+    """Consecutive items, as many as fit into `batch_s` when padded to the longest."""
+    batches: list[list[T]] = [[]]
+    for item in items:
+        longest_s = max([item.duration_s, *(i.duration_s for i in batches[-1])])
+        if batches[-1] and longest_s * (len(batches[-1]) + 1) > batch_s:
+            batches.append([])
+        batches[-1].append(item)
+    return batches
 
 
 def identifier(example: Example, source: SourceConfig) -> str:

@@ -22,9 +22,9 @@ from rich.table import Table
 
 from tiny_audio.data.examples import Example, SourceConfig
 from tiny_audio.evaluate.clips import batches, identifier
+from tiny_audio.evaluate.evaluator import RunConfig, predict
 from tiny_audio.evaluate.predictions import Prediction
 from tiny_audio.evaluate.provenance import made
-from tiny_audio.evaluate.run import RunConfig, predict
 from tiny_audio.evaluate.systems import System
 from tiny_audio.evaluate.tasks import Task, expected, options_in, question
 from tiny_audio.evaluate.understanding import Understanding, score, slots_in

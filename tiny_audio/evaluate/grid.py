@@ -10,11 +10,11 @@ from typing import Any
 from rich.table import Table
 
 from tiny_audio.evaluate.compare import paired, rates
+from tiny_audio.evaluate.evaluator import PREDICTIONS, RunConfig, evaluate
 from tiny_audio.evaluate.metrics import Utterance, utterances
 from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.predictions import read_predictions
 from tiny_audio.evaluate.robustness import CLEAN, condition
-from tiny_audio.evaluate.run import PREDICTIONS, RunConfig, evaluate
 from tiny_audio.evaluate.systems import System
 from tiny_audio.evaluate.view import percent
 from tiny_audio.files import held, write_json

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tiny_audio.evaluate.evaluator import PREDICTIONS
 from tiny_audio.evaluate.proof import prove
 from tiny_audio.evaluate.result import Result
-from tiny_audio.evaluate.run import PREDICTIONS
-from tiny_audio.evaluate.view import percent
+from tiny_audio.evaluate.view import cut, percent
 from tiny_audio.files import write_text
+from tiny_audio.infer.formats import clean
 from tiny_audio.model.errors import ConfigError, MissingExtra
 
 try:
@@ -186,12 +188,17 @@ def markdown(rows: Sequence[Row]) -> str:
         "its words deleted; RTF is seconds of computing for a second of audio.",
     ]
     for first, members in grouped(rows):
-        lines += ["", f"## {_cell(first.dataset)}", "", f"Normaliser: {first.normalizer}. Clips: "]
+        lines += [
+            "",
+            f"## {_cell(first.dataset)}",
+            "",
+            f"Normaliser: {_cell(first.normalizer)}. Clips: ",
+        ]
         lines[-1] += f"`{first.clips_sha256[:12]}`."
         lines += ["", HEAD, "|" + "---|" * 9]
         lines += [_line(ranked, row) for ranked, row in members]
         lines += ["", "<details><summary>commands</summary>", ""]
-        lines += [f"- {_cell(row.system)}: `{row.command}`" for _, row in members]
+        lines += [f"- {_cell(row.system)}: {_code(row.command)}" for _, row in members]
         lines += ["", "</details>"]
     return "\n".join(lines) + "\n"
 
@@ -204,12 +211,20 @@ def _line(ranked: str, row: Row) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """A text as one line without markup: no cell, no link, no image, no element begins in it."""
+    return re.sub(r"([\\`|\[\]])", r"\\\1", clean(cut(text))).replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """A command as it was typed, on one line; its fence is longer than any that it holds."""
+    line = clean(cut(text))
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if len(fence) > 1 else f"`{line}`"
 
 
 def page(rows: Sequence[Row]) -> str:
     """The leaderboard as one sortable HTML page."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True)
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "cut": lambda text: clean(cut(text))}
     return environment.get_template("leaderboard.html.jinja").render(groups=grouped(rows))

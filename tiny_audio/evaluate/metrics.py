@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -161,3 +161,17 @@ def _percentiles(rates: np.ndarray) -> Interval | None:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(rates, [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:
+    """Corpus WER with its counts; the rate is None where nothing was said."""
+    pairs = zip(references, hypotheses, strict=True)
+    found = total(count(said.split(), written.split()) for said, written in pairs)
+    return {
+        "wer": found.rate,
+        "words": found.length,
+        "substitutions": found.substitutions,
+        "deletions": found.deletions,
+        "insertions": found.insertions,
+        "clips": len(references),
+    }

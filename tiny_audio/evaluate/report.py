@@ -22,7 +22,7 @@ from tiny_audio.evaluate.failures import COUNTERS, failures_of
 from tiny_audio.evaluate.metrics import Utterance, align
 from tiny_audio.evaluate.proof import prove
 from tiny_audio.evaluate.result import Result
-from tiny_audio.evaluate.view import percent
+from tiny_audio.evaluate.view import cut, percent
 from tiny_audio.files import write_text
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.errors import AudioError, MissingExtra
@@ -34,6 +34,7 @@ except ImportError as error:
 
 REPORT = "report.html"
 NUM_WORST, NUM_WORDS = 20, 15
+MOST_EDITS = 1000  # of one clip, word by word
 MOST_ROWS = 2000  # of the table of all clips, the worst of them
 MOST_AUDIO_S, MOST_AUDIO_BYTES = 30.0, 6_000_000  # of one clip; of all, as they stand in the page
 MOST_VALUES = 40  # a column with more is no group: an id, a path
@@ -93,7 +94,7 @@ def frequent_edits(table: Iterable[Utterance]) -> dict[str, list[tuple[str, str,
             if edit.kind in counts:
                 counts[edit.kind][edit.ref, edit.hyp] += 1
     return {
-        kind: [(ref, hyp, count) for (ref, hyp), count in found.most_common(NUM_WORDS)]
+        kind: [(cut(ref), cut(hyp), count) for (ref, hyp), count in found.most_common(NUM_WORDS)]
         for kind, found in counts.items()
     }
 
@@ -118,7 +119,7 @@ def _group(label: str, counts: Sequence[metrics.Counts]) -> dict[str, Any]:
     whole = metrics.total(counts)
     low, high = metrics.interval(counts) or (None, None)
     return {
-        "label": label,
+        "label": cut(label),
         "clips": len(counts),
         "words": whole.length,
         "rate": whole.rate,
@@ -131,15 +132,15 @@ def row(one: Utterance) -> dict[str, Any]:
     """One line of the table of all clips."""
     prediction = one.prediction
     return {
-        "id": prediction.id,
+        "id": cut(prediction.id),
         "rate": one.words.rate,
         "errors": one.words.errors,
         "seconds": prediction.duration_s,
-        "ref": one.ref,
-        "hyp": one.hyp,
-        "error": prediction.error,
+        "ref": cut(one.ref),
+        "hyp": None if one.hyp is None else cut(one.hyp),
+        "error": None if prediction.error is None else cut(prediction.error),
         "raised": [name.replace("_", " ") for name in failures_of(one)],
-        "columns": " ".join(f"{k}={column_text(v)}" for k, v in prediction.columns.items()),
+        "columns": cut(" ".join(f"{k}={column_text(v)}" for k, v in prediction.columns.items())),
     }
 
 
@@ -150,7 +151,9 @@ def worst_clips(worst: Iterable[Utterance]) -> list[dict[str, Any]]:
         audio = embedded(one, left)
         left -= len(audio or "")
         edits = align(one.ref.split(), (one.hyp or "").split())
-        shown.append({**row(one), "edits": edits, "audio": audio})
+        pairs = [e._replace(ref=cut(e.ref), hyp=cut(e.hyp)) for e in edits[:MOST_EDITS]]
+        left_out = len(edits) - len(pairs)
+        shown.append({**row(one), "edits": pairs, "left_out": left_out, "audio": audio})
     return shown
 
 

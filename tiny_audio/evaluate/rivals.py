@@ -80,7 +80,10 @@ class HfPipeline:
         self.source, self.device = source, device
         try:
             self.pipeline = transformers.pipeline(
-                "automatic-speech-recognition", model=source, device=device
+                "automatic-speech-recognition",
+                model=source,
+                device=device,
+                trust_remote_code=False,
             )
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(

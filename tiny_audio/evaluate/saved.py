@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tiny_audio.evaluate.evaluator import PREDICTIONS, RUN, read_run
 from tiny_audio.evaluate.metrics import Utterance, utterances
 from tiny_audio.evaluate.normalize import DEFAULT, Normalizer, check_same, normalizer
 from tiny_audio.evaluate.predictions import Fields, Prediction, read_predictions
 from tiny_audio.evaluate.result import Result, make_result
-from tiny_audio.evaluate.run import PREDICTIONS, RUN, read_run
 
 
 @dataclass(frozen=True)

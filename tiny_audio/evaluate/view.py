@@ -11,13 +11,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tiny_audio.evaluate.evaluator import Watch
 from tiny_audio.evaluate.failures import COUNTERS, failures_of
 from tiny_audio.evaluate.metrics import Counts, Utterance, total
-from tiny_audio.evaluate.run import Watch
 from tiny_audio.files import whole
+from tiny_audio.infer.formats import clean
 
 BLOCK = 100  # clips between two checkpoints
 RULE = "=" * 80
+MOST_CHARS = 2_000  # of one text on a page
 
 
 def percent(rate: float | None, digits: int = 2) -> str:
@@ -25,7 +27,12 @@ def percent(rate: float | None, digits: int = 2) -> str:
 
 
 def one_line(text: str | None) -> str:
-    return "" if text is None else " ".join(text.split())
+    return "" if text is None else clean(text)
+
+
+def cut(text: str, most: int = MOST_CHARS) -> str:
+    """A text as a page shows it: a megabyte of it would make a page that nobody can open."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
 class Lines(Watch):
@@ -114,7 +121,7 @@ def show_worst(table: Sequence[Utterance], count: int) -> RenderableType:
     for one in worst:
         texts = Text(f"Ref:  {one.ref}\nPred: {'(failed)' if one.hyp is None else one.hyp}")
         errors = f"{one.words.errors} of {one.words.length}"
-        shown.add_row(Text(one.prediction.id), errors, percent(one.words.rate), texts)
+        shown.add_row(Text(clean(one.prediction.id)), errors, percent(one.words.rate), texts)
     return shown
 
 

@@ -41,12 +41,20 @@ def verbose(transcript: Transcript, language: str = "unknown") -> dict[str, Any]
         "text": transcript.text,
         "segments": [_verbose_segment(number, segment) for number, segment in enumerate(spoken)],
     }
+    found |= notes_of(transcript)
     timed = [word for word in transcript.words if word.start_s is not None]
     if timed:
         found["words"] = [
             {"word": word.text, "start": word.start_s, "end": word.end_s} for word in timed
         ]
     return found
+
+
+def notes_of(transcript: Transcript) -> dict[str, Any]:
+    """What decoding noted, and the seconds that are missing; nothing where there is no note."""
+    if not transcript.notes:
+        return {}
+    return {"notes": list(transcript.notes), "missing_s": round(transcript.missing_s, 3)}
 
 
 def _verbose_segment(number: int, segment: Segment) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from tiny_audio.model.source import Note
+
 COVERAGE_S = 1e-3  # ends of segments are samples divided by a rate: their sum may differ by this
 
 # What became of one window. Only "ok" and "no_speech" are whole answers.
@@ -58,7 +60,7 @@ class Transcript:
     source: str
     duration_s: float
     segments: tuple[Segment, ...]
-    notes: tuple[str, ...] = ()  # what decoding the file lost or changed
+    notes: tuple[str, ...] = ()  # what decoding the file lost or changed (`Note`)
     timings: Timings = Timings()
 
     def __post_init__(self) -> None:
@@ -75,6 +77,11 @@ class Transcript:
             covered += max(0.0, segment.end_s - max(end, segment.start_s))
             end = max(end, segment.end_s)
         return covered
+
+    @property
+    def missing_s(self) -> float:
+        """Seconds of sound that the notes say are missing: with `covered_s` they are the file."""
+        return sum(note.missing_s for note in self.notes if isinstance(note, Note))
 
     @property
     def text(self) -> str:
@@ -117,6 +124,7 @@ class Transcript:
             "text": self.text,
             "duration_s": round(self.duration_s, 3),
             "covered_s": round(self.covered_s, 3),
+            "missing_s": round(self.missing_s, 3),
             "outcome": self.outcome,
             "complete": self.complete,
             "notes": list(self.notes),

@@ -32,7 +32,7 @@ from tiny_audio.model.encoder import HOP_SAMPLES, AudioEncoder, EncoderConfig
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.generation import Written
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.presets import NANO
+from tiny_audio.presets import SHIPPED
 
 ANYTHING = -1  # a label that fits every frame: what stands for a word that cannot be spelled
 # A head writes a word's first character when it has heard it: 49 ms after the word began (median of
@@ -45,15 +45,15 @@ def load_aligner(
     model: AudioLM, folder: Path | None = None, checkpoint: Path | None = None
 ) -> Aligner:
     """The aligner of a model: with the CTC head in `folder`, else in `ctc/` of the checkpoint that
-    the model was loaded from, else in the package for the encoder of nano.
+    the model was loaded from, else in the package for the encoder of one of its models.
 
     `CheckpointError` when there is none, or when it belongs to another encoder.
     """
     encoder = unpooled(model.audio_tower)
     if folder is None and checkpoint is not None and (checkpoint / "ctc" / CONFIG).is_file():
         folder = checkpoint / "ctc"
-    if folder is None and read_config(NANO / "ctc").encoder == encoder_id(encoder):
-        folder = NANO / "ctc"
+    if folder is None:
+        folder = shipped_head(encoder_id(encoder))
     if folder is None:
         raise CheckpointError(
             "Word times and --ctc-weight need a CTC head for this model's encoder, and there is "
@@ -61,6 +61,12 @@ def load_aligner(
             "FOLDER, and name it with --aligner FOLDER, or put it into the checkpoint as ctc/."
         )
     return Aligner(model, encoder, CtcHead.from_pretrained(folder, encoder))
+
+
+def shipped_head(encoder: str) -> Path | None:
+    """The package's own CTC head for the encoder of this identity, if it holds one."""
+    heads = [folder / "ctc" for folder in SHIPPED.values() if (folder / "ctc" / CONFIG).is_file()]
+    return next((head for head in heads if read_config(head).encoder == encoder), None)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -16,9 +16,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tiny_audio import DEFAULT_MODEL
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
 from tiny_audio.model.beam import search
-from tiny_audio.model.errors import CheckpointError, ConfigError
+from tiny_audio.model.errors import CheckpointError, ConfigError, PromptError
 from tiny_audio.model.generation import (
     LOOP_PERIODS,
     LOOP_REPEATS,
@@ -29,7 +30,7 @@ from tiny_audio.model.generation import (
 )
 from tiny_audio.model.modeling import AudioLM, as_features
 from tiny_audio.model.processing import AudioProcessor
-from tiny_audio.model.prompt import Turn
+from tiny_audio.model.prompt import Turn, render, transcription_turns
 from tiny_audio.presets import load
 
 from .ctc_score import CtcScore
@@ -43,6 +44,8 @@ from .timestamps import Aligner, confidences, load_aligner
 # Text that the decoder believes less than this, per token, is noise that it found words for: on
 # sounds without speech most of them are, of clips of speech one in 261 (docs/decisions/020).
 MIN_LOGPROB = -1.0
+# Positions that a prompt with its audio leaves for text, at least: the room of a clip of no length.
+LEAST_ROOM = token_limit(0)
 Asked = str | Sequence[list[Turn]] | None  # of all windows, or the turns of each
 Timestamps = Literal["segment", "word"]
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
@@ -102,7 +105,7 @@ class Transcriber:
     """A model, ready to turn audio into text.
 
     ```python
-    Transcriber.from_pretrained("nano").transcribe("speech.flac").text
+    Transcriber.from_pretrained().transcribe("speech.flac").text
     ```
     """
 
@@ -111,12 +114,13 @@ class Transcriber:
         self.model = model.eval()
         self.processor = AudioProcessor(model.tokenizer, model.config)
         self._head = head, checkpoint
+        self._text_tokens = lru_cache(16)(self._count_tokens)
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path = "nano", *, head: Path | None = None, **options: Any
+        cls, source: str | Path = DEFAULT_MODEL, *, head: Path | None = None, **options: Any
     ) -> "Transcriber":
-        """Load "nano", a checkpoint folder or a Hub id; options as in `tiny_audio.load`."""
+        """Load "tiny", "nano", a checkpoint folder or a Hub id; options as in `tiny_audio.load`."""
         folder = Path(source) if Path(source).is_dir() else None
         return cls(load(source, **options), head=head, checkpoint=folder)
 
@@ -146,6 +150,32 @@ class Transcriber:
         if request.timestamps == "word" or request.ctc_weight:
             _ = self.aligner
 
+    def check_room(
+        self, turns: Sequence[Turn], lengths: Sequence[int], most_tokens: int = LEAST_ROOM
+    ) -> None:
+        """Refuse a prompt that leaves the decoder no room, before anything is computed.
+
+        `lengths` are those of its clips, in samples. Raises `PromptError`.
+        """
+        text = self._text_tokens(tuple(turns), len(lengths))
+        audio = sum(map(self.model.config.positions_for, lengths))
+        if text + audio + most_tokens > (positions := self.num_positions):
+            raise PromptError(
+                f"The prompt takes {text:,} tokens and its audio {audio:,} positions; with "
+                f"{most_tokens:,} for the answer they must fit into the decoder's {positions:,}. "
+                f"Shorten the text, the audio, or the answer."
+            )
+
+    @property
+    def num_positions(self) -> int:
+        """Tokens and audio embeddings that the decoder was made for."""
+        return int(self.model.language_model.config.max_position_embeddings)
+
+    def _count_tokens(self, turns: tuple[Turn, ...], num_clips: int) -> int:
+        """Tokens of a prompt without its audio."""
+        model = self.model
+        return len(render(turns, [0] * num_clips, model.tokenizer, model.config.prompt).ids)
+
     @property
     def policy(self) -> CutPolicy:
         """How long audio is cut for this model's encoder."""
@@ -168,6 +198,7 @@ class Transcriber:
         whole: bool = False,
         sampling_rate: int | None = None,
         channel: int | None = None,
+        track: int | None = None,
         allow_truncated: bool = False,
     ) -> Transcript:
         """Text of any audio source of any length: path, bytes, array or tensor (with its rate).
@@ -177,7 +208,8 @@ class Transcriber:
         """
         words = (hotwords,) if isinstance(hotwords, str) else tuple(hotwords)
         request = Request(prompt, words, timestamps, min_logprob, beams, ctc_weight, whole)
-        options: dict[str, Any] = {"channel": channel, "allow_truncated": allow_truncated}
+        options: dict[str, Any] = {"channel": channel, "track": track}
+        options["allow_truncated"] = allow_truncated
         (made,) = self.transcribe_many([source], request, sampling_rate=sampling_rate, **options)
         if isinstance(made, Failed):
             raise made.error
@@ -285,6 +317,10 @@ class Transcriber:
     def encode(self, windows: Sequence[Window], prompt: Asked = None) -> tuple[Tensor, Tensor]:
         """Samples to prompt embeddings (B, L, D) and their mask (B, L)."""
         clips = [window.samples_N for window in windows]
+        if prompt is None or isinstance(prompt, str):
+            prompt = [transcription_turns(self.model.config.prompt, prompt)] * len(clips)
+        for turns, clip in zip(prompt, clips, strict=True):
+            self.check_room(turns, [len(clip)])
         batch = self.processor(audio=clips, text=prompt, sampling_rate=SAMPLE_RATE)
         batch = batch.to(self.model.device)
         ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
@@ -301,7 +337,9 @@ class Transcriber:
         request: Request = PLAIN,
     ) -> list[Written]:
         """Prompt embeddings to tokens, as many as each window has room for."""
-        limits = [token_limit(len(window.samples_N) / SAMPLE_RATE) for window in windows]
+        rooms = (self.num_positions - mask_BL.sum(-1)).tolist()
+        usual = [token_limit(len(window.samples_N) / SAMPLE_RATE) for window in windows]
+        limits = list(map(min, usual, rooms))
         stops = self.processor.stop_ids()
         asked = (self.model, embeds_BLD, mask_BL, stops, limits)
         if request.beams > 1:

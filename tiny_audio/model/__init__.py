@@ -3,8 +3,18 @@ above it.
 
     errors         what can go wrong, as one tree
     config         what makes every configuration strict
+    sources        where pretrained parts lie
+    binary         a binary file, value by value
+    gguf           a GGUF file: its metadata and its tensors
+    llamacpp       a language model as llama.cpp names it
+    ctranslate2    a Whisper model as CTranslate2 names it
     hub            pretrained parts, read whole or refused
-    decode         1 file → blocks of it
+    source         1 bytes, what they may cost, and the account of what became of them
+    mpeg           the frames of an mp3
+    containers     what a file is, where its sound begins, where another one follows
+    headers        headers that announce less or more than there is
+    media          containers that FFmpeg reads, in their own time
+    decode         a file → chunks of samples
     audio          2 samples
     encoder        3 features → 4 frames
     projector      5 audio embeddings
@@ -17,6 +27,7 @@ above it.
     beam           the same with several texts at a time
     quantize       weights of 8 bits, for a CPU
     processing     any audio and text → one padded batch
+    packing        trained weights in eight bits on disk
     identity       what a checkpoint belongs to: hashes and golden vectors
     saving         a checkpoint written
     pipeline       the same model through transformers' speech pipeline

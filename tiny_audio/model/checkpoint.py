@@ -36,7 +36,7 @@ from .encoder import (
     load_encoder,
 )
 from .errors import CheckpointError
-from .hub import OPTIONS, architecture_of, described, download, hub_options
+from .hub import OPTIONS, architecture_of, described, download, hub_options, quantisation_of
 from .identity import (
     as_dtype,
     base_digests,
@@ -46,12 +46,14 @@ from .identity import (
     record_fresh,
 )
 from .modeling import AudioLM
+from .packing import unpack
 from .pipeline import SpeechPipeline
 from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
 from .prompt import PromptConfig, resolved
 from .quantize import Quantize, quantise
-from .saving import INSIDE, save
+from .saving import save
+from .sources import inside
 
 
 def asked_for(options: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +143,11 @@ def build(
     """
     options = hub_options(hub)
     encoder = replace(encoder, architecture=architecture_of(encoder.source, **options))
-    decoder = replace(decoder, architecture=architecture_of(decoder.source, **options))
+    decoder = replace(
+        decoder,
+        architecture=architecture_of(decoder.source, **options),
+        quantisation=quantisation_of(decoder.source),
+    )
     tokenizer = load_tokenizer(decoder.source, **options)
     config = AudioLMConfig(
         audio_config=encoder.to_dict(),
@@ -230,7 +236,7 @@ def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> AudioLM:
         load_decoder(replace(decoder, source=inside(decoder.source, folder)), dtype, **options),
         load_tokenizer(inside(decoder.source, folder), **options),
     )
-    overlay(model, load_file(folder / "trained.safetensors"), folder)
+    overlay(model, unpack(load_file(folder / "trained.safetensors")), folder)
     return model
 
 
@@ -245,10 +251,6 @@ def checkpoint_folder(source: str | Path, **hub: Any) -> Path:
         if not (folder / name).is_file():
             raise CheckpointError(f"{source} has no {name}, so it is not a whole checkpoint.")
     return folder
-
-
-def inside(source: str, folder: Path) -> str:
-    return str(folder / source) if source.startswith(INSIDE) else source
 
 
 @torch.no_grad()

@@ -1,182 +1,157 @@
-"""Files as blocks of samples: what `audio.py` reads from when a source is not an array.
+"""Files as chunks of samples: what `audio.py` reads from when a source is not an array.
 
-What a file is, its first bytes say; its name is never asked. libsndfile reads wav, flac, mp3, ogg
-and opus; PyAV, an extra, reads m4a, aac and webm. Both stop without a word in some damaged files;
-what can be known about it is checked here.
+A file holds one recording after another, usually one. libsndfile reads wav, flac, mp3, ogg and
+opus; PyAV, an extra, reads the rest (`media.py`). Both stop without a word in some files; so what
+was read is compared with what the header announces and with what the bytes hold.
 """
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import chain
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
-from .errors import AudioError, MissingExtra
+from .containers import (
+    MEDIA,
+    Start,
+    end_of_boxes,
+    end_of_matroska,
+    find_start,
+    next_beginning,
+    next_link,
+    num_unexplained,
+    start_of_boxes,
+)
+from .errors import AudioError, MissingExtra, Reason
+from .headers import UNKNOWN_SIZES, Region, endian, find_region
+from .media import open_media
+from .mpeg import Run, runs
+from .source import BLOCK_VALUES, Chunk, DamageError, Decoded, Origin, Reader, open_reader
 
-BLOCK_VALUES = 2**14  # values (frames x channels) decoded at once
-
-Block = NDArray[np.float32]  # (frames, channels), or (frames,) once mono
-
-
-MOST_PIPED_BYTES = 2**30  # a pipe cannot be read twice, so it is held in memory
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """What one source may cost. Half an hour is 115 MB: with torch loaded, a process below 1 GB."""
-
-    max_seconds: float = 1_800.0
-    max_bytes: int = 2**30
-
-
-@dataclass
-class Origin:
-    """What messages call a source, what it may cost, and what decoding has noted about it."""
-
-    name: str
-    limits: DecodeLimits
-    notes: list[str] = field(default_factory=list)
-
-    def error(self, problem: str, cure: str) -> AudioError:
-        """The error of this source."""
-        return AudioError(f"{self.name}: {problem}. {cure}.")
+EXPECTED = "Expected wav, flac, mp3, ogg, opus, m4a, aac or webm"
+MOST_LEFT = 0.1  # so much of a file may be no sound before it is refused
+# Bytes of a sample where libsndfile can read without the header.
+_WIDTHS = {
+    "PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
+    "FLOAT": 4, "DOUBLE": 8,
+}  # fmt: skip
+MOST_IN_HEADER = 2**31  # bytes; 32 bits hold twice that, but not in every program
+# Containers of libsndfile with codecs that only FFmpeg reads, and its name for them.
+_FALLBACK = {"wav": "wav", "aiff": "aiff", "au": "au", "caf": "caf", "ogg": "ogg", "w64": "w64"}
 
 
 @dataclass
-class Decoded:
-    """An open source: blocks (frames, channels), and how many frames its header announces."""
+class Part(Decoded):
+    """One recording in a file: its bytes, and where they end, if `find_end` must look for it."""
 
-    blocks: Iterator[Block]
-    rate: int
-    channels: int
-    promised: int | None = None
-
-
-class DamageError(Exception):
-    """Decoding stopped before the end of the data."""
+    reader: Reader | None = None
+    end: int = 0  # behind it another recording may begin
+    find_end: Callable[[Reader], int] | None = None
 
 
 def open_file(origin: Origin, source: Any, stack: ExitStack) -> Decoded:
     """Open a path, the bytes of a file or a file object; `stack` closes it."""
-    return _open_decoder(origin, _open_reader(origin, source, stack), stack)
+    reader = open_reader(origin, source, stack)
+    start = find_start(reader)
+    if reader.failure:
+        raise origin.error(reader.failure, "Open it again, in mode 'rb'", Reason.DAMAGED)
+    if not start.kind:
+        problem = f"not audio that can be read (starts with {start.head[:8]!r})"
+        raise origin.error(problem, EXPECTED, Reason.NOT_AUDIO)
+    first = _open_part(origin, reader, start, stack)
+    if start.num_junk:
+        origin.note(f"{start.num_junk:,} bytes before the sound are no sound", Reason.LEFT_OVER)
+    chunks = _parts(origin, reader, first, start.at)
+    return Decoded(chunks, first.rate, first.channels, first.promised)
 
 
-class _Reader:
-    """The bytes of a file as the decoders see them: no name, no exceptions.
-
-    An exception inside a decoder's callback would be printed and lost; it is kept in `failure`.
-    `ignore_length` makes an mp3 look 1024 times longer and blanks the length header at `hidden`:
-    libsndfile stops at the length it guesses, which for variable bit rates was a third of the clip.
-    """
-
-    def __init__(self, raw: Any) -> None:
-        self.raw, self.failure, self.at, self.hidden = raw, "", 0, -4
-        self.end = self.claimed_end = int(raw.seek(0, os.SEEK_END))
-
-    def read(self, size: int) -> bytes:
-        if self.at > self.end:  # past a claimed end: what is read there must not look like an end
-            return bytes(size)
-        data = b""
-        try:
-            self.raw.seek(self.at)
-            while len(data) < size and (more := self.raw.read(size - len(data))):
-                data += more  # a short read is not the end
-        except (OSError, TypeError, ValueError) as error:
-            self.failure = f"reading failed ({error})"
-        for at in range(max(self.hidden, self.at), min(self.hidden + 4, self.at + len(data))):
-            data = data[: at - self.at] + b"\0" + data[at - self.at + 1 :]
-        self.at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self.at = max(0, offset + (0, self.at, self.claimed_end)[whence])
-        return self.at
-
-    def tell(self) -> int:
-        return self.at
-
-    def ignore_length(self, hidden: int) -> None:
-        self.hidden, self.claimed_end = hidden, self.end * 1024
+def _parts(origin: Origin, reader: Reader, part: Part, at: int) -> Iterator[Chunk]:
+    """The chunks of all recordings of a file, each compared with what its header announces."""
+    done_s, stack, failed = 0.0, ExitStack(), ""
+    with stack:
+        while True:
+            if part.find_end and part.reader:
+                part.end = part.find_end(part.reader)
+                part.reader.limit(part.end)
+            read_s = 0.0
+            try:
+                for rate, block in part.chunks:
+                    read_s += len(block) / rate
+                    yield rate, block
+            except DamageError as error:
+                failed = str(error)
+            _compare(origin, part, read_s, done_s, failed)
+            done_s, failed, at = done_s + read_s, "", at + part.end
+            stack.pop_all().close()
+            if at >= reader.end:
+                return
+            found = _open_next(origin, reader, at, done_s, stack)
+            if found is None:
+                return
+            part, at = found
 
 
-def _open_reader(origin: Origin, source: Any, stack: ExitStack) -> _Reader:
-    """Open a path, bytes or a file object, and check how many bytes it holds."""
-    limit = origin.limits.max_bytes
-    if isinstance(source, str | os.PathLike):
-        raw: Any = stack.enter_context(_open_path(origin, source))
-    elif isinstance(source, bytes | bytearray | memoryview):
-        raw = io.BytesIO(source)
-    elif not hasattr(source, "read"):
-        problem = f"{type(source).__name__} is not a path, bytes, file object, array or tensor"
-        raise origin.error(problem, "Pass one of these")
-    else:
-        raw = source
+def _compare(origin: Origin, part: Part, read_s: float, done_s: float, failed: str) -> None:
+    """Note what is missing of a recording that has been read."""
+    missing_s = (part.promised or 0) / part.rate - read_s
+    if failed:
+        origin.lose(failed, missing_s, damaged=True)
+    elif missing_s > 0.5 or missing_s > max(0.05, 0.1 * read_s):
+        whole_s = done_s + read_s + missing_s
+        origin.lose(f"cut off: its header announces {whole_s:.2f} s", missing_s)
+    elif missing_s > 0.05:
+        origin.lose(f"{missing_s:.2f} s shorter than its header announces", missing_s)
+
+
+def _open_next(
+    origin: Origin, reader: Reader, at: int, done_s: float, stack: ExitStack
+) -> tuple[Part, int] | None:
+    """The recording that begins at or behind a place, and where; a note says if there is none."""
+    if not num_unexplained(reader, at):
+        return None
+    start, part, why = find_start(reader, at), None, ""
     try:
-        if raw is source and not getattr(source, "seekable", lambda: False)():
-            raw, limit = io.BytesIO(), min(limit, MOST_PIPED_BYTES)
-            while raw.tell() <= limit and (data := source.read(2**20)):
-                raw.write(data)
-        reader = _Reader(raw)
-    except (OSError, TypeError, ValueError) as error:
-        raise origin.error(f"reading failed ({error})", "Open it again, in mode 'rb'") from error
-    if reader.end > limit:
-        cure = "Pass limits=DecodeLimits(max_bytes=...) if you trust it, and a file, not a pipe"
-        raise origin.error(f"more than {limit:,} bytes", cure)
-    if not reader.end:
-        raise origin.error("0 bytes", "Record or download it again")
-    return reader
+        part = _open_part(origin, reader, start, stack) if start.kind else None
+    except (AudioError, MissingExtra) as error:
+        why = f" ({error})"
+    left = start.num_junk if part else num_unexplained(reader, at)
+    text = f"{left:,} bytes from {done_s:.2f} s on are no sound that can be read{why}"
+    if left > MOST_LEFT * reader.end:
+        origin.lose(text, left / max(1, at) * done_s)
+    elif left:
+        origin.note(text, Reason.LEFT_OVER)
+    if part is None:
+        return None
+    origin.note(f"another recording begins at {done_s:.2f} s: both are read", Reason.JOINED)
+    return part, start.at
 
 
-def _open_path(origin: Origin, path: str | os.PathLike[str]) -> io.FileIO:
-    if isinstance(path, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", path):
-        raise origin.error("URLs are not fetched", "Download it first and pass the path")
-    try:
-        if stat.S_ISREG(os.stat(path).st_mode):
-            return io.FileIO(path)
-    except FileNotFoundError as error:
-        raise origin.error("no such file", f"Check the path; now in {Path.cwd()}") from error
-    except PermissionError as error:
-        raise origin.error("no permission to read it", "Type: chmod u+r on the file") from error
-    except (OSError, ValueError) as error:
-        raise origin.error(f"cannot be opened ({error})", "Check the path") from error
-    # opening a pipe or a device could block for ever
-    raise origin.error("a folder, pipe or device", "Pass a file, or the bytes from the pipe")
+def _open_part(origin: Origin, reader: Reader, start: Start, stack: ExitStack) -> Part:
+    """Open the recording at a place; what follows it is found when it is read."""
+    part = reader.part(start.at)
+    if start.kind == "mp3":
+        return _open_mpeg(origin, part, start, stack)
+    if start.kind in MEDIA:
+        return _open_media_part(origin, part, start.kind, stack)
+    return _open_sound(origin, part, start.kind, stack)
 
 
-# First bytes -> kind, for libsndfile. Its other formats are rare, and random bytes look like them.
-_MAGIC = {
-    b"RIFF": "wav", b"RF64": "wav", b"RIFX": "wav", b"riff": "wav", b"FORM": "aiff", b".snd": "au",
-    b"caff": "caf", b"fLaC": "flac", b"OggS": "ogg", b"NIST": "sphere",
-}  # fmt: skip
-_MEDIA = {"mov", "matroska", "aac"}  # demuxers of FFmpeg, always named so that it never guesses
+def _open_media_part(origin: Origin, reader: Reader, kind: str, stack: ExitStack) -> Part:
+    ends = {"mov": end_of_boxes, "matroska": end_of_matroska}
+    end = ends[kind](reader) if kind in ends else reader.end
+    reader.limit(end)
+    if kind == "mov" and (shift := start_of_boxes(reader)):
+        reader = reader.part(shift)
+    made = open_media(origin, reader, kind, stack)
+    return Part(made.chunks, made.rate, made.channels, made.promised, reader, end)
 
 
-def _sniff(reader: _Reader) -> tuple[str, int, bytes]:
-    """Kind of a file by its first bytes ("" if unknown), where audio starts, the bytes there."""
-    start, head = 0, reader.read(4096)
-    if head[:3] == b"ID3" and len(head) >= 10:
-        size = sum(bits << 7 * at for at, bits in enumerate(reversed(head[6:10])))  # 4 x 7 bits
-        start = 10 + size
-        reader.seek(start)
-        head = reader.read(4096)
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
-        return "mov", start, head
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "matroska", start, head
-    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
-        return ("mp3" if head[1] & 0x06 else "aac"), start, head  # layer 0 is ADTS
-    return _MAGIC.get(head[:4], ""), start, head
+def _next_flac(reader: Reader) -> int:
+    return next_beginning(reader, 1, b"fLaC")
 
 
 class _Forward(soundfile.SoundFile):
@@ -186,57 +161,106 @@ class _Forward(soundfile.SoundFile):
         return False
 
 
-def _open_decoder(origin: Origin, reader: _Reader, stack: ExitStack) -> Decoded:
-    kind, start, head = _sniff(reader)
-    reader.seek(0)
-    if kind in _MEDIA:
-        return _open_media(origin, reader, kind, stack)
-    if reader.failure:
-        raise origin.error(reader.failure, "Open it again, in mode 'rb'")
-    if not kind:
-        problem = f"not audio that can be read (starts with {head[:8]!r})"
-        raise origin.error(problem, "Expected wav, flac, mp3, ogg, opus, m4a, aac or webm")
-    length_known = kind != "mp3" or _trust_mp3_length(reader, start, head)
+def _open_sound(origin: Origin, reader: Reader, kind: str, stack: ExitStack) -> Part:
+    """Open what libsndfile reads; what it does not know of these containers, FFmpeg may."""
+    _check_track(origin)
+    head, end = reader.peek(0, 4096), reader.end
+    if head[:4] == b"BW64":
+        reader.patches[0] = b"RF64"
+    region = find_region(kind, reader)
+    if region:
+        end = region.next
+        reader.limit(region.end)
+        reader.patches[region.field.at] = region.true_size
     try:
         file = stack.enter_context(_Forward(reader))
     except soundfile.LibsndfileError as error:
+        if kind in _FALLBACK and "encoding" in _why(error):
+            return _open_media_part(origin, reader, _FALLBACK[kind], stack)
         problem = f"{kind} that cannot be read ({_why(error)})"
-        raise origin.error(problem, "Fetch it again") from error
-    promised = _promised_frames(file, head) if length_known else None
-    blocks = _file_blocks(origin, file, reader, kind)
-    return Decoded(blocks, file.samplerate, file.channels, promised)
+        raise origin.error(problem, "Record or export it again", Reason.DAMAGED) from error
+    if region:
+        file = _without_header(reader, file, region, kind, stack)
+        _note_size(origin, file, region)
+    promised = _promised_frames(file, head) if file.format != "RAW" else file.frames
+    if region and region.announced and region.announced > region.end - region.start:
+        promised = file.frames * region.announced // max(1, region.end - region.start)
+    chunks = _file_chunks(origin, file, reader, kind)
+    find_end = {"flac": _next_flac, "ogg": next_link}.get(kind)
+    return Part(chunks, file.samplerate, file.channels, promised, reader, end, find_end)
 
 
-def _trust_mp3_length(reader: _Reader, start: int, head: bytes) -> bool:
-    """Whether the Xing header of an mp3 tells its length; if not, the decoder may not use it.
-
-    Without the header libsndfile guesses from the first frames; joined files keep the first header.
-    """
-    at = max(head.find(b"Xing"), head.find(b"Info"))
-    field_at = at + 12 if at >= 0 and head[at + 7 : at + 8] and head[at + 7] & 3 == 3 else -1
-    num_bytes = int.from_bytes(head[field_at : field_at + 4], "big") if field_at >= 0 else 0
-    known = at >= 0 and (field_at < 0 or reader.end - start - num_bytes < 4096)
-    if not known:
-        reader.ignore_length(hidden=start + at if at >= 0 else -4)
-    return known
+def _check_track(origin: Origin) -> None:
+    if origin.track not in (None, 1):
+        problem = f"there is no track {origin.track}: it has 1 audio track"
+        raise origin.error(problem, "Leave track out", Reason.TRACK)
 
 
-def _file_blocks(origin: Origin, file: _Forward, reader: _Reader, kind: str) -> Iterator[Block]:
+def _note_size(origin: Origin, file: _Forward, region: Region) -> None:
+    """Note that the header announces less than there is."""
+    num_bytes = region.end - region.start
+    if region.announced is None or region.announced >= num_bytes:
+        return
+    there_s = file.frames / file.samplerate
+    announced_s = there_s * region.announced / num_bytes
+    text = f"its header announces {announced_s:.2f} s, but {there_s:.2f} s are there"
+    origin.note(f"{text}: all of it is read", Reason.HEADER)
+
+
+def _without_header(
+    reader: Reader, file: _Forward, region: Region, kind: str, stack: ExitStack
+) -> _Forward:
+    """The same sound, read without a header: it is longer than the header's field can say."""
+    frame = _WIDTHS.get(file.subtype, 0) * file.channels
+    if region.end - region.start < MOST_IN_HEADER or not frame:
+        return file
+    raw = reader.part(region.start, region.end - (region.end - region.start) % frame)
+    shape = (file.samplerate, file.channels, file.subtype, endian(kind, reader))
+    return stack.enter_context(_Forward(raw, "r", *shape, format="RAW"))
+
+
+def _file_chunks(origin: Origin, file: _Forward, reader: Reader, kind: str) -> Iterator[Chunk]:
     size = max(1, BLOCK_VALUES // file.channels)
+    num_left = file.frames if kind == "flac" else 2**62  # what follows the last frame is an error
     try:
-        while len(block := file.read(size, dtype="float32", always_2d=True)):
-            yield block
+        while len(block := file.read(min(size, num_left), dtype="float32", always_2d=True)):
+            num_left -= len(block)
+            yield file.samplerate, block
     except soundfile.LibsndfileError as error:
         raise DamageError(reader.failure or f"damaged ({_why(error)})") from error
+    if kind == "flac" and not num_left and num_unexplained(reader, reader.at):
+        yield from _flac_beyond(origin, file, reader)
     if kind == "ogg":
-        reader.seek(max(64, reader.at - 2**17))  # the decoder read ahead of where it stopped
-        pages = re.findall(rb"OggS\0(.)", reader.read(2**18), re.DOTALL)
-        if any(flags[0] & 2 for flags in pages):  # 2 begins a stream, 4 ends it
-            raise DamageError("several ogg streams joined, of which only the first can be read")
-        if pages and not pages[-1][0] & 4:
-            origin.notes.append("no end mark: it may have been cut off")
+        tail = reader.peek(max(0, reader.end - 2**17), 2**17)
+        pages = re.findall(rb"OggS\0(.)", tail, re.DOTALL)
+        if pages and not pages[-1][0] & 4:  # 4 ends a stream
+            origin.note("no end mark: it may have been cut off", Reason.DAMAGED)
     if reader.failure:
         raise DamageError(reader.failure)
+
+
+def _flac_beyond(origin: Origin, before: _Forward, reader: Reader) -> Iterator[Chunk]:
+    """Frames behind the number that the header announces: read again without that number."""
+    reader.patches[21] = bytes([reader.peek(21, 1)[0] & 0xF0, 0, 0, 0, 0])
+    reader.seek(0)
+    num_skipped, num_more = before.frames, 0
+    with _Forward(reader) as file:
+        size = max(1, BLOCK_VALUES // file.channels)
+        try:
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
+                fresh = block[num_skipped:]
+                num_skipped = max(0, num_skipped - len(block))
+                num_more += len(fresh)
+                if len(fresh):
+                    yield file.samplerate, fresh
+        except soundfile.LibsndfileError as error:
+            text = f"the bytes behind its sound cannot be read ({_why(error)})"
+            origin.note(text, Reason.LEFT_OVER)
+    if num_more:
+        announced, there = before.frames, before.frames + num_more
+        rate = before.samplerate
+        text = f"its header announces {announced / rate:.2f} s, but {there / rate:.2f} s are there"
+        origin.note(f"{text}: all of it is read", Reason.HEADER)
 
 
 def _why(error: soundfile.LibsndfileError) -> str:
@@ -247,7 +271,6 @@ def _why(error: soundfile.LibsndfileError) -> str:
 _CORRECTED = re.compile(
     r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)", re.M
 )
-_UNKNOWN = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))  # live recordings
 
 
 def _promised_frames(file: _Forward, head: bytes) -> int | None:
@@ -256,65 +279,84 @@ def _promised_frames(file: _Forward, head: bytes) -> int | None:
         return int(sphere[1])
     if found := _CORRECTED.search(file.extra_info):
         announced, actual = int(found[1]), int(found[2])
-        unknown = any(announced in sizes for sizes in _UNKNOWN)
+        unknown = any(announced in sizes for sizes in UNKNOWN_SIZES)
         return None if unknown else file.frames * announced // max(1, actual)
     return file.frames if file.frames < 2**62 else None
 
 
-def _open_media(origin: Origin, reader: _Reader, kind: str, stack: ExitStack) -> Decoded:
+def _open_mpeg(origin: Origin, reader: Reader, start: Start, stack: ExitStack) -> Part:
+    """Open an mp3. Its frames are followed once it is read, and each run is decoded by itself."""
+    _check_track(origin)
+    trusted = _trust_mp3_length(reader, start.head)
     try:
-        import av
-    except ImportError as error:
-        raise MissingExtra(f"Reading {origin.name} ({kind})", "media") from error
+        file = stack.enter_context(_Forward(reader))
+    except soundfile.LibsndfileError as error:
+        problem = f"mp3 that cannot be read ({_why(error)})"
+        raise origin.error(problem, "Record or export it again", Reason.DAMAGED) from error
+    promised = _promised_frames(file, start.head) if trusted else None
+    part = Part(iter(()), file.samplerate, file.channels, promised, reader, reader.end)
+    part.chunks = _mpeg_chunks(origin, part, file, reader)
+    return part
+
+
+def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> Iterator[Chunk]:
+    """The chunks of all runs of frames; what lies between two runs and is no tag is noted."""
+    found = runs(reader, 0)
+    run = next(found, None)
+    plain = run is not None and run.start == 0 and reader.end - run.end < 4096
+    if run is None or (plain and not num_unexplained(reader, run.end)):
+        yield from _file_chunks(origin, file, reader, "mp3")
+        return
+    part.promised, part.end, done_s = None, run.start, 0.0
+    before: Run | None = None
+    while run is not None:
+        _note_between(origin, reader, before, run, done_s)
+        with ExitStack() as stack:
+            one = _open_run(origin, reader.part(run.start, run.end), stack)
+            read_s = 0.0
+            for rate, block in one.chunks:
+                read_s += len(block) / rate
+                yield rate, block
+            _compare(origin, one, read_s, done_s, "")
+        done_s, part.end, before, run = done_s + read_s, run.end, run, next(found, None)
+
+
+def _open_run(origin: Origin, reader: Reader, stack: ExitStack) -> Part:
+    trusted = _trust_mp3_length(reader, reader.peek(0, 4096))
     try:
-        closed = {"protocol_whitelist": "none"}  # files and URLs named inside stay closed
-        container = stack.enter_context(
-            av.open(reader, mode="r", format=kind, options=closed, metadata_errors="replace")
-        )
-        if not container.streams.audio:
-            raise origin.error("video without sound", "Check the recording")
-        track = container.streams.audio[0]
-        frames = container.decode(track)
-        first = next(frames)
-    except (av.FFmpegError, StopIteration) as error:
-        why = getattr(error, "strerror", "no samples")
-        raise origin.error(f"{kind} that cannot be read ({why})", "Fetch it again") from error
-    seconds = 0.0
-    if kind != "aac" and track.duration and track.time_base:  # aac only guesses its length
-        seconds = float(track.duration * track.time_base)
-    elif kind != "aac" and container.duration and not container.streams.video:
-        seconds = container.duration / av.time_base
-    rate, channels = first.sample_rate, first.layout.nb_channels
-    return Decoded(_media_blocks(first, frames, reader), rate, channels, int(seconds * rate))
+        file = stack.enter_context(_Forward(reader))
+    except soundfile.LibsndfileError as error:
+        raise DamageError(f"damaged ({_why(error)})") from error
+    promised = file.frames if trusted and file.frames < 2**62 else None
+    chunks = _file_chunks(origin, file, reader, "mp3")
+    return Part(chunks, file.samplerate, file.channels, promised, reader)
 
 
-def _media_blocks(first: Any, frames: Iterator[Any], reader: _Reader) -> Iterator[Block]:
-    import av
-
-    shape = (first.sample_rate, first.layout.nb_channels)
-    # to_ndarray() of a planar frame of 8 or more channels reads past the planes and crashes (18.1)
-    pack, held, damage = av.AudioResampler(format="flt"), list[Block](), ""
-    try:
-        for frame in chain([first], frames):
-            if (frame.sample_rate, frame.layout.nb_channels) != shape:
-                raise ValueError("its rate or channels change midway")
-            for packed in pack.resample(frame):
-                held.append(scale(packed.to_ndarray().reshape(-1, shape[1])))
-            if sum(map(len, held)) >= 8192:  # frames are short: 1024 samples in AAC
-                yield np.concatenate(held)
-                held.clear()
-    except (av.FFmpegError, ValueError) as error:
-        damage = f"damaged ({getattr(error, 'strerror', error)})"
-    yield from held
-    if damage or reader.failure:
-        raise DamageError(reader.failure or damage)
+def _note_between(
+    origin: Origin, reader: Reader, before: Run | None, run: Run, at_s: float
+) -> None:
+    """Note what lies between two runs of frames; frames of the same format were lost there."""
+    num_bytes = run.start - (before.end if before else 0)
+    if before is None or not num_bytes:
+        return
+    if not num_unexplained(reader.part(before.end, run.start), 0):
+        return
+    text = f"{num_bytes:,} bytes at {at_s:.2f} s are no frames that can be read"
+    if before.shape == run.shape:
+        origin.lose(text, before.seconds * num_bytes / (before.end - before.start))
+    else:
+        origin.note(text, Reason.LEFT_OVER)
 
 
-def scale(values: NDArray[Any]) -> Block:
-    """Any sample type to float32 in ±1 (unsigned 8-bit is centred on 128)."""
-    with np.errstate(over="ignore"):  # beyond float32 becomes Inf, which is refused
-        floats = values.astype(np.float32)
-    if values.dtype.kind == "f":
-        return floats
-    full_scale = np.float32(2.0 ** (8 * values.dtype.itemsize - 1))
-    return (floats - full_scale if values.dtype.kind == "u" else floats) / full_scale
+def _trust_mp3_length(reader: Reader, head: bytes) -> bool:
+    """Whether the Xing header of an mp3 tells its length; if not, the decoder may not use it.
+
+    Without the header libsndfile guesses from the first frames; joined files keep the first header.
+    """
+    at = max(head.find(b"Xing"), head.find(b"Info"))
+    field_at = at + 12 if at >= 0 and head[at + 7 : at + 8] and head[at + 7] & 3 == 3 else -1
+    num_bytes = int.from_bytes(head[field_at : field_at + 4], "big") if field_at >= 0 else 0
+    known = at >= 0 and (field_at < 0 or reader.end - num_bytes < 4096)
+    if not known:
+        reader.ignore_length(hidden=at if at >= 0 else None)
+    return known

@@ -12,25 +12,26 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from .config import StrictConfig
-from .hub import read_part, reading, where
+from .hub import read_part, read_tokenizer
 from .prompt import add_audio_token
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(StrictConfig):
     """Which language model. `architecture` is its own transformers config as a dict; every width
-    follows from it. `source` (Hub id or folder) says where weights and tokenizer come from.
+    follows from it. `source` (see `sources.py`) says where weights and tokenizer come from, and
+    `quantisation` what the weights were quantised as there, e.g. "Q4_1"; "" for not at all.
     """
 
     architecture: dict[str, Any]
     source: str = ""
+    quantisation: str = ""
 
     @property
     def hf(self) -> PreTrainedConfig:
@@ -41,7 +42,7 @@ class DecoderConfig(StrictConfig):
 
 def empty_decoder(config: DecoderConfig) -> PreTrainedModel:
     """The decoder with fresh weights (or none, under `torch.device("meta")`)."""
-    return AutoModelForCausalLM.from_config(config.hf)
+    return AutoModelForCausalLM.from_config(config.hf, trust_remote_code=False)
 
 
 def load_decoder(
@@ -53,8 +54,7 @@ def load_decoder(
 
 def load_tokenizer(source: str, **hub: Any) -> PreTrainedTokenizerBase:
     """The decoder's tokenizer, with the audio placeholder added."""
-    with reading(source):
-        tokenizer = AutoTokenizer.from_pretrained(source, **where(source, hub))
+    tokenizer = read_tokenizer(source, **hub)
     add_audio_token(tokenizer)
     return tokenizer
 

@@ -48,7 +48,7 @@ class EncoderConfig(StrictConfig):
     """Which encoder, and which of its frames go on. Pure arithmetic; nothing here touches the disk.
 
     `architecture` is the encoder's own transformers config as a dict: widths, lengths,
-    normalisation and mask all follow from it. `source` (Hub id or folder) says where the weights
+    normalisation and mask all follow from it. `source` (see `sources.py`) says where the weights
     come from.
     """
 
@@ -368,7 +368,11 @@ def _keep(kept: dict[int, Tensor], number: int) -> Any:
 def empty_encoder(config: EncoderConfig) -> AudioEncoder:
     """The encoder with fresh weights (or none, under `torch.device("meta")`)."""
     hf = config.hf
-    model = WhisperEncoder(hf) if config.is_whisper else AutoModel.from_config(hf)
+    model = (
+        WhisperEncoder(hf)
+        if config.is_whisper
+        else AutoModel.from_config(hf, trust_remote_code=False)
+    )
     return ENCODERS[config.family](config, model)
 
 

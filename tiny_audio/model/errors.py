@@ -15,14 +15,50 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from enum import StrEnum
 
 
 class TinyAudioError(Exception):
     """Base of the tree: `except TinyAudioError` catches all that is raised on purpose."""
 
 
+class Reason(StrEnum):
+    """The kinds of trouble with sound: errors and notes are counted by them."""
+
+    NO_FILE = "no such file"
+    NOT_A_FILE = "not a file"
+    NO_PERMISSION = "no permission"
+    NOT_OPENED = "cannot be opened"
+    EMPTY = "0 bytes"
+    NOT_AUDIO = "not audio"
+    CODEC = "a codec that cannot be read"
+    URL = "a URL"
+    RATE = "impossible sampling rate"
+    CHANNELS = "impossible number of channels"
+    TRACK = "no such track"
+    DAMAGED = "damaged"
+    NOT_FINITE = "NaN or Inf in the samples"
+    SCALE = "samples beyond full scale"
+    NO_SAMPLES = "no samples"
+    STRETCH = "ends before its stretch"
+    TOO_LONG = "longer than can be loaded"
+    ARGUMENT = "wrong argument"
+    UNREADABLE = "cannot be read"
+    # of notes only: the sound is used
+    HEADER = "its header announces another length"
+    JOINED = "several recordings joined"
+    TRACKS = "several tracks"
+    LEFT_OVER = "bytes that are no sound"
+    TIME = "time stamps with gaps or jumps"
+    LEVEL = "a level that needs a look"
+
+
 class AudioError(TinyAudioError, ValueError):
-    """A source or its samples cannot be used: unreadable, empty, cut off, NaN, wrong rate."""
+    """A source or its samples cannot be used; `reason` is the kind of trouble, to count by."""
+
+    def __init__(self, message: str, reason: Reason = Reason.UNREADABLE) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ConfigError(TinyAudioError, ValueError):

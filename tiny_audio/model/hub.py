@@ -1,4 +1,4 @@
-"""Pretrained parts and checkpoints in the Hub's layout: read whole, or refused.
+"""Pretrained parts and checkpoints: read whole, or refused.
 
 transformers starts missing weights at random and only logs it. Here its report decides.
 """
@@ -10,12 +10,27 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    StrictDataclassError,
+)
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
+from .ctranslate2 import ct2_architecture, ct2_weights, read_ct2
 from .errors import CheckpointError, nearest
+from .gguf import read_gguf
+from .llamacpp import gguf_architecture, gguf_tokenizer, gguf_weights
+from .sources import kind_of, located, quantised_as
 
 # What a download may be told, and which files of a checkpoint of ours it fetches.
 OPTIONS = ("revision", "token", "local_files_only")
@@ -57,7 +72,7 @@ def reading(source: str) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         raise CheckpointError(
             f"{source} cannot be read ({error}). Check the name and the connection; weights are "
             f"read from safetensors only, never from pickled .bin files."
@@ -69,9 +84,52 @@ def reading(source: str) -> Iterator[None]:
 
 
 def architecture_of(source: str, **hub: Any) -> dict[str, Any]:
-    """A pretrained part's own configuration, from its config.json alone."""
+    """A pretrained part's own configuration, without its weights."""
+    place = located(source)
     with reading(source):
-        return AutoConfig.from_pretrained(source, **where(source, hub)).to_dict()
+        match kind_of(place):
+            case "gguf":
+                return gguf_architecture(place)
+            case "ctranslate2":
+                return ct2_architecture(place)
+        options = where(place, hub)
+        return AutoConfig.from_pretrained(place, trust_remote_code=False, **options).to_dict()
+
+
+def quantisation_of(source: str) -> str:
+    """What a part's weights are, or were, quantised as where they come from; "" for not at all."""
+    place = located(source)
+    match kind_of(place):
+        case "gguf":
+            return read_gguf(place).quantisation()
+        case "ctranslate2":
+            return read_ct2(place).quantisation()
+    return quantised_as(place)
+
+
+def read_tokenizer(source: str, **hub: Any) -> PreTrainedTokenizerBase:
+    """A language model's tokenizer, as it is."""
+    place = located(source)
+    match kind_of(place):
+        case "gguf":
+            return gguf_tokenizer(place)
+        case "ctranslate2":
+            raise CheckpointError(
+                f"{source} is a Whisper model for CTranslate2. It can be the encoder; the decoder "
+                f"is a language model, in a GGUF file or in the Hub's layout."
+            )
+    with reading(source):
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=False, **where(place, hub))
+
+
+def own_weights(place: str, dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
+    """Weights of the formats that are read here; None where transformers reads them itself."""
+    match kind_of(place):
+        case "gguf":
+            return gguf_weights(place, dtype)
+        case "ctranslate2":
+            return ct2_weights(place, dtype)
+    return None
 
 
 def read_part(
@@ -88,15 +146,23 @@ def read_part(
 
     `may_hold_more`: weights of modules that `kind` does not have (Whisper's decoder) are left out.
     """
+    place = located(source)
+    weights = own_weights(place, dtype)
+    if weights is not None and not issubclass(kind, PreTrainedModel):
+        # An Auto class chooses by what lies at the source; here the configuration says it.
+        with torch.device("meta"):
+            kind = type(kind.from_config(config, trust_remote_code=False))
     with reading(source):
         model, report = kind.from_pretrained(
-            source,
+            place if weights is None else None,
+            state_dict=weights,
             config=config,
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported, and refused below
-            **where(source, hub),
+            trust_remote_code=False,
+            **where(place, hub),
             **options,
         )
     own = {name.split(".")[0] for name, _ in model.named_parameters()}

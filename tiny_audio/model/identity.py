@@ -19,8 +19,10 @@ from .audio import SAMPLE_RATE
 from .config import fingerprint
 from .encoder import AudioEncoder, features
 from .errors import CheckpointError
+from .hub import quantisation_of
 from .modeling import AudioLM
 from .prompt import prompt_identity, render, transcription_turns
+from .sources import inside
 
 # Largest relative difference of a golden vector, by the coarser of the two dtypes.
 TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -131,10 +133,21 @@ def check_identity(model: AudioLM, folder: Path) -> None:
         found = {part: found[part] for part in ("tokenizer", "prompt")}
     if changed := [part for part in found if stored.get(part) != found[part]]:
         raise CheckpointError(
-            f"{folder} was trained with another {' and '.join(changed)} than is there now; "
+            f"{folder} was trained with another {' and '.join(changed)} than is there now"
+            f"{_otherwise_quantised(model, folder) if 'decoder' in changed else ''}; "
             f"restore the original (sources: {model.config.encoder.source}, "
             f"{model.config.language_model.source}) or train again."
         )
+
+
+def _otherwise_quantised(model: AudioLM, folder: Path) -> str:
+    """How the decoder's quantisation differs from the recorded one; "" if it does not."""
+    decoder = model.config.language_model
+    now = quantisation_of(inside(decoder.source, folder))
+    if now == decoder.quantisation:
+        return ""
+    before = decoder.quantisation or "no quantisation"
+    return f" (its quantisation differs: {before} in training, {now or 'none'} now)"
 
 
 def probe(device: Any = "cpu") -> Tensor:

@@ -225,19 +225,8 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         """Names and parameters that receive gradients; exactly these are what `save` writes."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-    def train_part(self, part: str) -> None:
-        """Let all weights of `part` ("encoder" or "decoder") train, in float32: a bfloat16 weight
-        of 1 cannot move by 1e-3 (trap T25).
-        """
-        module = self._part(part)
-        if part == "encoder":
-            self.audio_tower.freeze(False)
-        else:
-            module.requires_grad_(True)
-        for parameter in module.parameters():
-            parameter.data = parameter.data.float()
-
-    def _part(self, name: str) -> nn.Module:
+    def pretrained_part(self, name: str) -> nn.Module:
+        """The stock model of the "encoder" or the "decoder"."""
         parts = {"encoder": self.audio_tower.model, "decoder": self.language_model}
         if name not in parts:
             raise ConfigError.unknown(name, parts, "The table of pretrained parts")
@@ -249,7 +238,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
             import peft
         except ImportError as error:
             raise MissingExtra("LoRA", "lora") from error
-        module = self._part(part)
+        module = self.pretrained_part(part)
         if any("lora_" in name for name, _ in module.named_parameters()):
             raise ConfigError(f"The {part} has LoRA adapters already; train those on.")
         targets = rf".*\.({'|'.join(lora.targets)})"
@@ -318,7 +307,8 @@ class AudioLM(PreTrainedModel, GenerationMixin):
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> "AudioLM":
         """The registered class does this (`checkpoint.py`), strict like every other way to load."""
-        return AutoModel.from_pretrained(source, *args, **kwargs)
+        kwargs.pop("trust_remote_code", None)  # never, whoever asks
+        return AutoModel.from_pretrained(source, *args, trust_remote_code=False, **kwargs)
 
 
 def config_of(

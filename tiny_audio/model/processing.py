@@ -14,7 +14,7 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from .audio import load_audio
 from .configuration import AudioLMConfig
 from .encoder import features, valid_mask
-from .errors import AudioError, PromptError
+from .errors import AudioError, PromptError, Reason
 from .prompt import IGNORED, Prompt, Turn, render, stop_ids, transcription_turns
 
 Side = Literal["left", "right"]
@@ -104,7 +104,8 @@ class AudioProcessor(ProcessorMixin):
         if len(shape) == 2 and min(shape) > 2:
             raise AudioError(
                 f"An array of shape {shape} could be {min(shape)} clips or {min(shape)} channels. "
-                f"Pass a list of 1-D arrays, or load_audio(array, sampling_rate) for one clip."
+                f"Pass a list of 1-D arrays, or load_audio(array, sampling_rate) for one clip.",
+                Reason.ARGUMENT,
             )
         return load_audio(source, sampling_rate).samples
 

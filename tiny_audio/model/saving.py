@@ -32,11 +32,11 @@ from .identity import (
     record_fresh,
 )
 from .modeling import AudioLM
+from .packing import pack, rounded
 from .prompt import resolved
 from .quantize import is_quantised
+from .sources import INSIDE
 
-# Sources that begin like this are folders inside the checkpoint.
-INSIDE = "./"
 OWN_FILES = {"config.json", "trained.safetensors", "golden.safetensors", "encoder", "decoder"}
 
 
@@ -50,7 +50,8 @@ def save(
     everything. A model whose parts have no source of their own (loaded from a self-contained
     folder, or handed in), or of which nobody knows what has changed since it was read
     (`check=False`), is always written whole. Other files in `folder` stay there. `dtype`
-    stores weights smaller (bfloat16); hashes and golden vectors are then those of what is stored.
+    stores weights smaller (bfloat16, or int8 with a scale per row for the trained part alone);
+    hashes and golden vectors are then those of what is stored.
     """
     folder = Path(folder)
     if is_quantised(model):
@@ -59,13 +60,17 @@ def save(
     sources = (model.config.encoder.source, model.config.language_model.source)
     whole = whole or any(not source or source.startswith(INSIDE) for source in sources)
     whole = whole or model.base_digests is None
+    if whole and dtype == torch.int8:
+        raise CheckpointError(
+            "int8 is for the trained part alone; save a whole checkpoint in bfloat16 or float32."
+        )
     if dtype is not None:
         kept, untrained = trained_part(model, whole), is_trained(model) is False
         model = copy.deepcopy(model)
         # What is stored, and parameters only: no file holds buffers (RoPE's frequencies).
         for name, parameter in model.named_parameters():
             if whole or name in kept:
-                parameter.data = parameter.data.to(dtype).to(parameter.dtype)
+                parameter.data = rounded(parameter.data, dtype)
         if untrained:  # rounding is no training
             record_fresh(model)
     if folder.exists() and any(folder.iterdir()) and not is_checkpoint(folder):
@@ -88,7 +93,8 @@ def _write(model: AudioLM, folder: Path, whole: bool, dtype: torch.dtype | None)
         config.audio_config = {**(config.audio_config or {}), "source": f"{INSIDE}encoder"}
         config.decoder_config = {**(config.decoder_config or {}), "source": f"{INSIDE}decoder"}
         write_encoder(model.audio_tower, folder / "encoder", dtype)
-        write_part(model.language_model, folder / "decoder", dtype)
+        before = config.language_model.quantisation
+        write_part(model.language_model, folder / "decoder", dtype, quantisation=before)
         model.language_model.generation_config.save_pretrained(folder / "decoder")
         model.tokenizer.save_pretrained(folder / "decoder")
     config.trained = sorted(trained)
@@ -151,6 +157,8 @@ def changed_since_read(model: AudioLM) -> set[str]:
 def stored(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     if dtype is None:
         return state
+    if dtype == torch.int8:
+        return pack(state)
     return {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
 
 
@@ -168,8 +176,16 @@ def write_encoder(encoder: AudioEncoder, folder: Path, dtype: torch.dtype | None
     write_part(encoder.model, folder, dtype, prefix)
 
 
-def write_part(module: Any, folder: Path, dtype: torch.dtype | None, prefix: str = "") -> None:
-    """One pretrained part as its own Hub folder, without adapters: config.json and weights."""
+def write_part(
+    module: Any,
+    folder: Path,
+    dtype: torch.dtype | None,
+    prefix: str = "",
+    quantisation: str = "",
+) -> None:
+    """One pretrained part as its own Hub folder, without adapters: config.json and weights. What
+    the weights were quantised as before is noted in the file's header.
+    """
     folder.mkdir(parents=True)
     module.config.save_pretrained(folder)
     weights, seen = {}, set()
@@ -178,4 +194,5 @@ def write_part(module: Any, folder: Path, dtype: torch.dtype | None, prefix: str
         if tensor.data_ptr() not in seen:
             weights[prefix + name] = tensor.cpu().contiguous()
             seen.add(tensor.data_ptr())
-    save_file(stored(weights, dtype), folder / "model.safetensors", {"format": "pt"})
+    notes = {"format": "pt", "quantisation": quantisation} if quantisation else {"format": "pt"}
+    save_file(stored(weights, dtype), folder / "model.safetensors", notes)

@@ -17,6 +17,7 @@ from .preset import Preset
 
 PRESETS = (
     "nano",
+    "tiny",
     "whisper_tiny",
     "hubert_swiglu_qwen3",
     "whisper_swiglu_smollm3",
@@ -24,7 +25,9 @@ PRESETS = (
     "mufun",
     "mufun_10hz",
 )
-NANO = Path(__file__).with_name("nano")
+# Trained models in this package, by name.
+SHIPPED = {name: Path(__file__).with_name(name) for name in ("nano", "tiny")}
+NANO = SHIPPED["nano"]
 
 
 def preset(name: str) -> Preset:
@@ -36,8 +39,15 @@ def preset(name: str) -> Preset:
 
 
 def load(source: str | Path, **options: Any) -> AudioLM:
-    """A trained model: "nano" (in the package), a folder, or a Hub id. See `checkpoint.load`."""
-    return checkpoint.load(NANO if str(source) == "nano" else source, **options)
+    """A trained model: "tiny" or "nano" (in the package), a folder, or a Hub id. See
+    `checkpoint.load`.
+    """
+    return checkpoint.load(shipped(source), **options)
+
+
+def shipped(source: str | Path) -> str | Path:
+    """The folder of a model that the package holds; every other source as it is."""
+    return SHIPPED.get(str(source), source)
 
 
 def build(name: str, *, encoder: str = "", decoder: str = "", **options: Any) -> AudioLM:

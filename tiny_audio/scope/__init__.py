@@ -1,1 +1,1 @@
-"""Looking at a model and a run: what training will cost (`plan`), and how it went (`doctor`)."""
+"""Three rooms: `trace` shows one clip, `plan` tells what training costs, `doctor` how it went."""

@@ -14,7 +14,6 @@ live            WebSocket /v1/audio/stream
 metrics         GET /metrics
 app             the application
 run             the process: sockets, signals, the temporary folder
-address         which machines may reach it
-
-And a page for people: `demo` is its layout, `desk` what its buttons do, `player` what they show.
+address         which machines and pages may reach it
+page            the page for people: one file on the same API, with the same guard
 """

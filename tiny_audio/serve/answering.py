@@ -13,8 +13,6 @@ from tiny_audio.model.generation import token_limit, write
 from tiny_audio.model.modeling import as_features
 from tiny_audio.model.prompt import AUDIO, Turn, transcription_turns
 
-from .refusals import Refusal
-
 
 @dataclass(frozen=True)
 class Question:
@@ -53,15 +51,10 @@ def answer(
 ) -> Answer:
     """Write the answer; `said` gets its text piece by piece. `abandoned` ends it early."""
     model, processor = transcriber.model, transcriber.processor
-    batch = processor.batch([_asked(transcriber, question.turns)], [question.clips]).to(
-        model.device
-    )
+    turns = _asked(transcriber, question.turns)
+    transcriber.check_room(turns, [len(clip) for clip in question.clips], question.num_tokens)
+    batch = processor.batch([turns], [question.clips]).to(model.device)
     ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
-    room = model.language_model.config.max_position_embeddings - ids.shape[1]
-    if room < question.num_tokens:
-        problem = f"{ids.shape[1]:,} tokens of prompt leave room for {max(0, room):,}"
-        cure = f"{question.num_tokens:,} are asked for. Shorten the conversation or max_tokens"
-        raise Refusal(400, f"{problem}, {cure}.", param="messages")
     heard = as_features(*(batch.get(name) for name in FEATURE_KEYS))
     if heard is None:
         embeds_BLD = model.get_input_embeddings()(ids)

@@ -1,20 +1,23 @@
 """The application: routes, the gate before them, and what is said about them in /openapi.json."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import Response
 
 from tiny_audio import __version__
 
 from . import chat, live, transcriptions
 from .guard import Guard
-from .refusals import add_handlers, answers
+from .refusals import Refusal, add_handlers, answers
 from .service import Service
 
 router = APIRouter()
 WHY = {
     400: "What is wrong with the request",
+    403: "The request comes from another site, or by a name that is not this machine's",
     401: "The token is missing or wrong",
     404: "No such model",
     408: "The body came too slowly",
@@ -34,8 +37,13 @@ REFUSED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(service: Service, token: str | None = None) -> FastAPI:
-    """The application around a service, which whoever made it closes.
+def create_app(
+    service: Service,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+    page: bool = False,
+) -> FastAPI:
+    """The application around a service, which its maker closes. Pages of `origins` may use it.
 
     There is no page of documentation: FastAPI's would load scripts from elsewhere."""
 
@@ -50,13 +58,27 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
     add_handlers(app)
     for part in (transcriptions.router, chat.router, live.router, router):
         app.include_router(part)
-    app.add_middleware(Guard, service.limits, token, service.metrics)
+    if page:
+        from .page import router as of_the_page  # with what a trace needs: not for a mere service
+
+        app.include_router(of_the_page)
+    app.add_middleware(Guard, service.limits, token, service.metrics, origins)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+        )
     return app
 
 
 @router.get("/health")
-async def health() -> dict[str, str]:
-    """Whether it runs."""
+async def health(request: Request) -> dict[str, str]:
+    """Whether it runs, and the model's thread with it."""
+    if not request.app.state.service.batcher.alive:
+        cure = "The next request starts another; if this stays so, start the server again"
+        raise Refusal(503, f"The model's thread has ended. {cure}.", retry_after_s=1)
     return {"status": "ok"}
 
 
@@ -69,8 +91,9 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
-    """The one model that is served."""
-    return {"object": "list", "data": [described(request.app.state.service)]}
+    """The one model that is served, by each of its names."""
+    service: Service = request.app.state.service
+    return {"object": "list", "data": [described(name) for name in service.names]}
 
 
 @router.get("/v1/models/{name:path}")
@@ -78,9 +101,9 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     """The model by its name."""
     service: Service = request.app.state.service
     service.check_model(name)
-    return described(service)
+    return described(name)
 
 
-def described(service: Service) -> dict[str, Any]:
+def described(name: str) -> dict[str, Any]:
     """A model in OpenAI's words."""
-    return {"id": service.name, "object": "model", "created": 0, "owned_by": "tiny-audio"}
+    return {"id": name, "object": "model", "created": 0, "owned_by": "tiny-audio"}

@@ -16,7 +16,7 @@ from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.prompt import Turn, render, transcription_turns
+from tiny_audio.model.prompt import Turn, transcription_turns
 
 from .limits import Limits
 from .metrics import Metrics
@@ -33,12 +33,9 @@ class _Work(NamedTuple):
     """A window, what is asked about it, and where its text goes."""
 
     window: Window
+    duration_s: float
     request: Request
     done: "Future[Segment]"
-
-    @property
-    def duration_s(self) -> float:
-        return len(self.window.samples_N) / SAMPLE_RATE
 
     @property
     def kind(self) -> Request:
@@ -56,19 +53,32 @@ class Batcher:
         self.transcriber, self.limits, self.metrics = transcriber, limits, metrics
         self._queue: queue.Queue[_Work | _Call | None] = queue.Queue()
         self._held: list[_Work | _Call | None] = []  # taken, but not fit for the batch before
+        self._start()
+
+    def _start(self) -> None:
         self._thread = Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs; if not, `/health` says so, and the next request starts one."""
+        return self._thread.is_alive()
+
+    def _put(self, item: "_Work | _Call") -> None:
+        if not self.alive:
+            self._start()
+        self._queue.put(item)
+
     def submit(self, window: Window, request: Request = PLAIN) -> "Future[Segment]":
         """The text of one window."""
-        work = _Work(window, request, Future())
-        self._queue.put(work)
+        work = _Work(window, len(window.samples_N) / SAMPLE_RATE, request, Future())
+        self._put(work)
         return work.done
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         """Run something on the model's thread, between two batches."""
         call = _Call(lambda: function(*arguments), Future())
-        self._queue.put(call)
+        self._put(call)
         return call.done
 
     def close(self) -> None:
@@ -111,19 +121,19 @@ class Batcher:
         ready, turns = [], []
         for work in wanted:
             try:
-                turns.append(self._turns(work.request.prompt))
+                turns.append(self._turns(work))
                 ready.append(work)
-            except Exception as error:  # before anything is computed
-                work.done.set_exception(error)
+            except BaseException as error:  # before anything is computed
+                work.done.set_exception(_theirs(error))
         if not ready:
             return
         started = time.monotonic()
         try:
             windows = [work.window for work in ready]
             segments = self.transcriber.transcribe_windows(windows, turns, ready[0].kind)
-        except Exception as error:  # whatever it is, it is theirs: the thread must outlive it
+        except BaseException as error:  # whatever it is, it is theirs: the thread must outlive it
             for work in ready:
-                work.done.set_exception(error)
+                work.done.set_exception(_theirs(error))
             return
         self.metrics.batch_items.observe(len(ready))
         self.metrics.batch_seconds.observe(time.monotonic() - started)
@@ -131,11 +141,11 @@ class Batcher:
             self.metrics.audio_seconds.inc(work.duration_s)
             work.done.set_result(segment)
 
-    def _turns(self, prompt: str | None) -> list[Turn]:
-        model = self.transcriber.model
-        turns = transcription_turns(model.config.prompt, prompt)
-        if prompt is not None:  # raises what is wrong with it
-            render(turns, [1], model.tokenizer, model.config.prompt)
+    def _turns(self, work: _Work) -> list[Turn]:
+        """The prompt of a window; raises what is wrong with it."""
+        config = self.transcriber.model.config.prompt
+        turns = transcription_turns(config, work.request.prompt)
+        self.transcriber.check_room(turns, [len(work.window.samples_N)])
         return turns
 
 
@@ -144,5 +154,15 @@ def _settle(done: "Future[Any]", do: Callable[[], Any]) -> None:
         return
     try:
         done.set_result(do())
-    except Exception as error:  # as an executor does
-        done.set_exception(error)
+    except BaseException as error:  # as an executor does
+        done.set_exception(_theirs(error))
+
+
+def _theirs(error: BaseException) -> Exception:
+    """The failure of one request. A panic of compiled code (a tokenizer's) is no `Exception`, and
+    would pass every handler on its way out."""
+    if isinstance(error, Exception):
+        return error
+    failure = RuntimeError(f"The model's code failed ({type(error).__name__}: {error})")
+    failure.__cause__ = error
+    return failure

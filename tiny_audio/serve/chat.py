@@ -4,7 +4,8 @@ import asyncio
 import io
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack, aclosing
 from threading import Event
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import TinyAudioError
 
 from .answering import Answer, Question, answer
-from .conversation import ChatRequest
+from .conversation import ChatRequest, decoded
 from .refusals import Refusal, answers
 from .service import Service, first_of, unless_gone
 from .transcriptions import error_event, event
@@ -58,7 +60,13 @@ class _Reply:
 
     async def pieces(self) -> AsyncIterator[str]:
         """The text as it is written; `answer` is set when it has ended."""
-        question = await self._question()
+        with ExitStack() as stack:
+            question = await self._question(stack)
+            async with aclosing(self._written(question)) as written:
+                async for piece in written:
+                    yield piece
+
+    async def _written(self, question: Question) -> AsyncGenerator[str, None]:
         loop, spoken = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
         def said(piece: str | None) -> None:
@@ -94,21 +102,42 @@ class _Reply:
             yield event(self._object("chat.completion.chunk", None, usage(self.answer)))
         yield "data: [DONE]\n\n"
 
-    async def _question(self) -> Question:
-        asked, limits = self.asked, self.service.limits
-        clips = [await self._clip(upload) for upload in asked.uploads()]
+    async def _question(self, stack: ExitStack) -> Question:
+        """Decode clip by clip, and end as soon as their sum is too much."""
+        asked, service = self.asked, self.service
+        turns, sounds, clips = asked.turns(), asked.sounds(), list[torch.Tensor]()
+        # Every clip takes a position at least: most of what is too much is so before it is decoded.
+        await service.on_model(service.transcriber.check_room, turns, [1] * len(sounds))
+        for sound in sounds:
+            heard = await service.hear(io.BytesIO(decoded(sound)))
+            stack.enter_context(service.holding(heard))
+            clips.append(torch.from_numpy(heard.samples_N.copy()))
+            self._check([len(clip) for clip in clips], len(sounds))
         max_tokens = asked.max_completion_tokens or asked.max_tokens
-        return Question(asked.turns(), clips, max_tokens, limits.max_answer_tokens)
+        return Question(turns, clips, max_tokens, service.limits.max_answer_tokens)
 
-    async def _clip(self, upload: bytes) -> torch.Tensor:
-        heard = await self.service.hear(io.BytesIO(upload))
-        config = self.service.transcriber.model.config
-        longest = config.encoder.max_samples
-        if config.prompt.long_audio == "error" and longest and len(heard.samples_N) > longest:
-            problem = f"A clip of {heard.duration_s:.1f} s; the model hears {longest / 16_000:g} s"
-            cure = "Cut it, or transcribe it with /v1/audio/transcriptions"
-            raise Refusal(400, f"{problem} in a question. {cure}.", param="messages")
-        return torch.from_numpy(heard.samples_N.copy())
+    def _check(self, lengths: list[int], num_clips: int) -> None:
+        """Refuse what the encoder, a batch, or the decoder could not take."""
+        config, limits = self.service.transcriber.model.config, self.service.limits
+        longest, window = max(lengths), config.encoder.max_samples
+        if config.prompt.long_audio == "error" and window and longest > window:
+            problem = f"A clip of {longest / SAMPLE_RATE:.1f} s; the model hears"
+            problem += f" {window / SAMPLE_RATE:g} s in a question"
+            raise Refusal(
+                400,
+                f"{problem}. Cut it, or transcribe it with /v1/audio/transcriptions.",
+                param="messages",
+            )
+        padded_s = num_clips * longest / SAMPLE_RATE
+        if num_clips > 1 and padded_s > limits.batch_s:
+            problem = f"{num_clips:,} clips, the longest of {longest / SAMPLE_RATE:.1f} s, take"
+            problem += f" {padded_s:,.0f} s with padding; a question has {limits.batch_s:g} s"
+            raise Refusal(400, f"{problem}. Send fewer or shorter ones.", param="messages")
+        positions, most = sum(map(config.positions_for, lengths)), self.service.num_positions
+        if positions > most:
+            problem = f"{len(lengths):,} of the clips take {positions:,} positions"
+            problem += f" of the decoder's {most:,}"
+            raise Refusal(400, f"{problem}. Send fewer or shorter ones.", param="messages")
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}

@@ -64,10 +64,10 @@ class ChatRequest(Strict):
             raise Refusal(400, f"{message}.", param="messages")
         return [Turn(ROLES.get(m.role, m.role), said(m)) for m in self.messages]
 
-    def uploads(self) -> list[bytes]:
-        """The files of all audio parts, in order."""
+    def sounds(self) -> list[str]:
+        """The files of all audio parts in base64, in order."""
         return [
-            decoded(part.input_audio.data)
+            part.input_audio.data
             for message in self.messages
             if not isinstance(message.content, str)
             for part in message.content

@@ -4,16 +4,18 @@ Importing this module is what the fork server does once: torch and the decoders 
 all workers, and a new one takes milliseconds. A worker sees bytes and the name of a file to write.
 """
 
+import os
 import resource
 import signal
+import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 from tiny_audio.model.audio import SAMPLE_RATE, stream_audio
-from tiny_audio.model.decode import DecodeLimits
-from tiny_audio.model.errors import TinyAudioError
+from tiny_audio.model.errors import AudioError, Reason, TinyAudioError
+from tiny_audio.model.source import DecodeLimits
 
 from .limits import Limits
 
@@ -28,6 +30,8 @@ class Reply(NamedTuple):
 
     notes: tuple[str, ...]
     refusal: str = ""
+    reason: Reason = Reason.UNREADABLE
+    trouble: str = ""  # the server's own: the file may be good
 
 
 def serve_decoding(pipe: Connection, limits: Limits) -> None:
@@ -35,6 +39,7 @@ def serve_decoding(pipe: Connection, limits: Limits) -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM):  # the service says when to stop
         signal.signal(ignored, signal.SIG_IGN)
     _confine(limits)
+    _mute()
     with suppress(EOFError):
         while True:
             path = Path(pipe.recv())
@@ -51,11 +56,24 @@ def decode(upload: bytes, path: Path, limits: Limits) -> Reply:
                 {"bytes": upload, "path": "upload"}, limits=bounds, notes=notes
             ):
                 file.write(block.numpy().tobytes())
+    except AudioError as error:
+        return Reply((), str(error), error.reason)
     except TinyAudioError as error:
         return Reply((), str(error))
+    except OSError as error:  # the upload is in memory: what failed is writing its samples
+        return Reply((), trouble=f"its samples cannot be written ({error.strerror})")
     except MemoryError:
         return Reply((), f"decoding needs more than {limits.decode_memory_bytes:,} bytes")
     return Reply(tuple(notes))
+
+
+def _mute() -> None:
+    """Notes that native libraries print about a file go nowhere (7 MB of mp3 wrote 8 MB of them);
+    what Python says about itself still reaches the log."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _confine(limits: Limits) -> None:

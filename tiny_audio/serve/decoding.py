@@ -17,7 +17,7 @@ from tiny_audio.model.errors import AudioError
 from .decode_worker import Reply, serve_decoding
 from .limits import Limits
 from .metrics import Metrics
-from .refusals import Refusal
+from .refusals import Refusal, no_room
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,40 @@ class DecodePool:
 
     def _decode(self, upload: BinaryIO) -> Heard:
         path = self.folder / f"{next(self._names)}.f32"
+        upload.seek(0)
+        data = upload.read()  # whole: a file closed midway must not leave half a question
+        try:
+            reply = self._ask(data, path)
+            if reply.trouble:
+                raise no_room(reply.trouble)
+            if reply.refusal:
+                raise AudioError(reply.refusal, reply.reason)
+            return Heard(np.memmap(path, np.float32, "r"), reply.notes)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _ask(self, data: bytes, path: Path) -> Reply:
         worker = self._idle.get()
         try:
-            worker = worker or self._worker()
-            reply = worker.ask(upload, path)
-            if reply.refusal:
-                raise AudioError(reply.refusal)
-            return Heard(np.memmap(path, np.float32, "r"), reply.notes)
-        except Refusal:
-            if worker:
-                self.metrics.decoder_losses.inc()
-                worker.end()
-            worker = None
-            raise
+            for _ in range(2):  # a process may have been dead before: once more with a fresh one
+                worker = worker or self._worker()
+                try:
+                    reply = worker.ask(data, path)
+                except Refusal:
+                    worker = self._end(worker)
+                    raise
+                if reply:
+                    return reply
+                worker = self._end(worker)
+            raise Refusal(400, "This file crashes the decoder. Convert it first.", param="file")
         finally:
             self._idle.put(worker)
-            path.unlink(missing_ok=True)
+
+    def _end(self, worker: "_Worker") -> "_Worker | None":
+        """End a process that hangs or is dead; nothing is in its place until it is needed."""
+        self.metrics.decoder_losses.inc()
+        worker.end()
+        return None
 
     def close(self) -> None:
         """End all processes; what is being decoded is finished first."""
@@ -103,19 +121,19 @@ class _Worker:
         self.process.start()
         theirs.close()
 
-    def ask(self, upload: BinaryIO, path: Path) -> Reply:
-        """Have an upload decoded to `path`; `Refusal` if the process hangs or dies of it."""
-        upload.seek(0)
-        data = upload.read()  # all of it first: a file closed midway must not leave half a question
+    def ask(self, data: bytes, path: Path) -> Reply | None:
+        """Have an upload decoded to `path`; None if the process dies, `Refusal` if it hangs."""
         timeout_s = self.limits.decode_timeout_s
         try:
             self.pipe.send(str(path))
             self.pipe.send_bytes(data)
             if self.pipe.poll(timeout_s):
                 return self.pipe.recv()
-        except (EOFError, ConnectionError) as error:
-            raise Refusal(400, "This file crashes the decoder. Convert it first.") from error
-        raise Refusal(400, f"Decoding took more than {timeout_s:g} s. Convert it first.")
+        except (EOFError, ConnectionError):
+            return None
+        raise Refusal(
+            400, f"Decoding took more than {timeout_s:g} s. Convert it first.", param="file"
+        )
 
     def end(self) -> None:
         self.process.kill()

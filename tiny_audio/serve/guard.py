@@ -4,25 +4,40 @@ import asyncio
 import hmac
 import math
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .address import is_loopback
 from .limits import MAX_HEADER_BYTES, Limits
 from .metrics import Metrics
 from .refusals import Refusal
 
-OPEN_TO_ALL = ("/health",)
+OPEN_TO_ALL = ("/health", "/")  # the page holds no secret, and asks for the token
+# A body of JSON is in memory as bytes, as text, as its values, and once more as decoded base64;
+# a form goes to the disk.
+JSON_COPIES = 4
 
 
 class Guard:
     """ASGI middleware. A request that gets past it holds a slot until it is answered."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, token: str | None, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        token: str | None,
+        metrics: Metrics,
+        origins: Sequence[str] = (),
+    ) -> None:
         self.app, self.limits, self.token, self.metrics = app, limits, token, metrics
+        self.origins = origins
         self.num_accepted = 0
+        self.in_flight = _InFlight(
+            max(limits.max_bytes_in_flight, JSON_COPIES * limits.max_body_bytes)
+        )
         self.usual_s = 1.0  # moving average of how long an answer takes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,11 +45,12 @@ class Guard:
             return await self._websocket(scope, receive, send)
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        answer = _Answer(_Body(receive, self.limits), send)
+        answer = _Answer(_Body(receive, self.limits, self.in_flight, _copies(scope)), send)
         started = time.monotonic()
         try:
             await self._http(scope, answer)
         finally:
+            answer.body.forget()
             self.metrics.answered(scope["path"], answer.status, time.monotonic() - started)
 
     async def _http(self, scope: Scope, answer: "_Answer") -> None:
@@ -56,21 +72,51 @@ class Guard:
             self.usual_s += 0.1 * (time.monotonic() - started - self.usual_s)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._knows_token(scope):
+        try:
+            self._check_site(scope)
+            self._check_token(scope)
+        except Refusal:  # before it is accepted: the client sees HTTP 403
+            await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
+        else:
             await self.app(scope, receive, send)
-        else:  # before it is accepted: the client sees HTTP 403
-            await send({"type": "websocket.close", "code": 1008, "reason": "token"})
 
-    def _check(self, scope: Scope) -> None:
+    def _check_site(self, scope: Scope) -> None:
+        """Without a token, refuse what a page of another site sends through a visitor's browser."""
+        if self.token is not None:
+            return
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not is_loopback(host):
+            message = f"Host: {host[:200]!r} is not this machine"
+            cure = "Use http://127.0.0.1 or http://localhost, or start the server with a token"
+            raise Refusal(403, f"{message}. {cure}.")
+        own = (f"http://{host}", f"https://{host}")
+        if origin is not None and origin not in (*own, *self.origins):
+            message = f"Origin: {origin[:200]!r} is another site's page"
+            raise Refusal(403, f"{message}. Allow it with --allow-origin, or ask from here.")
+
+    def _check_token(self, scope: Scope) -> None:
         if scope["path"] not in OPEN_TO_ALL and not self._knows_token(scope):
             raise Refusal(401, "This server needs its token: send Authorization: Bearer TOKEN.")
+
+    def _check(self, scope: Scope) -> None:
+        self._check_site(scope)
+        self._check_token(scope)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             raise Refusal(431, f"Headers take at most {MAX_HEADER_BYTES:,} bytes.")
         if scope["method"] != "POST":
             return
-        size, limit = Headers(scope=scope).get("content-length", "0"), self.limits.max_body_bytes
+        headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            refusal = Refusal(
+                400, "A body has a Content-Length or comes in chunks. Send one of both."
+            )
+            refusal.headers = {"connection": "close"}  # servers differ in where such a body ends
+            raise refusal
+        size, limit = headers.get("content-length", "0"), self.limits.max_body_bytes
         if size.isdigit() and int(size[:20]) > limit:
             raise _too_large(int(size[:20]), limit)
+        self.in_flight.check(int(size) * _copies(scope) if size.isdigit() else 0)
         if self.num_accepted >= self.limits.max_requests:
             wait_s = min(30, math.ceil(self.usual_s))
             message = f"{self.num_accepted} requests are being answered already"
@@ -83,6 +129,24 @@ class Guard:
         return hmac.compare_digest(given.encode("latin-1"), self.token.encode())  # constant time
 
 
+def _copies(scope: Scope) -> int:
+    kind = Headers(scope=scope).get("content-type", "")
+    return 1 if kind.startswith("multipart/form-data") else JSON_COPIES
+
+
+class _InFlight:
+    """Bytes that bodies of unanswered requests take, all together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.num_bytes = limit, 0
+
+    def check(self, more: int) -> None:
+        """Refuse `more` bytes while there is no room for them."""
+        if self.num_bytes and self.num_bytes + more > self.limit:
+            message = f"Requests of {self.num_bytes:,} bytes are being answered already"
+            raise Refusal(503, f"{message}. Try again in 10 s.", retry_after_s=10)
+
+
 def _too_large(num_bytes: int, limit: int) -> Refusal:
     return Refusal(413, f"A body of {num_bytes:,} bytes; the limit is {limit:,}. Send less.")
 
@@ -90,9 +154,9 @@ def _too_large(num_bytes: int, limit: int) -> Refusal:
 class _Body:
     """`receive` of one request: counts its bytes and loses patience."""
 
-    def __init__(self, receive: Receive, limits: Limits) -> None:
-        self.receive, self.limits = receive, limits
-        self.num_bytes, self.ended, self.too_slow = 0, False, False
+    def __init__(self, receive: Receive, limits: Limits, in_flight: _InFlight, copies: int) -> None:
+        self.receive, self.limits, self.in_flight, self.copies = receive, limits, in_flight, copies
+        self.num_bytes, self.held, self.ended, self.too_slow = 0, 0, False, False
         self.deadline = time.monotonic() + limits.body_timeout_s
 
     async def __call__(self) -> Message:
@@ -101,7 +165,20 @@ class _Body:
         message = await self._next()
         if self.num_bytes > self.limits.max_body_bytes:
             raise _too_large(self.num_bytes, self.limits.max_body_bytes)
+        more = len(message.get("body", b"")) * self.copies
+        try:
+            self.in_flight.check(more)
+        except Refusal:
+            self.forget()  # at once, so that not all who come together are refused
+            raise
+        self.in_flight.num_bytes += more
+        self.held += more
         return message
+
+    def forget(self) -> None:
+        """The request is answered: its bytes are free."""
+        self.in_flight.num_bytes -= self.held
+        self.held = 0
 
     async def _next(self) -> Message:
         patience_s = min(self.limits.body_idle_s, self.deadline - time.monotonic())

@@ -25,6 +25,7 @@ class Limits:
 
     # All requests together.
     max_requests: int = 128  # accepted and not yet answered; one more gets 503
+    max_bytes_in_flight: int = 2**28  # of bodies that are not answered yet; more get 503
     max_held_s: float = 14_400.0  # decoded audio in the temporary folder: 4 h are 0.9 GB
     max_live: int = 8  # WebSocket sessions
     max_live_s: float = 3_600.0
@@ -39,3 +40,14 @@ class Limits:
     def max_body_bytes(self) -> int:
         """A body: the upload as base64 in JSON, and what stands around it."""
         return self.max_upload_bytes * 4 // 3 + 2**16
+
+
+# One person's page: files may be long, and few of them come at a time.
+OF_THE_PAGE = Limits(
+    max_upload_bytes=2**28,  # two hours of mp3 at 256 kbit/s
+    max_audio_s=7_200.0,
+    max_requests=16,
+    decode_timeout_s=120.0,
+    body_timeout_s=600.0,
+    request_timeout_s=7_200.0,
+)

@@ -31,16 +31,21 @@ async def stream(
 ) -> None:
     """One session: it ends with "end", with silence on the line, or after `max_live_s`."""
     service: Service = socket.app.state.service
+    limits = service.limits
     await socket.accept()
     with suppress(WebSocketDisconnect, RuntimeError):  # starlette: sending after a close
-        if service.num_live >= service.limits.max_live:
+        if service.num_live >= limits.max_live:
             message = f"{service.num_live} people are speaking already. Try again later."
             await refuse(socket, message, AGAIN)
             return
         service.num_live += 1
         try:
             with service.metrics.live.track_inprogress():
-                await _Session(socket, service, sample_rate).run()
+                async with asyncio.timeout(limits.max_live_s + limits.live_idle_s):
+                    await _Session(socket, service, sample_rate).run()
+        except TimeoutError:
+            message = f"A session lasts at most {limits.max_live_s:g} s. Begin another."
+            await refuse(socket, message, POLICY)
         except TinyAudioError as error:
             await refuse(socket, str(error), POLICY)
         finally:
@@ -62,6 +67,7 @@ class _Session:
         self.buffer, self.ended = bytearray(), False
         self.arrived, self.room = asyncio.Event(), asyncio.Event()
         self.received_s = 0.0
+        self.deadline: float | None = None  # until which something must come
         self.texts: list[str] = []
 
     async def run(self) -> None:
@@ -90,14 +96,18 @@ class _Session:
 
     async def _message(self) -> None:
         limits = self.service.limits
+        if self.deadline is None:
+            self.deadline = asyncio.get_running_loop().time() + limits.live_idle_s
         try:
-            async with asyncio.timeout(limits.live_idle_s):
+            async with asyncio.timeout_at(self.deadline):
                 message = await self.socket.receive()
         except TimeoutError as error:
             raise Refusal(408, f"Nothing came for {limits.live_idle_s:g} s.") from error
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1000))
         if (data := message.get("bytes")) is not None:
+            if data:  # an empty message is no sign of life
+                self.deadline = None
             self.buffer += data
             self.received_s += len(data) / 2 / self.rate
         elif is_end(message["text"]):

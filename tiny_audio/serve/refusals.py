@@ -1,5 +1,6 @@
 """Every answer that is not 200, in the shape of OpenAI's errors."""
 
+import errno
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -30,13 +31,37 @@ class Refusal(TinyAudioError, HTTPException):  # noqa: N818 — it is an answer
         return error_response(self.status_code, self.detail, self.param, self.headers)
 
 
+def no_room(what: str) -> Refusal:
+    """The answer where the server lacks disk, memory or open files: the request may be good."""
+    message = f"The server has no room at the moment: {what}"
+    return Refusal(503, f"{message}. Try again in 30 s.", retry_after_s=30)
+
+
 def error_response(
-    status: int, message: str, param: str | None = None, headers: Any = None
+    status: int,
+    message: str,
+    param: str | None = None,
+    headers: Any = None,
+    code: str | None = None,
 ) -> JSONResponse:
     """`{"error": {message, type, param, code}}`."""
     kind = "invalid_request_error" if status < 500 else "server_error"
-    error = {"message": message, "type": kind, "param": param, "code": CODES.get(status)}
+    shown = None if param is None else short(param, MAX_ECHO)
+    error = {
+        "message": short(message, MAX_MESSAGE),
+        "type": kind,
+        "param": shown,
+        "code": code or CODES.get(status),
+    }
     return JSONResponse({"error": error}, status, headers)
+
+
+def short(text: str, most: int) -> str:
+    """A text without its middle where it is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    half = (most - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -46,6 +71,7 @@ def answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
 
 CODES = {
     401: "invalid_api_key",
+    403: "forbidden",
     404: "not_found",
     408: "request_timeout",
     413: "request_too_large",
@@ -53,6 +79,9 @@ CODES = {
     504: "timeout",
 }
 
+MAX_ECHO = 200  # characters of what somebody sent
+MAX_MESSAGE = 2_000
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 REASONS = {"temperature": "Decoding is greedy.", "n": "Decoding is greedy: one answer."}
 
 
@@ -62,6 +91,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(TinyAudioError, _unusable)
     app.add_exception_handler(HTTPException, _not_here)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(OSError, _our_trouble)
     app.add_exception_handler(Exception, _our_fault)
 
 
@@ -71,11 +101,15 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _unusable(_: Request, error: Exception) -> Response:
-    return error_response(400, str(error), "file" if isinstance(error, AudioError) else None)
+    if isinstance(error, AudioError):
+        return error_response(400, str(error), "file", code=error.reason.name.lower())
+    return error_response(400, str(error))
 
 
 async def _not_here(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, OSError):  # a form that could not be written to the disk
+        return await _our_trouble(request, error.__cause__)
     message = f"{request.method} {request.url.path[:200]}: {error.detail}"
     return error_response(error.status_code, message, None, error.headers)
 
@@ -84,9 +118,17 @@ async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Where a value may be one of several types, the deepest problem is the one that was meant.
     worst = max(error.errors(), key=lambda problem: len(problem["loc"]))
-    param = ".".join(str(part) for part in worst["loc"][1:]) or None
-    reason = f"{param or 'body'}: {worst['msg']}. {REASONS.get(param or '', '')}".rstrip()
+    param = short(".".join(str(part) for part in worst["loc"][1:]), MAX_ECHO) or None
+    problem = short(worst["msg"], MAX_ECHO)  # of an unknown kind of part it holds the kind
+    reason = f"{param or 'body'}: {problem}. {REASONS.get(param or '', '')}".rstrip()
     return error_response(400, reason, param)
+
+
+async def _our_trouble(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    if error.errno in NO_ROOM:
+        return no_room(error.strerror or "").response()
+    return await _our_fault(request, error)
 
 
 async def _our_fault(_: Request, error: Exception) -> Response:

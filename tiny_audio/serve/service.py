@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -28,16 +28,25 @@ T = TypeVar("T")
 
 
 class Service:
-    """A transcriber behind a queue, known as `name`; `language` is what it was trained to write."""
+    """A transcriber behind a queue; `language` is what it was trained to write.
+
+    Clients call it by any of its `names`; answers have the first."""
 
     def __init__(
-        self, transcriber: Transcriber, name: str, language: str, limits: Limits, folder: Path
+        self,
+        transcriber: Transcriber,
+        names: Sequence[str],
+        language: str,
+        limits: Limits,
+        folder: Path,
     ) -> None:
-        self.transcriber, self.name, self.language = transcriber, name, language
+        self.transcriber, self.names, self.language = transcriber, names, language
+        self.name = names[0]
         self.limits = limits
         self.metrics = Metrics()
         self.decoding = DecodePool(limits, folder, self.metrics)
         self.batcher = Batcher(transcriber, limits, self.metrics)
+        self.num_positions = transcriber.num_positions
         self.held_s = 0.0  # decoded and not yet written
         self.num_live = 0
 
@@ -48,8 +57,10 @@ class Service:
 
     def check_model(self, asked: str | None) -> None:
         """Refuse another model than the one that is served."""
-        if asked not in (None, self.name):
-            raise Refusal(404, f"There is no model {asked[:100]!r} here; use {self.name!r}.")
+        if asked is not None and asked not in self.names:
+            names = " or ".join(map(repr, self.names))
+            message = f"There is no model {asked[:100]!r} here; use {names}"
+            raise Refusal(404, f"{message}.", param="model")
 
     def check_prompt(self, prompt: str | None) -> None:
         """Refuse what is too long or no text; control tokens are the model's thread's to find."""
@@ -60,6 +71,10 @@ class Service:
         if prompt is not None and any("\ud800" <= c <= "\udfff" for c in prompt):
             message = "The text holds half of a surrogate pair, which is no character"
             raise Refusal(400, f"{message}. Send valid Unicode.", param="prompt")
+
+    async def on_model(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run something on the model's thread, where alone models and tokenizers may be used."""
+        return await asyncio.wrap_future(self.batcher.call(function, *arguments))
 
     async def hear(self, upload: BinaryIO) -> Heard:
         """Decode an upload in a process of its own."""

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from tiny_audio.infer.formats import FORMATS, verbose
-from tiny_audio.infer.results import Segment, Transcript
+from tiny_audio.infer.formats import FORMATS, notes_of, verbose
+from tiny_audio.infer.results import Segment, Timings, Transcript
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.errors import TinyAudioError, nearest
 
@@ -18,7 +19,10 @@ from .refusals import Refusal, answers, error_response
 from .service import Service, first_of, unless_gone
 
 router = APIRouter()
-ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+# "all" is ours: every format in one answer, and with it everything that is known ("json" of the
+# command line: outcome, notes, confidence).
+ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt", "all"]
+MOST_HEADER_CHARS = 2_000
 FIELDS = [
     *"file model language prompt hotwords response_format temperature stream".split(),
     "timestamp_granularities[]",
@@ -53,12 +57,12 @@ async def transcribe(
     if words and response_format in ("json", "text"):
         message = f"response_format={response_format} shows no times"
         raise Refusal(400, f"{message}. Use verbose_json.", param="timestamp_granularities[]")
-    if stream and response_format not in ("json", "text"):
+    if stream and response_format not in ("json", "text", "all"):
         message = f"stream=true sends text; it cannot send {response_format}"
         raise Refusal(400, f"{message}. Leave one of them out.", param="stream")
     asked = Asked(prompt, listed(hotwords), "word" if words else "segment")
     if stream:
-        return await streamed(request, service, file, asked)
+        return await streamed(request, service, file, asked, response_format == "all")
     work = transcript(service, file, asked)
     found = await unless_gone(request, work, service.limits.request_timeout_s)
     return formatted(found, response_format, service.language)
@@ -87,43 +91,83 @@ def listed(hotwords: str | None) -> tuple[str, ...]:
 
 async def transcript(service: Service, file: UploadFile, asked: Asked) -> Transcript:
     """Hear and write all of it."""
-    heard = await service.hear(file.file)
+    async with aclosing(written(service, file.file, asked)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Transcript):
+                return piece
+    raise AssertionError("every file ends in its transcript")
+
+
+async def written(
+    service: Service, upload: BinaryIO, asked: Asked
+) -> AsyncGenerator[Segment | Transcript, None]:
+    """The segments of an upload as they come, then all of it."""
+    started = time.monotonic()
+    heard = await service.hear(upload)
+    decoded, found = time.monotonic(), list[Segment]()
     with service.holding(heard):
-        found = [segment async for segment in service.segments(heard, asked)]
-    return Transcript("upload", heard.duration_s, tuple(found), heard.notes)
+        async with aclosing(service.segments(heard, asked)) as segments:
+            async for segment in segments:
+                found.append(segment)
+                yield segment
+    timings = Timings(decoded - started, 0.0, time.monotonic() - decoded)
+    yield Transcript("upload", heard.duration_s, tuple(found), heard.notes, timings)
 
 
 def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> Response:
     """The body that OpenAI's clients expect for `response_format`."""
     if wanted == "json":
-        return JSONResponse({"text": transcript.text})
+        return JSONResponse({"text": transcript.text, **notes_of(transcript)})
     if wanted == "verbose_json":
         return JSONResponse(verbose(transcript, language))
+    if wanted == "all":
+        return JSONResponse(every_format(transcript, language))
     body = FORMATS[wanted](transcript)
-    return PlainTextResponse(body, media_type="text/vtt" if wanted == "vtt" else "text/plain")
+    kind = "text/vtt" if wanted == "vtt" else "text/plain"
+    return PlainTextResponse(body, media_type=kind, headers=note_headers(transcript))
 
 
-async def streamed(request: Request, service: Service, file: UploadFile, asked: Asked) -> Response:
+def note_headers(transcript: Transcript) -> dict[str, str]:
+    """What decoding noted, where the body has no room for it; headers are ASCII."""
+    notes = "; ".join(transcript.notes).encode("ascii", "backslashreplace").decode()
+    notes = "".join(c for c in notes if c.isprintable())[:MOST_HEADER_CHARS]
+    return {"x-tiny-audio-notes": notes} if notes else {}
+
+
+def every_format(transcript: Transcript, language: str) -> dict[str, Any]:
+    """Texts of a transcript by the name of their format; json ones as objects."""
+    objects = {"json": transcript.to_dict(), "verbose_json": verbose(transcript, language)}
+    return {name: objects.get(name) or make(transcript) for name, make in FORMATS.items()}
+
+
+async def streamed(
+    request: Request, service: Service, file: UploadFile, asked: Asked, formats: bool
+) -> Response:
     """Server-sent events, one delta per segment. What is refused, is refused with a status: the
     answer begins when the first segment is there."""
-    upload = file.file
-    events = _events(service, upload, asked)
+    events = _events(service, file.file, asked, formats)
     first = await unless_gone(request, first_of(events, ""), service.limits.request_timeout_s)
     rest = _rest(events, service.limits.request_timeout_s)
     return StreamingResponse(_chained(first, rest), media_type="text/event-stream")
 
 
-async def _events(service: Service, upload: Any, asked: Asked) -> AsyncIterator[str]:
-    heard = await service.hear(upload)
+async def _events(
+    service: Service, upload: BinaryIO, asked: Asked, formats: bool
+) -> AsyncIterator[str]:
+    """Deltas; with `formats` also where they end, and every format in the last event."""
     text = ""
-    with service.holding(heard):
-        async with aclosing(service.segments(heard, asked)) as segments:
-            async for segment in segments:
-                delta = _delta(segment, text)
-                text += delta
-                if delta:
-                    yield event({"type": "transcript.text.delta", "delta": delta})
-    yield event({"type": "transcript.text.done", "text": text})
+    async with aclosing(written(service, upload, asked)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Transcript):
+                every = {"formats": every_format(piece, service.language)} if formats else {}
+                done = {"type": "transcript.text.done", "text": text, **every}
+                yield event({**done, **notes_of(piece)})
+                return
+            delta = _delta(piece, text)
+            text += delta
+            if delta or formats:
+                place = {"end": round(piece.end_s, 3)} if formats else {}
+                yield event({"type": "transcript.text.delta", "delta": delta, **place})
 
 
 def _delta(segment: Segment, before: str) -> str:

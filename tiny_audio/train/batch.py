@@ -17,13 +17,12 @@ from torch import Tensor
 from tiny_audio.data.augment import Augment, augment
 from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Visit, padding
-from tiny_audio.data.sounds import why
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.encoder import Features, features
-from tiny_audio.model.errors import AudioError
+from tiny_audio.model.errors import AudioError, Reason
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import pad_prompts
-from tiny_audio.model.prompt import AUDIO, Prompt, Turn, render, transcription_turns
+from tiny_audio.model.prompt import Prompt, Turn, render, transcription_turns
 from tiny_audio.train.frames import FrameCache, clip_key, pad_frames
 
 MIN_SAMPLES = 1600  # 0.1 s: less is left of no clip after augmentation
@@ -38,7 +37,7 @@ class Frames(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded rows. `teacher` holds the prompts that read the transcript, for distillation."""
+    """Right-padded rows with what a decoder is to learn from them."""
 
     heard: Features | Frames
     ids_BL: Tensor
@@ -47,7 +46,6 @@ class Batch:
     where: tuple[str, ...]
     audio_s: float
     padding: float
-    teacher: dict[str, Tensor] | None = None
     counts: bool = True
 
     def idle(self) -> Batch:
@@ -57,8 +55,7 @@ class Batch:
     def to(self, device: Any) -> Batch:
         heard = type(self.heard)(*(t.to(device, non_blocking=True) for t in self.heard))
         moved = {n: getattr(self, n).to(device) for n in ("ids_BL", "mask_BL", "labels_BL")}
-        teacher = {k: v.to(device) for k, v in (self.teacher or {}).items()} or None
-        return replace(self, heard=heard, teacher=teacher, **moved)
+        return replace(self, heard=heard, **moved)
 
 
 Copies = Mapping[str, int]  # source → cached versions of each of its clips
@@ -88,7 +85,6 @@ class Collator:
     copies: Copies = field(default_factory=dict)
     frame_dropout: float = 0.0
     frame_stretch: float = 0.0
-    teach: bool = False
     few_shapes: bool = False  # in bfloat16 oneDNN compiles kernels for every new shape
     dropped: Dropped = field(default_factory=Dropped)
 
@@ -100,7 +96,7 @@ class Collator:
                 heard.append(self.hear(visit))
                 kept.append(visit)
             except AudioError as error:
-                self.dropped.add(why(error), visit.example.where)
+                self.dropped.add(error.reason, visit.example.where)
         return self.collate(heard, kept) if kept else None
 
     def hear(self, visit: Visit) -> Tensor:
@@ -124,7 +120,6 @@ class Collator:
             where=tuple(v.example.where for v in visits),
             audio_s=sum(v.example.duration_s for v in visits),
             padding=padding([len(p.ids) for p in prompts]),
-            teacher=self.lesson(visits) if self.teach else None,
         )
 
     def front_end(self, heard: Sequence[Tensor]) -> Features | Frames:
@@ -158,18 +153,6 @@ class Collator:
         rows = pad_prompts(prompts, pad, "right", multiple=16 if self.few_shapes else 1)
         return rows["input_ids"], rows["attention_mask"], rows["labels"]
 
-    def lesson(self, visits: Sequence[Visit]) -> dict[str, Tensor]:
-        """The same answers to prompts that spell out what the clips say."""
-        prompts = []
-        for visit in visits:
-            said = visit.example.text.replace(AUDIO, " ")  # text is not a placeholder
-            told = [Turn(t.role, t.text.replace(AUDIO, said)) for t in self.asked(visit)]
-            answer = Turn("assistant", visit.example.text)
-            prompts.append(
-                render([*told, answer], [], self.model.tokenizer, self.model.config.prompt)
-            )
-        return dict(zip(("ids_BL", "mask_BL", "labels_BL"), self.pad(prompts), strict=True))
-
 
 def played(visit: Visit, how: Augment | None, most: int | None = None) -> np.ndarray:
     """float32 samples of a visit, augmented by its seed."""
@@ -184,7 +167,7 @@ def recorded(example: Example, most: int | None) -> np.ndarray:
     if most is not None and len(samples) > most:
         long_s, most_s = math.ceil(len(samples) / SAMPLE_RATE), most / SAMPLE_RATE
         said = f"{long_s:,} s long and the limit of the encoder is {most_s:g} s."
-        raise AudioError(f"{example.where}: {said}")
+        raise AudioError(f"{example.where}: {said}", Reason.TOO_LONG)
     return samples
 
 

@@ -1,55 +1,18 @@
-"""Encoder pretraining: a Whisper-kind encoder under a linear head over characters, CTC loss."""
+"""The CTC loss over characters, and changes of log-mel features that sound like other voices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from tiny_audio.data.batching import Item
-from tiny_audio.infer.ctc_head import CHARACTERS, encode_characters, read_paths
-from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, Features, empty_encoder, features
-from tiny_audio.presets import nano
+from tiny_audio.infer.ctc_head import encode_characters
+from tiny_audio.model.encoder import Features
 
 LENGTH_STEP = 40  # mel steps of 10 ms
-ENCODER_CONFIG = EncoderConfig(architecture=nano.ENCODER)
-
-
-class CtcBatch(NamedTuple):
-    features: Features
-    texts: list[str]
-
-
-class CtcModel(nn.Module):
-    """The encoder and its character head."""
-
-    def __init__(self, encoder: AudioEncoder):
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.config.width, len(CHARACTERS) + 1)
-
-    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, T, characters + 1) in float32, and lengths_B."""
-        frames_BTE, lengths_B = self.encoder(features)
-        return self.read(frames_BTE), lengths_B
-
-    def read(self, frames_BTE: Tensor) -> Tensor:
-        """Log-probabilities of frames that the encoder gave."""
-        return self.head(frames_BTE).float().log_softmax(-1)
-
-    def loss(self, batch: CtcBatch) -> tuple[Tensor, int]:
-        """CTC loss summed over the batch, and its number of characters (at least one a clip)."""
-        log_probs_BTC, lengths_B = self(batch.features)
-        return spelling_loss(log_probs_BTC, lengths_B, batch.texts)
-
-    def transcribe(self, features: Features) -> list[str]:
-        """The best path, collapsed."""
-        log_probs_BTC, lengths_B = self(features)
-        return read_paths(log_probs_BTC, lengths_B)
 
 
 def spelling_loss(
@@ -67,30 +30,6 @@ def spelling_loss(
         zero_infinity=True,  # a sped-up clip may have fewer frames than characters
     )
     return total, int(sizes_B.clamp(min=1).sum())
-
-
-def new_ctc_model(seed: int) -> CtcModel:
-    torch.manual_seed(seed)
-    encoder = empty_encoder(ENCODER_CONFIG)
-    stock: Any = encoder.model
-    stock.set_attn_implementation("eager")  # 2 cores, bf16: 61 clips/s; sdpa 51, compiled 39
-    return CtcModel(encoder)
-
-
-def collate(items: Sequence[Item], change_seed: int | None = None) -> CtcBatch:
-    """Items → log-mel features and texts; with a seed, features are changed for training."""
-    clips = [torch.from_numpy(np.ascontiguousarray(item.samples())) for item in items]
-    batch = features(ENCODER_CONFIG, clips)
-    # oneDNN compiles kernels for every new shape; with lengths in steps of 0.4 s they come back.
-    values = F.pad(batch.values, (0, -batch.values.shape[-1] % LENGTH_STEP))
-    batch = Features(values, batch.lengths_B)
-    if change_seed is not None:
-        rng = np.random.default_rng(change_seed)
-        stretch_pitch(batch, rng)
-        colour(batch, rng)
-        if change_seed % 4 == 0:  # masks in every batch slowed the first half hour down
-            mask_patches(batch, rng)
-    return CtcBatch(batch, [item.text for item in items])
 
 
 def stretch_pitch(batch: Features, rng: np.random.Generator) -> None:

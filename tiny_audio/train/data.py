@@ -26,7 +26,6 @@ from tiny_audio.data.mixture import (
     planned_s,
     split_by_speaker,
 )
-from tiny_audio.data.sounds import why
 from tiny_audio.data.stream import ExampleStream
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import AudioError, ConfigError
@@ -154,7 +153,7 @@ def decode_all(examples: Sequence[Example], dropped: Dropped) -> None:
         try:
             example.sound.samples()
         except AudioError as error:
-            dropped.add(why(error), example.where)
+            dropped.add(error.reason, example.where)
 
     with ThreadPoolExecutor() as pool, progress() as bar:
         list(bar.track(pool.map(check, examples), len(examples), description="decoding all"))
@@ -309,7 +308,7 @@ def hear_all(
         try:
             samples = recorded(example, most)
         except AudioError as error:
-            dropped.add(why(error), example.where)
+            dropped.add(error.reason, example.where)
             continue
         for visit in wanted:
             how = recipe.data.augment if visit.turn else None  # the first is as recorded

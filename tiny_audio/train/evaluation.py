@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import DataConfig, Visit, cut
-from tiny_audio.data.sounds import why
 from tiny_audio.data.text import clean
+from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Request, Transcriber, Window
 from tiny_audio.model.encoder import features
@@ -27,7 +27,6 @@ from tiny_audio.model.prompt import render
 from tiny_audio.train.batch import Collator, played
 from tiny_audio.train.distributed import gather_dealt, rank, world_size
 from tiny_audio.train.frames import pad_frames
-from tiny_audio.train.scores import word_errors
 from tiny_audio.train.task import Listening
 
 SHOWN = 8  # texts that an evaluation keeps beside what was written
@@ -88,7 +87,7 @@ class Evaluation:
             try:
                 kept.append((visit, torch.from_numpy(played(visit, None, most))))
             except AudioError as error:
-                self.collator.dropped.add(why(error), example.where)
+                self.collator.dropped.add(error.reason, example.where)
         return kept
 
     @torch.no_grad()

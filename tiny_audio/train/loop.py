@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,15 +25,6 @@ from torch import Tensor, nn
 from tiny_audio.data.mixture import State
 from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.progress import progress
-from tiny_audio.train.checkpoint import (
-    fingerprint,
-    load_weights,
-    part_of,
-    read_counters,
-    read_save,
-    saves,
-    write_save,
-)
 from tiny_audio.train.distributed import (
     Strategy,
     all_sum,
@@ -44,6 +35,16 @@ from tiny_audio.train.distributed import (
     world_size,
 )
 from tiny_audio.train.optim import adamw, load_state_tensors, muon, state_tensors
+from tiny_audio.train.recipe import Recipe, Setting, Stage
+from tiny_audio.train.saves import (
+    fingerprint,
+    load_weights,
+    part_of,
+    read_counters,
+    read_save,
+    saves,
+    write_save,
+)
 
 
 class Losses(NamedTuple):
@@ -64,23 +65,42 @@ MOST_SKIPPED = 20
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """One of `steps` and `budget_s` is given. `rates` are learning rates by prefix of a name."""
+    """One of `steps` and `budget_s` is given. `rates` are learning rates by prefix of a name.
+    Defaults are those of a stage and a recipe.
+    """
 
-    rates: dict[str, float] = field(default_factory=lambda: {"": 1e-3})
+    rates: dict[str, float]
     steps: int = 0
     budget_s: float = 0.0
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    warmup_steps: int = 100
-    final_rate: float = 0.02  # of the learning rate, at the end of the cosine
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
+    optimizer: Literal["adamw", "muon"] = Stage.optimizer
+    warmup_steps: int = Stage.warmup_steps
+    final_rate: float = Stage.final_rate
+    weight_decay: float = Stage.weight_decay
+    clip_norm: float = Stage.clip_norm
     bf16: bool = True
     device: str = "cpu"
-    strategy: Strategy = "ddp"
-    save_every_s: float = 180.0
-    evaluate_every_s: float = 600.0
-    log_every: int = 50
-    keep: int = 1
+    strategy: Strategy = Recipe.strategy
+    save_every_s: float = Stage.save_every_s
+    evaluate_every_s: float = Stage.evaluate_every_s
+    log_every: int = Recipe.log_every
+    keep: int = Recipe.keep
+
+    @classmethod
+    def of(cls, stage: Stage, steps: int, recipe: Setting, **others: Any) -> LoopConfig:
+        """What a stage asks for, `steps` long unless it has minutes."""
+        return cls(
+            steps=steps,
+            budget_s=stage.minutes * 60,
+            optimizer=stage.optimizer,
+            warmup_steps=stage.warmup_steps,
+            final_rate=stage.final_rate,
+            weight_decay=stage.weight_decay,
+            clip_norm=stage.clip_norm,
+            bf16=recipe.precision == "bf16",
+            save_every_s=stage.save_every_s,
+            evaluate_every_s=stage.evaluate_every_s,
+            **others,
+        )
 
 
 class Loop:

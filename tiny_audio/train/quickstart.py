@@ -20,7 +20,7 @@ from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.experiments import EMBEDDED
 from tiny_audio.train.experiments import quickstart as recipe_of
 from tiny_audio.train.run import train
-from tiny_audio.train.view import Rows, say
+from tiny_audio.train.screen import Rows, say
 
 CPU_PROCESSES = 2
 
@@ -52,7 +52,7 @@ def forget(output: Path) -> None:
     """Delete an earlier run; nothing that is not one."""
     there = [path for path in output.iterdir() if path.name != LOCK]
     if there and not (output / "recipe.yaml").exists():
-        raise ConfigError(f"{output} is not the folder of a run; name another one with --output.")
+        raise ConfigError(f"{output} is not the folder of a run; name another one with --out.")
     for path in there:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -6,15 +6,17 @@ nowhere else; an unknown key or an impossible value is refused before anything i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tiny_audio.data.mixture import DataConfig
+from tiny_audio.infer.ctc_head import CtcHeadConfig
 from tiny_audio.model.config import StrictConfig
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.errors import ConfigError
 
-Part = Literal["projector", "encoder", "decoder"]
+PARTS = ("projector", "encoder", "decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +43,6 @@ class ModelConfig(StrictConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(StrictConfig):
-    """Kullback–Leibler term towards the same decoder reading the transcript (arXiv 2405.19041)."""
-
-    weight: float = 1.0
-    top_k: int = 32
-    temperature: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Stage(StrictConfig):
     """One stretch of training. A part trains when `learning_rate` names it; with `lora`, the part's
     adapters train in place of its own weights. One of `steps`, `minutes` and `epochs` is given.
@@ -72,17 +65,18 @@ class Stage(StrictConfig):
     cache: bool = False  # keep the frozen encoder's frames on disk
     frame_dropout: float = 0.0  # share of cached frames left out
     frame_stretch: float = 0.0  # 0.2: cached frames up to 1.2 times as slow or as fast
-    packing: bool = False
     checkpoint_activations: bool = False
-    distill: DistillConfig | None = None
     evaluate_every_s: float = 600.0
     save_every_s: float = 300.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for part in [*self.learning_rate, *self.lora]:
-            if part not in ("projector", "encoder", "decoder"):
-                raise ConfigError.unknown(part, ("projector", "encoder", "decoder"), "A stage")
+            if part not in (*PARTS, "head"):
+                raise ConfigError.unknown(part, PARTS, "A stage")
+        for part, rate in self.learning_rate.items():
+            if not 0 <= rate < math.inf:
+                raise ConfigError(f"learning_rate.{part}={rate}: a rate is a number from 0 on.")
         if sum(budget > 0 for budget in (self.steps, self.minutes, self.epochs)) != 1:
             raise ConfigError("A stage needs one of steps, minutes and epochs, and not two.")
         if lost := sorted(set(self.lora) - set(self.learning_rate)):
@@ -99,8 +93,6 @@ class Stage(StrictConfig):
             )
         if self.clip_norm <= 0:
             raise ConfigError("clip_norm must be greater than 0; 1e9 clips nothing.")
-        if self.distill and "decoder" in self.learning_rate:
-            raise ConfigError("distill learns from a decoder that stays as it is: leave it frozen.")
         if not self.cache and (self.frame_dropout or self.frame_stretch):
             raise ConfigError("frame_dropout and frame_stretch are of cached frames: cache=true.")
 
@@ -122,6 +114,28 @@ class Setting(StrictConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadRecipe(Setting):
+    """The training of a CTC head: one stage with a rate for the "head", and for the "encoder" where
+    that trains too. `head` is a folder of one to begin with.
+    """
+
+    stage: Stage
+    head: str = ""
+    hidden: int = CtcHeadConfig.hidden
+    depth: int = CtcHeadConfig.depth
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = set(self.stage.learning_rate)
+        if not {"head"} <= named <= {"head", "encoder"} or self.stage.lora:
+            raise ConfigError(
+                f"A CTC head's stage trains the head, alone or with the whole encoder, not "
+                f"{', '.join(sorted(named))}. Give learning_rate.head, and learning_rate.encoder "
+                f"where the encoder trains."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe(Setting):
     """A whole run. `output` holds everything it writes; empty, it is runs/NAME."""
 
@@ -136,10 +150,10 @@ class Recipe(Setting):
         super().__post_init__()
         if not self.stages:
             raise ConfigError(f"The recipe {self.name!r} has no stages; give at least one.")
+        if any("head" in stage.learning_rate for stage in self.stages.values()):
+            raise ConfigError("A CTC head is trained by tiny-audio train-head, not by a stage.")
         if self.log_every < 1 or self.keep < 1:
             raise ConfigError(f"log_every={self.log_every} and keep={self.keep} begin at 1.")
-        if self.strategy == "fsdp" and any(stage.distill for stage in self.stages.values()):
-            raise ConfigError("distill needs whole weights in every process: strategy=ddp.")
         self._refuse_unheard()
 
     def _refuse_unheard(self) -> None:

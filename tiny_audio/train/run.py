@@ -27,10 +27,9 @@ from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projector import projector_config
 from tiny_audio.model.saving import save
-from tiny_audio.presets import NANO, preset
+from tiny_audio.presets import NANO, preset, shipped
 from tiny_audio.train import stages
 from tiny_audio.train.batch import Batch, Collator
-from tiny_audio.train.checkpoint import last_save, restore
 from tiny_audio.train.curves import draw_curves
 from tiny_audio.train.data import Gathered, copies_of, fill, gather, plan_of
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
@@ -39,9 +38,10 @@ from tiny_audio.train.folder import folder_of, remember
 from tiny_audio.train.frames import FrameCache, cache_in
 from tiny_audio.train.loop import Loop, LoopConfig
 from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
+from tiny_audio.train.saves import last_save, restore
+from tiny_audio.train.screen import say
 from tiny_audio.train.task import Listening
 from tiny_audio.train.track import forget_after, tracker
-from tiny_audio.train.view import say
 
 Write = Callable[[dict[str, Any]], None]
 
@@ -155,7 +155,6 @@ class Run:
             copies_of(recipe),
             stage.frame_dropout,
             stage.frame_stretch,
-            teach=stage.distill is not None,
             few_shapes=self.device == "cpu" and recipe.precision == "bf16",
             dropped=self.found.dropped,
         )
@@ -197,21 +196,14 @@ class Run:
             path.unlink()
 
     def loop(self, name: str, stage: Stage, steps: int) -> Loop:
-        task = Listening(self.model, packing=stage.packing, distill=stage.distill)
-        config = LoopConfig(
+        task = Listening(self.model)
+        config = LoopConfig.of(
+            stage,
+            steps,
+            self.recipe,
             rates=stages.rates(stage),
-            steps=steps,
-            budget_s=stage.minutes * 60,
-            optimizer=stage.optimizer,
-            warmup_steps=stage.warmup_steps,
-            final_rate=stage.final_rate,
-            weight_decay=stage.weight_decay,
-            clip_norm=stage.clip_norm,
-            bf16=self.recipe.precision == "bf16",
             device=self.device,
             strategy=self.recipe.strategy,
-            save_every_s=stage.save_every_s,
-            evaluate_every_s=stage.evaluate_every_s,
             log_every=self.recipe.log_every,
             keep=self.recipe.keep,
         )
@@ -312,8 +304,7 @@ def starting_model(recipe: Setting, device: str) -> AudioLM:
 def checkpoint_or_parts(config: ModelConfig, device: str) -> AudioLM:
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     if config.checkpoint:
-        source = NANO if config.checkpoint == "nano" else config.checkpoint
-        return load_checkpoint(source, dtype=dtype, device=device)
+        return load_checkpoint(shipped(config.checkpoint), dtype=dtype, device=device)
     own = {"encoder": str(NANO / "encoder"), "decoder": str(NANO / "decoder")}
     encoder, decoder = (
         own[part] if source == "nano" else source

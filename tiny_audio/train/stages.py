@@ -27,11 +27,24 @@ def begin(model: AudioLM, stage: Stage) -> Table:
         if part in stage.lora:
             adapt(model, part, stage)
         else:
-            model.train_part(part)
+            train_part(model, part)
     checkpoint_activations(model, stage.checkpoint_activations)
     made = table(model)
     check(made, stage)
     return made
+
+
+def train_part(model: AudioLM, part: str) -> None:
+    """Let all weights of `part` ("encoder" or "decoder") train, in float32: a bfloat16 weight of 1
+    cannot move by 1e-3 (trap T25).
+    """
+    module = model.pretrained_part(part)
+    if part == "encoder":
+        model.audio_tower.freeze(False)
+    else:
+        module.requires_grad_(True)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.float()
 
 
 def adapt(model: AudioLM, part: str, stage: Stage) -> None:

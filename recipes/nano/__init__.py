@@ -1,0 +1,1 @@
+"""How nano was made: corpus, tokenizer, training stages, evaluation and packing."""

@@ -1,0 +1,54 @@
+"""Clips for evaluation that nothing was trained on: `python -m recipes.tiny.held_out`.
+
+    readers.jsonl   500 sentences of 25 readers of speechocean762 who are in no training set
+    voices.jsonl    300 sentences of books and of every day by flite's voice rms, never trained on;
+                    true case and marks, none of these sentences was read for training
+
+Then `tiny-audio eval tiny --dataset runs/tiny/sets/readers.jsonl`, and so on.
+"""
+
+import json
+import random
+from pathlib import Path
+
+import soundfile
+
+from recipes.nano.sources import real_rows, shared_data
+from recipes.nano.synth import HELD_OUT_FLITE, Voice, speak
+from recipes.tiny.paths import CORPUS, RUNS
+from recipes.tiny.texts import Texts, cased, is_held_out, write_lines
+from tiny_audio.model.audio import SAMPLE_RATE
+
+SETS = RUNS / "sets"
+NUM_VOICES = 300
+
+
+def write_readers(path: Path) -> None:
+    rows = real_rows("speechocean762", held_out=True)
+    kept = [{**row, "text": cased(row["text"])} for row in rows]
+    write_lines(path, kept)
+
+
+def write_voices(path: Path, texts: Texts) -> None:
+    """Held-out sentences of six words and more, at three tempos."""
+    rng, rows = random.Random(11), list[dict[str, object]]()
+    lines = [t for kind in ("book", "everyday") for t in texts.lists[kind] if is_held_out(t)]
+    for number, text in enumerate(rng.sample([t for t in lines if len(t.split()) > 5], NUM_VOICES)):
+        voice = Voice("flite", HELD_OUT_FLITE, rng.choice([0.9, 1.0, 1.1]), 0.0)
+        name = f"voices/{number:03d}.flac"
+        (path.parent / "voices").mkdir(parents=True, exist_ok=True)
+        soundfile.write(path.parent / name, speak(text, voice), SAMPLE_RATE)
+        rows.append({"audio": name, "text": text, "speaker": voice.speaker})
+    write_lines(path, rows)
+
+
+def main() -> None:
+    SETS.mkdir(parents=True, exist_ok=True)
+    write_readers(SETS / "readers.jsonl")
+    write_voices(SETS / "voices.jsonl", Texts(shared_data(), CORPUS / "everyday.txt"))
+    for path in sorted(SETS.glob("*.jsonl")):
+        print(path, len([json.loads(line) for line in path.read_text().splitlines()]), "clips")
+
+
+if __name__ == "__main__":
+    main()

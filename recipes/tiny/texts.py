@@ -1,0 +1,121 @@
+"""What is read aloud: sentences of books, everyday ones, numbers and commands, learners' sentences.
+
+All keep true case and simple punctuation (comma, full stop, question and exclamation mark), since
+that is what `tiny` shall write. A fixed rule on the text keeps one sentence in forty apart.
+"""
+
+import json
+import random
+import re
+import zlib
+from pathlib import Path
+
+from recipes.nano.sentences import BOOK_HEAD, BOOK_TAIL, domain_sentence
+from recipes.nano.sources import real_rows
+from recipes.nano.words import DAYS, FIRST_NAMES, LAST_NAMES, MONTHS, PLACES
+
+HELD_OUT_SHARE = 40
+SHARES = {"book": 0.38, "everyday": 0.42, "domain": 0.10, "reader": 0.10}
+# Words that are names or ordinary words: only a capital by position is safe.
+ORDINARY = (
+    "may march mark will rose grace hope joy art bill frank young king long brown green white "
+    "black stone bell cook baker new the of saint san hill wood day bay city lake north south east "
+    "west park reed rich dean page cross price ford banks ray gene dawn summer june august"
+).split()
+ALWAYS = (
+    "I I'm I'll I've I'd June August English American Americans Chinese China America London "
+    "England God Tom Christmas Mike Jack Mary"
+).split()
+NAMES = {word.lower(): word.title() for names in (FIRST_NAMES, LAST_NAMES, PLACES, DAYS, MONTHS)
+         for name in names for word in name.split()}  # fmt: skip
+NAMES = {k: v for k, v in NAMES.items() if k not in ORDINARY} | {w.lower(): w for w in ALWAYS}
+QUESTION = re.compile(
+    r"^(what|why|who|whose|where|when|which|how|do|does|did|is|are|was|were|can|could|will|would|"
+    r"should|shall|may|have|has|had|am|isn't|aren't|don't|doesn't|didn't|can't|won't)\b"
+)
+SENTENCE = re.compile(r"[A-Z][A-Za-z ,'.\-]+[.?!]")
+NO_SENTENCE = re.compile(r"\b[A-Z]{2,}|\b[A-Z]\.|\.\S|Enter |Exit|Exeunt|Chapter")
+
+
+def is_held_out(text: str) -> bool:
+    """Whether a sentence is for evaluation only, decided by the text alone."""
+    plain = text.lower().rstrip(".?!")
+    return len(plain.split()) >= 4 and zlib.crc32(plain.encode()) % HELD_OUT_SHARE == 0
+
+
+def cased(text: str) -> str:
+    """A transcript without case and marks → a sentence with capitals and a closing mark."""
+    words = [NAMES.get(word, word) for word in text.split()]
+    sentence = " ".join(words)
+    sentence = sentence[0].upper() + sentence[1:]
+    if sentence.endswith((".", "?", "!")):
+        return sentence
+    return sentence + ("?" if QUESTION.match(text) and len(words) > 2 else ".")
+
+
+def book_sentences(folder: Path, most_words: int = 30) -> list[str]:
+    """The sentences of all books of a folder, each once, in order; long ones cut at a comma."""
+    found: list[str] = []
+    for path in sorted(folder.glob("*.txt")):
+        for sentence in split_book(path.read_bytes().decode("utf-8", errors="replace")):
+            found += pieces(sentence, most_words)
+    return list(dict.fromkeys(found))
+
+
+def split_book(raw: str) -> list[str]:
+    """The book's own sentences in plain marks, without headings, initials and stage directions."""
+    start = max((m.end() for m in BOOK_HEAD.finditer(raw[: len(raw) // 4])), default=0)
+    end = next((m.start() for m in BOOK_TAIL.finditer(raw, start)), len(raw))
+    text = raw[start:end].replace("’", "'").replace("‘", "'").replace("_", "").replace("--", ", ")
+    text = re.sub(r"[\"“”*\[\]()]", " ", text)
+    text = re.sub(r"\b(Mr|Mrs|Dr|St)\. ", r"\1~ ", re.sub(r"\s+", " ", text))
+    sentences = []
+    for sentence in re.split(r"(?<=[.?!])\s+(?=[A-Z'])", text):
+        plain = re.sub(r"[;:—]", ",", sentence.replace("~", ".")).strip(" '-,")
+        plain = re.sub(r"\s*,[\s,]*", ", ", plain)
+        plain = re.sub(r"\s+", " ", re.sub(r"(^|\s)'|'(\s|$)", r"\1\2", plain)).strip()
+        shouted = plain.upper() == plain
+        if SENTENCE.fullmatch(plain) and not shouted and not NO_SENTENCE.search(plain):
+            sentences.append(plain)
+    return sentences
+
+
+def pieces(sentence: str, most_words: int, clause_words: int = 22) -> list[str]:
+    """The sentence itself, or its clauses as sentences where it is long."""
+    if len(sentence.split()) <= most_words:
+        return [sentence] if len(sentence.split()) >= 3 else []
+    cut, clause = [], ""
+    for part in re.split(r"(?<=,) ", sentence):
+        longer = f"{clause} {part}".strip()
+        if clause and len(longer.split()) > clause_words:
+            cut.append(clause.rstrip(",")[0].upper() + clause.rstrip(",")[1:] + ".")
+            longer = part
+        clause = longer
+    return [c for c in cut if len(c.split()) <= most_words]
+
+
+class Texts:
+    """Draws texts by their shares; `everyday` is what SmolLM2 wrote (`everyday.py`)."""
+
+    def __init__(self, data: Path, everyday: Path, seed: int = 3):
+        rng = random.Random(seed)
+        readers = [row["text"] for row in real_rows("speechocean762", held_out=False)]
+        self.lists = {
+            "book": book_sentences(data / "text" / "gutenberg"),
+            "everyday": everyday.read_text().splitlines(),
+            "domain": [cased(domain_sentence(rng)[0]) for _ in range(6000)],
+            "reader": [cased(text) for text in readers if len(text.split()) > 2],
+        }
+
+    def draw(self, rng: random.Random) -> tuple[str, str]:
+        """One text and its kind; held-out texts are drawn too, and left out by whoever trains."""
+        kinds = list(SHARES)
+        kind = rng.choices(kinds, list(SHARES.values()))[0]
+        return rng.choice(self.lists[kind]), kind
+
+
+def write_lines(path: Path, rows: list[dict[str, object]]) -> None:
+    """JSON lines, there whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    temporary.replace(path)

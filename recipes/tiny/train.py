@@ -1,0 +1,164 @@
+"""Train `tiny`: `python -m recipes.tiny.train ctc`, then `python -m recipes.tiny.train decoder`.
+
+Both stages use the package's loop: they save every three minutes, go on where they stopped when
+the same line is typed again, and write their log to runs/tiny/STAGE/log.jsonl. One process computes
+on one core, another prepares clips; `--minutes` decides the length and with it the schedule.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recipes.nano.sources import shared_data
+from recipes.tiny.clips import Batch, Clip, Mix, Store, batches
+from recipes.tiny.model import CtcStart, Reader
+from recipes.tiny.paths import CORPUS, RUNS
+from recipes.tiny.texts import Texts, is_held_out
+from tiny_audio.evaluate.metrics import word_errors
+from tiny_audio.evaluate.normalize import normalizer
+from tiny_audio.infer.transcriber import Transcriber, Window
+from tiny_audio.model.encoder import features
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.presets import build, preset
+from tiny_audio.train.loop import Loop, LoopConfig, multiplies_bf16
+from tiny_audio.train.saves import last_save, restore
+
+TRAILING_S = 0.3  # of silence behind evaluated clips: recordings are often cut at the last sound
+WATCHED = 100
+CTC_RATES = {"": 8e-4, "encoder": 1.5e-4, "bias": 3e-3}
+DECODER_RATES = {"decoder": 7e-4, "start": 1.5e-4, "start.encoder": 3e-5}
+
+
+def pretrained() -> AudioLM:
+    """The preset's parts: the encoder in float32, since it trains, the decoder in bfloat16."""
+    torch.manual_seed(0)
+    model = build("tiny", dtype=torch.bfloat16)
+    model.audio_tower.model.float()
+    model.projector.float()
+    return model
+
+
+def used_tokens(model: AudioLM) -> Tensor:
+    """The decoder's tokens that occur in the texts of the corpus."""
+    texts = Texts(shared_data(), CORPUS / "everyday.txt")
+    found: set[int] = set()
+    for lines in texts.lists.values():
+        for line in lines:
+            found.update(model.tokenizer.encode(line, add_special_tokens=False))
+    return torch.tensor(sorted(found))
+
+
+def watched() -> dict[str, list[Clip]]:
+    """Held-out readers of speechocean762, and sentences that no voice read for training."""
+    readers = Store(CORPUS / "held")
+    numbers = [n for n, r in enumerate(readers.rows) if r[2]["engine"] == "speechocean762"]
+    spoken = Store(CORPUS / "shards")
+    unread = [
+        n
+        for n, (_, _, row) in enumerate(spoken.rows)
+        if row["engine"] in ("hibari", "joe") and is_held_out(row["text"])
+    ]
+    return {
+        "readers": [readers.clip(n) for n in numbers[:: max(1, len(numbers) // WATCHED)]],
+        "sentences": [spoken.clip(n) for n in unread[:WATCHED]],
+    }
+
+
+def word_error_rates(write: Callable[[Sequence[Tensor]], list[str]]) -> dict[str, Any]:
+    """WER of each watched set, and a few of the texts."""
+    plain, found = normalizer(), dict[str, Any]()
+    for name, clips in watched().items():
+        clips = sorted(clips, key=lambda clip: len(clip.samples))
+        silence = torch.zeros(int(TRAILING_S * 16_000))
+        sounds = [torch.cat([torch.from_numpy(clip.samples), silence]) for clip in clips]
+        texts = [t for at in range(0, len(sounds), 25) for t in write(sounds[at : at + 25])]
+        counted = word_errors([plain(c.text) for c in clips], [plain(text) for text in texts])
+        found[f"wer_{name}"] = counted["wer"]
+        found[f"texts_{name}"] = [[c.text, t] for c, t in zip(clips, texts, strict=True)][::33]
+    return found
+
+
+def stream(mix: Mix, seed: int, core: int | None) -> Callable[[dict], Iterator[Any]]:
+    """Batches of a run; after a stop the draws go on with another seed."""
+
+    def steps(state: dict[str, Any]) -> Iterator[tuple[list[Batch], dict[str, Any]]]:
+        count = state.get("batches", 0)
+        for batch in batches(mix, seed + count, core):
+            count += 1
+            yield [batch], {"batches": count}
+
+    return steps
+
+
+def loop_config(rates: dict[str, float], minutes: float, evaluate_every_s: float) -> LoopConfig:
+    return LoopConfig(
+        rates=rates,
+        budget_s=60 * minutes,
+        warmup_steps=100,
+        final_rate=0.03,
+        bf16=multiplies_bf16("cpu"),
+        evaluate_every_s=evaluate_every_s,
+        log_every=25,
+    )
+
+
+def train_ctc(minutes: float, core: int | None) -> None:
+    """Encoder, projector and heads, without the language model."""
+    model = pretrained()
+    start = CtcStart(model, used_tokens(model))
+    loop = Loop(start, loop_config(CTC_RATES, minutes, 600.0), RUNS / "ctc")
+    loop.resume()
+
+    def write(clips: Sequence[Tensor]) -> list[str]:
+        return start.transcribe(*start.embed(features(model.config.encoder, list(clips)))[2:])
+
+    loop.run(stream(Mix(), 1000, core), lambda: word_error_rates(write))
+
+
+def train_decoder(minutes: float, core: int | None, begin: Path) -> None:
+    """Adapters of the decoder, with projector and encoder at low rates."""
+    model = pretrained()
+    start = CtcStart(model, used_tokens(model))
+    restore(start, last_save(begin))
+    lora = preset("tiny").lora["decoder"]
+    reader = Reader(start, model, lora.rank)
+    model.add_lora("decoder", lora)  # for evaluation: its weights are copied from the reader's
+    for parameter in model.language_model.parameters():
+        parameter.requires_grad_(False)
+    loop = Loop(reader, loop_config(DECODER_RATES, minutes, 1500.0), RUNS / "decoder")
+    loop.resume()
+    loop.run(
+        stream(Mix(longest_s=25.0, joined=0.10, empty=0.05), 5000, core),
+        lambda: word_error_rates(lambda clips: written(model, reader, clips)),
+    )
+
+
+def written(model: AudioLM, reader: Reader, clips: Sequence[Tensor]) -> list[str]:
+    """What the whole model writes, through the path that people use."""
+    with torch.no_grad():
+        parameters = dict(model.language_model.named_parameters())
+        for name, adapter in reader.decoder.peft_names().items():
+            parameters[name].copy_(adapter)
+    windows = [Window(0, clip) for clip in clips]
+    return [segment.text for segment in Transcriber(model).transcribe_windows(windows)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=["ctc", "decoder"])
+    parser.add_argument("--minutes", type=float, default=70.0)
+    parser.add_argument("--core", type=int, help="pin the process that prepares clips to it")
+    parser.add_argument("--begin", type=Path, default=RUNS / "ctc", help="the CTC stage's folder")
+    options = parser.parse_args()
+    if options.stage == "ctc":
+        train_ctc(options.minutes, options.core)
+    else:
+        train_decoder(options.minutes, options.core, options.begin)
+
+
+if __name__ == "__main__":
+    main()

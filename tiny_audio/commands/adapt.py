@@ -1,0 +1,49 @@
+"""`tiny-audio adapt`: fit a model to your own clips, and see whether it helped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tiny_audio import DEFAULT_MODEL
+from tiny_audio.commands import refusing, require, say
+from tiny_audio.commands.decoding import Device, Model
+
+
+def adapt(
+    data: Annotated[Path, typer.Option(help="Manifest of your clips, each with audio and text.")],
+    model: Model = DEFAULT_MODEL,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Training time.")] = 5.0,
+    out: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/adapt"),
+    device: Device = "cpu",
+) -> None:
+    """Train a model on your own clips for some minutes, and compare it before and after.
+
+    A fifth of the clips, whole speakers where there are five or more, is kept apart to measure on.
+    """
+    with refusing(FloatingPointError, RuntimeError):
+        require("tiny-audio adapt", "train")
+        require("tiny-audio adapt", "eval")
+        from tiny_audio.evaluate.view import show_comparison
+        from tiny_audio.train.adapt import adapt as run
+
+        found = run(model, data, out, minutes, device)
+    Console().print(show_comparison((f"{model}, before", "after"), found))
+    say(verdict(found["overall"]["difference"], out))
+
+
+def verdict(difference: dict[str, float | None], out: Path) -> str:
+    """One sentence; a difference whose interval holds 0 is called no gain."""
+    low, high = difference["low"], difference["high"]
+    use = f"tiny-audio transcribe --model {out / 'run' / 'model'} FILE"
+    if low is not None and low > 0:
+        return f"It errs less on the clips that were kept apart. Use it: {use}"
+    if high is not None and high < 0:
+        return "It errs more on the clips that were kept apart: keep the model that you had."
+    return (
+        "The difference may be chance: its 95 % interval holds 0. More clips, or more minutes, may "
+        f"tell. The adapted model is there all the same: {use}"
+    )

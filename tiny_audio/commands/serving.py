@@ -1,0 +1,73 @@
+"""What `serve` and `demo` have in common: options of a server, and how it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiny_audio.commands import refusing, say
+
+if TYPE_CHECKING:
+    from tiny_audio.serve.limits import Limits
+
+Host = Annotated[str, typer.Option(help="Another than this machine needs a token.")]
+Port = Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TINY_AUDIO_TOKEN",
+        show_envvar=True,
+        help="The secret that clients send as their API key; as an option, `ps` shows it.",
+    ),
+]
+TokenFile = Annotated[Path | None, typer.Option(help="A file that holds the secret.")]
+Language = Annotated[str, typer.Option(help="What the model writes.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")]
+
+
+def start(
+    command: str,
+    model: str,
+    names: list[str],
+    *,
+    language: str,
+    device: str,
+    host: str,
+    port: int,
+    token: str | None,
+    token_file: Path | None,
+    limits: Limits,
+    origins: list[str],
+    page: bool,
+) -> None:
+    """Check everything that can be wrong, load the model, and serve until a signal ends it."""
+    with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
+        try:
+            from tiny_audio.serve.run import serve
+        except ModuleNotFoundError as error:
+            from tiny_audio.model.errors import MissingExtra
+
+            raise MissingExtra(f"tiny-audio {command}", "serve") from error
+        from tiny_audio.infer.transcriber import Transcriber
+        from tiny_audio.serve.address import bind, check_address, check_origins, read_token
+
+        secret = read_token(token, token_file)
+        check_address(host, secret)
+        check_origins(origins)
+        with bind(host, port) as bound:
+            transcriber = Transcriber.from_pretrained(model, device=device)
+            bound.listen()
+            place = f"[{host}]" if ":" in host else host
+            say(f"{model} listens on http://{place}:{port} (Ctrl-C ends it)")
+            serve(
+                transcriber,
+                names or [model],
+                language=language,
+                bound=bound,
+                token=secret,
+                limits=limits,
+                origins=origins,
+                page=page,
+            )

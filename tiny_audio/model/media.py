@@ -1,0 +1,294 @@
+"""Containers that FFmpeg reads through PyAV: m4a, mp4, webm, mkv and others.
+
+The time stamps of the container are the time: sound that begins 4 s into a video is preceded by 4 s
+of silence, and where packets are missing there is silence, so that all that follows keeps its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .containers import MEDIA
+from .errors import AudioError, MissingExtra, Reason
+from .source import BLOCK_VALUES, Block, Chunk, DamageError, Decoded, Origin, Pipe, Reader, scale
+
+CONVERT = "Convert it with: ffmpeg -i FILE -ac 1 -ar 16000 out.wav"
+FETCH = "Fetch it again; if another program plays it: ffmpeg -i FILE -ac 1 -ar 16000 out.wav"
+# The smallest hole in the time stamps that is filled: recorders' stamps are off by some 20 ms.
+GAP_S = 0.05
+GAP_BYTES = 256  # of headers may lie between two packets
+# Containers whose time stamps are stored; in the others they are counted from the packets.
+TIMED = {"mov", "matroska", "asf", "flv", "mpegts", "mpeg"}
+FROM_ZERO = {"mov", "matroska"}  # whose time begins at 0; streams may begin anywhere
+MOST_LATE_S = 600.0  # sound that begins later, in a file without a length, is a stream's clock
+
+
+class _Forward:
+    """A pipe as PyAV reads it: it cannot go back."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.read = pipe.read_some
+
+
+def open_media(origin: Origin, reader: Reader | Pipe, kind: str, stack: ExitStack) -> Decoded:
+    """Open a container; from a pipe it is decoded while it arrives."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtra(f"{origin.name}: reading {kind}", "media") from error
+    timeline: _Timeline | None = None
+    try:
+        if isinstance(reader, Reader):
+            reader.seek(0)
+        closed = {"protocol_whitelist": "none"}  # files and URLs named inside stay closed
+        container = stack.enter_context(
+            av.open(
+                _Forward(reader) if isinstance(reader, Pipe) else reader,
+                mode="r",
+                format=MEDIA.get(kind, kind),
+                options=closed,
+                metadata_errors="replace",
+            )
+        )
+        if not container.streams.audio:
+            raise origin.error("video without sound", "Check the recording", Reason.NOT_AUDIO)
+        track = choose_track(origin, container)
+        timeline = _Timeline(origin, container, track, kind)
+        chunks = _chunks(timeline, reader)
+        first = next(chunks, None)
+    except AudioError:
+        raise
+    except (av.FFmpegError, ValueError, OverflowError, DamageError) as error:
+        why = reader.failure or getattr(error, "strerror", str(error))
+        if timeline and timeline.unknown:
+            problem = f"{kind} that cannot be read ({timeline.unknown})"
+            raise origin.error(problem, CONVERT, Reason.CODEC) from error
+        raise origin.error(f"{kind} that cannot be read ({why})", FETCH, Reason.DAMAGED) from error
+    if first is None:
+        cure, reason = (CONVERT, Reason.CODEC) if timeline.unknown else (FETCH, Reason.DAMAGED)
+        problem = f"{kind} that cannot be read ({timeline.unknown or 'no samples'})"
+        raise origin.error(problem, cure, reason)
+    rate, block = first
+    promised = None if timeline.ends_s is None else int(timeline.ends_s * rate)
+    return Decoded(_from_first(first, chunks), rate, block.shape[1], promised)
+
+
+def _from_first(first: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
+    yield first
+    yield from rest
+
+
+def choose_track(origin: Origin, container: Any) -> Any:
+    """The track that is asked for, or else the container's default; several are noted."""
+    import av
+
+    tracks = container.streams.audio
+    default = [n for n, t in enumerate(tracks) if t.disposition & av.stream.Disposition.default]
+    number = origin.track or (default[0] + 1 if default else 1)
+    if number > len(tracks):
+        have = "1 audio track" if len(tracks) == 1 else f"{len(tracks)} audio tracks"
+        cure = f"Use a track from 1 to {len(tracks)}" if len(tracks) > 1 else "Leave track out"
+        raise origin.error(f"there is no track {number}: it has {have}", cure, Reason.TRACK)
+    if len(tracks) > 1:
+        listed = ", ".join(f"{n} ({_described(t)})" for n, t in enumerate(tracks, 1))
+        others = f"; others with --track {2 if number == 1 else 1}" if not origin.track else ""
+        text = f"{len(tracks)} audio tracks: {listed}; this is track {number}{others}"
+        origin.note(text, Reason.TRACKS)
+    return tracks[number - 1]
+
+
+def _described(track: Any) -> str:
+    language = track.metadata.get("language", "und")
+    title = track.metadata.get("title", "")
+    codec = track.codec_context
+    parts = [codec.name if codec else "unknown codec", language if language != "und" else "", title]
+    if codec and track.channels:
+        parts.append(f"{track.channels} channel{'s' if track.channels > 1 else ''}")
+    return ", ".join(part for part in parts if part)
+
+
+@dataclass
+class _Timeline:
+    """What the container says about the time of a track, and how far the sound has come."""
+
+    origin: Origin
+    container: Any
+    track: Any
+    kind: str
+    done_s: float = 0.0  # of sound and silence so far
+    shift_s: float | None = None  # time stamp of 0; None before the first packet
+    ends_s: float | None = field(init=False)
+    num_bad: int = 0  # packets that could not be decoded
+    lost_s: float = 0.0  # in them
+    bad_s: float = 0.0  # in them, and not yet filled with silence
+    at_end: bool = False  # whether the last packet is one of them: the file was cut
+    unknown: str = ""
+    num_bytes: int = 0  # of packets so far
+    packet_end: int = 0  # in the file
+    skipped: int = 0  # bytes before the last packet that belong to none
+
+    def __post_init__(self) -> None:
+        import av
+
+        track, container = self.track, self.container
+        total = container.duration / av.time_base if container.duration else None
+        begins_s = max(0, container.start_time or 0) / av.time_base
+        self.total_s = total + begins_s if total else None  # of MP4 the one begins at the other
+        self.ends_s = None
+        if self.kind in ("mov", "asf") and track.duration and track.time_base:
+            self.ends_s = float(track.duration * track.time_base)
+            if self.kind == "mov" and track.start_time:
+                self.ends_s += float(track.start_time * track.time_base)
+        elif self.kind == "matroska" and total and len(container.streams) == 1:
+            self.ends_s = total
+        if track.codec_context is None:
+            self.unknown = "a codec that FFmpeg does not know"
+
+    def take(self, packet: Any) -> None:
+        """Follow where packets lie in the file: what lies between them may be damaged."""
+        self.num_bytes += packet.size
+        if packet.pos is not None and packet.pos >= 0 and len(self.container.streams) == 1:
+            self.skipped = packet.pos - self.packet_end if self.packet_end else 0
+            self.packet_end = packet.pos + packet.size
+
+    def late_s(self, frame: Any) -> float:
+        """Seconds of silence before this frame; time stamps that jump back are followed."""
+        if self.kind not in TIMED or frame.pts is None or frame.time_base is None:
+            return 0.0
+        stamp_s = float(frame.pts * frame.time_base)
+        if self.shift_s is None:
+            self.shift_s = self._zero_s(stamp_s)
+        late_s = stamp_s - self.shift_s - self.done_s
+        if late_s < -2 * GAP_S:
+            text = (
+                f"time stamps jump back {-late_s:.2f} s at {self.done_s:.2f} s: the sound goes on"
+            )
+            self.origin.note(text, Reason.TIME)
+            self.shift_s = stamp_s - self.done_s
+        elif late_s > GAP_S and self.total_s and self.done_s + late_s > self.total_s + 1:
+            text = f"time stamps jump beyond the end at {self.done_s:.2f} s: the sound goes on"
+            self.origin.note(text, Reason.TIME)
+            self.shift_s = stamp_s - self.done_s
+            late_s = 0.0
+        return late_s if late_s > GAP_S else 0.0
+
+    def _zero_s(self, stamp_s: float) -> float:
+        import av
+
+        begins_s = (self.container.start_time or 0) / av.time_base
+        most_s = self.total_s or MOST_LATE_S
+        if self.kind in FROM_ZERO and stamp_s < most_s:
+            return 0.0
+        if begins_s > MOST_LATE_S:
+            text = f"its time stamps begin at {begins_s:,.0f} s: times are counted from there"
+            self.origin.note(text, Reason.TIME)
+        return begins_s
+
+    def note_gap(self, gap_s: float) -> None:
+        """Say what the silence in the place of missing packets is."""
+        if self.bad_s or gap_s < 2 * GAP_S:
+            return
+        if self.skipped > GAP_BYTES + 0.5 * gap_s * self.num_bytes / (self.done_s or gap_s):
+            text = f"damaged: {self.skipped:,} bytes at {self.done_s:.2f} s could not be read"
+            self.origin.lose(f"{text}: {gap_s:.2f} s of silence", 0.0, gap_s)
+            return
+        if not self.done_s:
+            text = f"its sound begins {gap_s:.2f} s after the file: silence until then"
+        else:
+            text = f"{gap_s:.2f} s without packets from {self.done_s:.2f} s on: silence"
+        self.origin.note(text, Reason.TIME)
+
+    def silence(self, seconds: float, rate: int, channels: int) -> Iterator[Chunk]:
+        num_left = round(seconds * rate)
+        size = max(1, BLOCK_VALUES // channels)
+        while num_left > 0:
+            yield rate, np.zeros((min(size, num_left), channels), np.float32)
+            num_left -= size
+        self.done_s += seconds
+
+    def close(self) -> None:
+        """Add up the packets that could not be decoded."""
+        if self.num_bad:
+            packets = "packet" if self.num_bad == 1 else "packets"
+            text = f"damaged: {self.num_bad} {packets} could not be decoded"
+            at_end_s = self.bad_s if self.at_end else 0.0
+            self.origin.lose(text, at_end_s, self.lost_s - at_end_s, damaged=self.at_end)
+
+
+def _chunks(timeline: _Timeline, reader: Reader | Pipe) -> Iterator[Chunk]:
+    """Sound and silence in the container's time, in blocks of some thousand samples."""
+    import av
+
+    held, num_held, rate = list[Block](), 0, 0
+    damage = ""
+    try:
+        for chunk_rate, block in _timed(timeline):
+            if held and (chunk_rate != rate or block.shape[1] != held[0].shape[1]):
+                yield rate, np.concatenate(held)
+                held, num_held = [], 0
+            rate = chunk_rate
+            held.append(block)
+            num_held += len(block)
+            if num_held >= 8192:  # frames are short: 1024 samples in AAC
+                yield rate, np.concatenate(held)
+                held, num_held = [], 0
+    except (av.FFmpegError, ValueError) as error:
+        damage = f"damaged ({getattr(error, 'strerror', error)})"
+    if held:
+        yield rate, np.concatenate(held)
+    if reader.failure:
+        raise DamageError(reader.failure)
+    timeline.close()
+    if damage:
+        raise DamageError(damage)
+
+
+def _timed(timeline: _Timeline) -> Iterator[Chunk]:
+    """Decoded frames, with silence where the time stamps leave a hole."""
+    shape: tuple[int, int] | None = None
+    pack: Any = None
+    for frame in _frames(timeline):
+        if (frame.sample_rate, frame.layout.nb_channels) != shape:
+            import av
+
+            shape = (frame.sample_rate, frame.layout.nb_channels)
+            # to_ndarray() of a planar frame of 8 or more channels reads past the planes (18.1)
+            pack = av.AudioResampler(format="flt")
+        gap_s = timeline.late_s(frame) or timeline.bad_s
+        if gap_s:
+            timeline.note_gap(gap_s)
+            yield from timeline.silence(gap_s, *shape)
+        timeline.bad_s = 0.0
+        for packed in pack.resample(frame):
+            block = scale(packed.to_ndarray().reshape(-1, shape[1]))
+            timeline.done_s += len(block) / shape[0]
+            yield shape[0], block
+
+
+def _frames(timeline: _Timeline) -> Iterator[Any]:
+    """Frames of a track; a packet that cannot be decoded is counted and passed over."""
+    import av
+
+    for packet in timeline.container.demux(timeline.track):
+        timeline.take(packet)
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            if isinstance(error, av.error.DecoderNotFoundError):
+                timeline.unknown = "a codec that FFmpeg does not know"
+                raise
+            if isinstance(error, av.error.PatchWelcomeError):
+                timeline.unknown = "FFmpeg does not know all of its codec"
+            seconds = float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
+            timeline.bad_s += seconds
+            timeline.lost_s += seconds
+            timeline.num_bad += 1
+            timeline.at_end = True
+            continue
+        timeline.at_end = timeline.at_end and not frames
+        yield from frames

@@ -1,0 +1,1 @@
+"""What a training run has written, judged: one file for each kind of check."""

@@ -1,0 +1,241 @@
+"""One clip on its way through a model: every tensor of the path, with its place in time.
+
+```python
+from tiny_audio import load
+from tiny_audio.scope.trace import trace
+
+seen = trace(load("nano"), "samples/01.flac")
+print(seen.frames.values_SC.shape, seen.text, seen.nearest.tokens[0])
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tiny_audio.infer.transcriber import Transcriber, Window
+from tiny_audio.model.audio import SAMPLE_RATE, load_audio
+from tiny_audio.model.encoder import MIN_SAMPLES, log_mel
+from tiny_audio.model.errors import AudioError, Reason
+from tiny_audio.model.generation import token_limit, write
+from tiny_audio.model.identity import is_trained
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.prompt import Prompt, render, transcription_turns
+from tiny_audio.scope.trace.layers import recorded
+from tiny_audio.scope.trace.timeline import Clock, Span, Track, joined
+from tiny_audio.scope.trace.writing import Answer, answer, token_text
+
+MOST_S = 300.0  # five minutes of sound are already a page of 20 MB
+NEAREST = 3
+TABLE_ROWS = 8192  # of the embedding table at once: a whole one in float32 may be gigabytes
+MEL_BINS = 80  # shown where the encoder itself hears the waveform
+
+
+@dataclass(frozen=True)
+class Described:
+    """The model in words. `trained` is None where its checkpoint does not say it (decision 027)."""
+
+    name: str
+    encoder: str
+    projector: str
+    decoder: str
+    hears_mel: bool
+    trained: bool | None
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The tokens whose embeddings point most in the direction of each audio embedding."""
+
+    ids_PK: Tensor
+    cosines_PK: Tensor
+    tokens: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a model made of a clip. Nothing of it is computed from padding."""
+
+    source: str
+    samples_N: Tensor
+    model: Described
+    spans: tuple[Span, ...]  # the encoder's windows
+    log_mel: Track
+    frames: Track
+    stages: tuple[Track, ...]
+    audio: Track
+    nearest: Nearest
+    answers: tuple[Answer, ...]  # one per prompt
+    text_norms_V: Tensor  # length of every row of the decoder's embedding table
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples_N) / SAMPLE_RATE
+
+    @property
+    def text(self) -> str:
+        """What was written for all prompts."""
+        return " ".join(one.text for one in self.answers if one.text)
+
+    @property
+    def audio_norms(self) -> Tensor:
+        """Length of every audio embedding."""
+        return self.audio.values_SC.norm(dim=-1)
+
+
+@torch.no_grad()
+def trace(
+    model: AudioLM,
+    source: Any,
+    *,
+    prompt: str | None = None,
+    name: str = "model",
+    sampling_rate: int | None = None,
+    **options: Any,
+) -> Trace:
+    """Follow any source of audio, of up to five minutes, through `model`.
+
+    `prompt` replaces the model's own instruction, `name` is what the page calls the model, and
+    `options` are those of `load_audio`. Long audio is cut as `Transcriber` cuts it. Raises
+    `AudioError`.
+    """
+    transcriber = Transcriber(model)
+    audio = load_audio(source, sampling_rate, **options)
+    if audio.duration_s > MOST_S:
+        raise AudioError(
+            f"{audio.source} is {audio.duration_s:.0f} s long and a trace holds {MOST_S:.0f} s. "
+            f"Cut out what matters: ffmpeg -ss 60 -t 30 -i FILE part.wav",
+            Reason.TOO_LONG,
+        )
+    heard: list[_Heard] = []
+    answers: list[Answer] = []
+    for window in transcriber.windows(audio, None, []):
+        inside = _listen(model, window)
+        first = sum(len(one.audio.values_SC) for one in heard)
+        answers.append(_answer(model, transcriber, window, inside, first, prompt))
+        heard += inside
+    names = [track.name for track in heard[0].stages]
+    embeddings = joined([one.audio for one in heard])
+    nearest, text_norms_V = _compare(model, embeddings.values_SC)
+    return Trace(
+        source=audio.source,
+        samples_N=audio.samples,
+        model=_describe(model, name),
+        spans=tuple(one.span for one in heard),
+        log_mel=joined([one.log_mel for one in heard]),
+        frames=joined([one.frames for one in heard]),
+        stages=tuple(joined([one.stages[at] for one in heard]) for at in range(len(names))),
+        audio=embeddings,
+        nearest=nearest,
+        answers=tuple(answers),
+        text_norms_V=text_norms_V,
+    )
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """One window on its way to the decoder."""
+
+    span: Span
+    log_mel: Track
+    frames: Track
+    stages: list[Track]
+    audio: Track
+
+
+def _listen(model: AudioLM, window: Window) -> list[_Heard]:
+    """Encode a window of the file; a model with long prompts cuts it once more."""
+    lengths = model.config.windows(len(window.samples_N))
+    heard, start = [], window.start
+    for samples_N in window.samples_N.split(lengths):
+        heard.append(_hear(model, samples_N, Span(start, len(samples_N))))
+        start += len(samples_N)
+    return heard
+
+
+def _hear(model: AudioLM, samples_N: Tensor, span: Span) -> _Heard:
+    """Samples → features → frames → projector → audio embeddings, one clip, so without padding."""
+    clock, encoder = Clock(model.config), model.audio_tower
+    features = encoder.features([samples_N.to(model.device)])
+    if encoder.config.is_whisper:
+        mel_FM = features.values[0, :, : int(features.lengths_B[0])]
+    else:
+        mel_FM = log_mel(F.pad(samples_N, (0, max(0, MIN_SAMPLES - len(samples_N)))), MEL_BINS)
+    with recorded(model.projector) as inside:
+        made = model.embed_audio(features)
+    num_frames = int(made.frame_lengths_B[0])
+    stages = [clock.stage(span, name, "", values, num_frames) for name, values in inside.items()]
+    return _Heard(
+        span,
+        clock.mel(span, mel_FM.T),
+        clock.frames(span, made.frames_BTE[0]),
+        stages,
+        clock.stage(span, "audio embeddings", "audio_BPD", made.audio_BPD[0], num_frames),
+    )
+
+
+def _answer(
+    model: AudioLM,
+    transcriber: Transcriber,
+    window: Window,
+    heard: list[_Heard],
+    first_position: int,
+    instruction: str | None,
+) -> Answer:
+    """Prompt, prompt embeddings and tokens of one prompt."""
+    audio_PD = torch.cat([one.audio.values_SC for one in heard]).to(model.device)
+    num_positions = len(audio_PD)
+    prompt: Prompt = render(
+        transcription_turns(model.config.prompt, instruction),
+        [num_positions],
+        model.tokenizer,
+        model.config.prompt,
+    )
+    ids = torch.tensor([prompt.ids], device=model.device)
+    lengths_B = torch.tensor([num_positions], device=model.device)
+    embeds_1LD = model.fuse(ids, audio_PD[None], lengths_B)
+    limit = token_limit(len(window.samples_N) / SAMPLE_RATE)
+    stop_ids = transcriber.processor.stop_ids()
+    written = write(model, embeds_1LD, torch.ones_like(ids), stop_ids, [limit])[0]
+    return answer(model, prompt, embeds_1LD, written, first_position)
+
+
+def _compare(model: AudioLM, audio_PD: Tensor) -> tuple[Nearest, Tensor]:
+    """Audio embeddings beside the decoder's own: the nearest by cosine, and all lengths."""
+    table: Any = model.get_input_embeddings()
+    directions = F.normalize(audio_PD, dim=-1).to(model.device)
+    found, norms = [], []
+    for first, rows in enumerate(table.weight.detach().split(TABLE_ROWS)):
+        cosines_PV = directions @ F.normalize(rows.float(), dim=-1).T
+        best = cosines_PV.topk(min(NEAREST, len(rows)), dim=-1)
+        found.append((best.values.cpu(), best.indices.cpu() + first * TABLE_ROWS))
+        norms.append(rows.float().norm(dim=-1).cpu())
+    cosines, ids = (torch.cat(parts, dim=-1) for parts in zip(*found, strict=True))
+    best = cosines.topk(min(NEAREST, cosines.shape[-1]), dim=-1)
+    ids_PK = ids.gather(-1, best.indices)
+    tokens = tuple(
+        tuple(token_text(model.tokenizer, number) for number in row) for row in ids_PK.tolist()
+    )
+    return Nearest(ids_PK, best.values, tokens), torch.cat(norms)
+
+
+def _describe(model: AudioLM, name: str) -> Described:
+    config = model.config
+    encoder, projector, decoder = model.audio_tower, model.projector, model.language_model
+    return Described(
+        name=name,
+        encoder=f"{config.encoder.family}, {_count(encoder)}, E = {config.encoder.width}",
+        projector=f"{config.projector.kind}, {_count(projector)}",
+        decoder=f"{config.text_config.model_type}, {_count(decoder)}, D = {projector.decoder_dim}",
+        hears_mel=config.encoder.is_whisper,
+        trained=is_trained(model),
+    )
+
+
+def _count(module: torch.nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()):,} parameters"
