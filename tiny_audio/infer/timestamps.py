@@ -57,7 +57,7 @@ def load_aligner(
     if folder is None:
         raise CheckpointError(
             "Word times and --ctc-weight need a CTC head for this model's encoder, and there is "
-            "none. Train one in minutes: tiny-audio train-head MODEL --data MANIFEST --output "
+            "none. Train one in minutes: tiny-audio train-head MODEL --data MANIFEST --out "
             "FOLDER, and name it with --aligner FOLDER, or put it into the checkpoint as ctc/."
         )
     return Aligner(model, encoder, CtcHead.from_pretrained(folder, encoder))
