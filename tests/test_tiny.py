@@ -30,7 +30,9 @@ def tiny() -> Transcriber:
 
 
 def test_what_is_shipped_is_small_and_holds_no_frozen_part():
-    files = [path for path in SHIPPED["tiny"].rglob("*") if path.suffix in (".safetensors", ".json")]
+    files = [
+        path for path in SHIPPED["tiny"].rglob("*") if path.suffix in (".safetensors", ".json")
+    ]
     assert sum(path.stat().st_size for path in files) <= MOST_BYTES
     assert {path.name for path in files} >= {"trained.safetensors", "head.safetensors"}
 

@@ -11,7 +11,9 @@ import pytest
 from serving import CHAT, URL, audio_part, clip_part, talking_to, wav
 
 from tiny_audio.model.audio import load_audio
-from tiny_audio.serve.decode_worker import decode, of_requests
+from tiny_audio.model.errors import Reason
+from tiny_audio.model.source import Note
+from tiny_audio.serve.decode_worker import decode, of_requests, reworded
 from tiny_audio.serve.limits import Limits
 from tiny_audio.serve.transcriptions import check_language, spelled
 
@@ -202,6 +204,12 @@ def test_messages_about_files_name_no_option_of_other_programs():
         assert "--" not in message
         assert "=" not in message
         assert len(message) > 9
+
+
+def test_a_note_in_words_of_the_api_keeps_its_seconds():
+    note = reworded(Note("cut off; pass --allow-truncated to y", Reason.DAMAGED, 1.5, 0.5))
+    assert note == "cut off"
+    assert (note.reason, note.missing_s, note.silent_s) == (Reason.DAMAGED, 1.5, 0.5)
 
 
 def test_a_model_without_times_says_so_in_words_of_the_api(ask, service, clip, monkeypatch):

@@ -97,16 +97,10 @@ def _file_of(row: dict[str, Any], audio: str, table: Path) -> Stored | Unusable:
 def part_of(sound: Stored, row: dict[str, Any]) -> Stored:
     """The part of a sound that its row speaks of; `Unusable` when that cannot be known."""
     stretch, channel = times_of(row).stretch, channel_of(row)
-<<<<<<< HEAD
-    if stretch is not None:
-        return PartSound(sound, *stretch, channel)
-    return sound if channel is None else PartSound(sound, channel=channel)
-=======
     if stretch is None and channel is None:
         return sound
     start_s, end_s = stretch or (0.0, None)
     return PartSound(sound, start_s, end_s, channel)
->>>>>>> 5316e8d1aa0124ff33684ed68f49753094b49653
 
 
 def folder_rows(folder: Path, text: str) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tiny_audio.model.audio import SAMPLE_RATE, stream_audio
 from tiny_audio.model.errors import AudioError, Reason, TinyAudioError
-from tiny_audio.model.source import DecodeLimits
+from tiny_audio.model.source import DecodeLimits, Note
 
 from .limits import Limits
 
@@ -58,14 +58,22 @@ def decode(upload: bytes, path: Path, limits: Limits) -> Reply:
             ):
                 file.write(block.numpy().tobytes())
     except AudioError as error:
-        return Reply((), str(error), error.reason)
+        return Reply((), of_requests(str(error)), error.reason)
     except TinyAudioError as error:
         return Reply((), of_requests(str(error)))
     except OSError as error:  # the upload is in memory: what failed is writing its samples
         return Reply((), trouble=f"its samples cannot be written ({error.strerror})")
     except MemoryError:
         return Reply((), f"decoding needs more than {limits.decode_memory_bytes:,} bytes")
-    return Reply(tuple(map(of_requests, notes)))
+    return Reply(tuple(map(reworded, notes)))
+
+
+def reworded(note: str) -> str:
+    """The note in words of the API, with the seconds that it speaks of."""
+    text = of_requests(note)
+    if isinstance(note, Note):
+        return Note(text, note.reason, note.missing_s, note.silent_s)
+    return text
 
 
 def of_requests(message: str) -> str:

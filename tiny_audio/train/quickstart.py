@@ -39,7 +39,7 @@ def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, An
         if fresh:
             forget(output)
         train(recipe, processes, Rows())
-    cure = f"Repeat the command: tiny-audio quickstart --output {output}"
+    cure = f"Repeat the command: tiny-audio quickstart --out {output}"
     result = read_json(output / "result.json", cure)
     clip = next(iter(sorted((EMBEDDED / "held-out").glob("*.opus"))))
     transcriber = Transcriber.from_pretrained(output / "model")
