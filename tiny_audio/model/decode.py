@@ -303,8 +303,7 @@ def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> 
     """The chunks of all runs of frames; what lies between two runs and is no tag is noted."""
     found = runs(reader, 0)
     run = next(found, None)
-    plain = run is not None and run.start == 0 and reader.end - run.end < 4096
-    if run is None or (plain and not num_unexplained(reader, run.end)):
+    if run is None or _fills(run, reader):
         yield from _file_chunks(origin, file, reader, "mp3")
         return
     part.promised, part.end, done_s = None, run.start, 0.0
@@ -319,6 +318,12 @@ def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> 
                 yield rate, block
             _compare(origin, one, read_s, done_s, "")
         done_s, part.end, before, run = done_s + read_s, run.end, run, next(found, None)
+
+
+def _fills(run: Run, reader: Reader) -> bool:
+    """Whether one run of frames is the whole file, but for tags at its end."""
+    tail = reader.end - run.end
+    return run.start == 0 and tail < 4096 and not num_unexplained(reader, run.end)
 
 
 def _open_run(origin: Origin, reader: Reader, stack: ExitStack) -> Part:
