@@ -148,7 +148,8 @@ class _Job:
 
     def _resampled(self, decoded: Decoded, target_rate: int) -> Iterator[Block]:
         """Mono at the target rate; where the rate of the file changes, another resampler begins."""
-        rate, resampler = 0, None
+        rate = 0
+        resampler: soxr.ResampleStream | None = None
         for chunk_rate, block in self._until_end(decoded):
             if chunk_rate != rate:
                 if resampler:

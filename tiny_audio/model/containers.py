@@ -239,8 +239,8 @@ def start_of_boxes(reader: Reader) -> int:
 
 def end_of_matroska(reader: Reader) -> int:
     """Where the first Matroska or WebM ends: by its segment's size, or where another begins."""
-    header = _ebml_size(reader, 4)
-    start, size = _ebml_size(reader, header[0] + (header[1] or 0) + 4)
+    start, size = _ebml_size(reader, 4)
+    start, size = _ebml_size(reader, start + (size or 0) + 4)
     if size is not None and start + size <= reader.end:
         return start + size
     return next_beginning(reader, 1, b"\x1aE\xdf\xa3")

@@ -51,6 +51,7 @@ class Part(Decoded):
     reader: Reader | None = None
     end: int = 0  # behind it another recording may begin
     find_end: Callable[[Reader], int] | None = None
+    ends_with_reader: bool = False  # where they end is found while they are decoded
 
 
 def open_file(origin: Origin, source: Any, stack: ExitStack) -> Decoded:
@@ -84,6 +85,8 @@ def _parts(origin: Origin, reader: Reader, part: Part, at: int) -> Iterator[Chun
                     yield rate, block
             except DamageError as error:
                 failed = str(error)
+            if part.ends_with_reader and part.reader:
+                part.end = part.reader.end
             _compare(origin, part, read_s, done_s, failed)
             done_s, failed, at = done_s + read_s, "", at + part.end
             stack.pop_all().close()
@@ -186,8 +189,10 @@ def _open_sound(origin: Origin, reader: Reader, kind: str, stack: ExitStack) -> 
     if region and region.announced and region.announced > region.end - region.start:
         promised = file.frames * region.announced // max(1, region.end - region.start)
     chunks = _file_chunks(origin, file, reader, kind)
-    find_end = {"flac": _next_flac, "ogg": next_link}.get(kind)
-    return Part(chunks, file.samplerate, file.channels, promised, reader, end, find_end)
+    found_late = kind == "flac" and promised is not None
+    find_end = None if found_late else {"flac": _next_flac, "ogg": next_link}.get(kind)
+    shape = file.samplerate, file.channels
+    return Part(chunks, *shape, promised, reader, end, find_end, found_late)
 
 
 def _check_track(origin: Origin) -> None:
@@ -228,8 +233,10 @@ def _file_chunks(origin: Origin, file: _Forward, reader: Reader, kind: str) -> I
             yield file.samplerate, block
     except soundfile.LibsndfileError as error:
         raise DamageError(reader.failure or f"damaged ({_why(error)})") from error
-    if kind == "flac" and not num_left and num_unexplained(reader, reader.at):
-        yield from _flac_beyond(origin, file, reader)
+    if kind == "flac" and not num_left:
+        reader.limit(next_beginning(reader, max(1, reader.at - 2**16), b"fLaC"))
+        if num_unexplained(reader, reader.at):
+            yield from _flac_beyond(origin, file, reader)
     if kind == "ogg":
         tail = reader.peek(max(0, reader.end - 2**17), 2**17)
         pages = re.findall(rb"OggS\0(.)", tail, re.DOTALL)
@@ -303,8 +310,7 @@ def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> 
     """The chunks of all runs of frames; what lies between two runs and is no tag is noted."""
     found = runs(reader, 0)
     run = next(found, None)
-    plain = run is not None and run.start == 0 and reader.end - run.end < 4096
-    if run is None or (plain and not num_unexplained(reader, run.end)):
+    if run is None or _fills(run, reader):
         yield from _file_chunks(origin, file, reader, "mp3")
         return
     part.promised, part.end, done_s = None, run.start, 0.0
@@ -319,6 +325,12 @@ def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> 
                 yield rate, block
             _compare(origin, one, read_s, done_s, "")
         done_s, part.end, before, run = done_s + read_s, run.end, run, next(found, None)
+
+
+def _fills(run: Run, reader: Reader) -> bool:
+    """Whether one run of frames is the whole file, but for tags at its end."""
+    tail = reader.end - run.end
+    return run.start == 0 and tail < 4096 and not num_unexplained(reader, run.end)
 
 
 def _open_run(origin: Origin, reader: Reader, stack: ExitStack) -> Part:
