@@ -16,6 +16,7 @@ SPOKEN = (
     "for your country."
 )
 MOST_BYTES = 24_000_000
+MOST_ERRORS = 0.3
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_a_human_voice_is_written_down_with_case_and_marks(tiny):
     transcript = tiny.transcribe(ADDRESS)
     plain = normalizer()
     found = word_errors([plain(SPOKEN)], [plain(transcript.text)])
-    assert found["wer"] <= WORST
+    assert found["wer"] <= MOST_ERRORS
     assert transcript.complete
     assert transcript.text[0].isupper()
     assert transcript.text[-1] in ".?!"
