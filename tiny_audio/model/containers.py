@@ -230,9 +230,10 @@ def start_of_boxes(reader: Reader) -> int:
             break
     shift = places.get(b"ftyp", 0)
     moov = reader.peek(places.get(b"moov", reader.end), MOST_JUNK_BYTES) if shift else b""
-    if (table := moov.find(b"stco")) < 0 or b"mdat" not in places:
+    tables = [table.end() + 8 for table in re.finditer(b"stco", moov)]
+    if not tables or b"mdat" not in places:
         return 0
-    first = int.from_bytes(moov[table + 12 : table + 16], "big")
+    first = min(int.from_bytes(moov[at : at + 4], "big") for at in tables)
     sound = places[b"mdat"] + 8
     return shift if abs(first + shift - sound) < abs(first - sound) else 0
 
