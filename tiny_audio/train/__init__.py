@@ -3,6 +3,7 @@
     recipe         what a run is, as data: model, clips, stages
     experiments    recipes by name
     compose        the command line → a recipe
+    stopping       signals that end a run, and who ends with whom
     distributed    several processes: who is who, and how a module is shared
     saves          what a stage goes on from, on disk
     track          rows of metrics, read back and shown in trackers

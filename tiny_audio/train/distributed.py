@@ -34,6 +34,7 @@ from tiny_audio.model.errors import (
     EncoderError,
     PromptError,
 )
+from tiny_audio.train.stopping import Stopped, end_with_parent, stoppable
 
 Strategy = Literal["ddp", "fsdp"]
 PATIENCE = timedelta(minutes=60)  # the others wait while the first process saves
@@ -166,6 +167,7 @@ REFUSALS: dict[str, Refusal] = {
         EncoderError,
         FloatingPointError,
         PromptError,
+        Stopped,
     )
 }
 
@@ -181,17 +183,39 @@ def launch(work: Callable[[Any], None], arguments: Any, processes: int, device: 
         _join(None, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), backend)
         _work(work, arguments)
     elif processes == 1:
-        work(arguments)
+        with stoppable():
+            work(arguments)
     else:
         backend = backend_of(device, processes)
         import_ahead()
         with tempfile.TemporaryDirectory() as folder:
             start = (work, arguments, processes, backend, Path(folder))
             try:
-                mp.start_processes(_process, start, processes, start_method="forkserver")
+                _run_all(
+                    mp.start_processes(
+                        _process, start, processes, join=False, start_method="forkserver"
+                    )
+                )
             except (mp.ProcessRaisedException, mp.ProcessExitedException):
                 raise_refusal(Path(folder))
                 raise
+
+
+def _run_all(context: Any) -> None:
+    """Wait for all processes; a signal is passed on to them, and whatever ends this ends them."""
+    try:
+        with stoppable(lambda: _terminate(context.processes)):
+            while not context.join():
+                pass
+    except BaseException:
+        _terminate(context.processes)
+        raise
+
+
+def _terminate(processes: Sequence[Any]) -> None:
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
 
 
 def backend_of(device: str, processes: int) -> str:
@@ -221,13 +245,15 @@ def _process(
     backend: str,
     folder: Path,
 ) -> None:
+    end_with_parent()
     torch.set_num_threads(1)
     # gloo looks for the machine's own name, which leads nowhere when networking is off.
     loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
     _join(f"file://{folder}/store", number, size, backend)
     try:
-        work(arguments)
+        with stoppable():
+            work(arguments)
     except tuple(REFUSALS.values()) as error:
         told = json.dumps([type(error).__name__, str(error)])
         write_text(folder / f"refusal-{number}.json", told)

@@ -68,6 +68,7 @@ def quickstart() -> Recipe:
         frame_dropout=0.05,
         frame_stretch=0.25,
         evaluate_every_s=25,
+        save_every_s=25,
     )
     return Recipe(name="quickstart", data=data, stages={"projector": stage})
 

@@ -45,6 +45,7 @@ from tiny_audio.train.saves import (
     saves,
     write_save,
 )
+from tiny_audio.train.stopping import Stopped, is_asked
 
 
 class Losses(NamedTuple):
@@ -126,6 +127,7 @@ class Loop:
         make = muon if config.optimizer == "muon" else adamw
         self.optimizers = make(module, config.rates, config.weight_decay)
         self.step, self.elapsed_s, self.skipped_in_a_row = 0, 0.0, 0
+        self.stopping = False  # a signal asked some process to end
         self.state: State = {}
         self.write = write or self._append
         self._start_clock()
@@ -152,14 +154,16 @@ class Loop:
         """
         for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = group["rate"] * self.schedule()
-        own = torch.zeros(4, dtype=torch.float64)  # loss, tokens, right ones, the clock
+        own = torch.zeros(5, dtype=torch.float64)  # loss, tokens, right ones, the clock, a signal
         for number, batch in enumerate(batches, start=1):
             with self.spread.syncing(number == len(batches)), self._autocast():
                 losses = Losses(*self.spread.loss(batch))
                 losses.total.backward()
             own[:3] += torch.tensor([float(losses.total.detach()), losses.tokens, losses.correct])
         own[3] = self._clock() if rank() == 0 else 0.0
-        loss, count, correct, self.elapsed_s = all_sum(own).tolist()
+        own[4] = float(is_asked())
+        loss, count, correct, self.elapsed_s, asked = all_sum(own).tolist()
+        self.stopping = asked > 0
         norm = self._scale_and_clip(world_size() / max(count, 1))
         finite = math.isfinite(norm) and math.isfinite(loss)
         for optimizer in self.optimizers if finite else ():
@@ -200,7 +204,7 @@ class Loop:
         with ThreadPoolExecutor(1, initializer=_one_thread) as ahead, self._bar() as bar:
             shown = bar.add_task(self.folder.name, total=1.0)
             job = ahead.submit(next, steps)
-            while self.progress() < 1 and self.step != last:
+            while self.progress() < 1 and self.step != last and not self.stopping:
                 asked_s = time.monotonic()
                 batch, state = job.result()
                 waited_s = time.monotonic() - asked_s
@@ -221,6 +225,11 @@ class Loop:
             if window:
                 self.log(self._summary(window))
         self.save()
+        if self.stopping:
+            raise Stopped(
+                f"Stopped at step {self.step}, and saved in {self.folder}. Type the same command "
+                f"again to go on."
+            )
         if evaluate:
             self.log(self._evaluate(evaluate))
 

@@ -1,0 +1,62 @@
+"""How a run is stopped: a signal asks it to save and to end, and no process outlives the one that
+began it.
+
+The loop asks `is_asked` once a step, in all processes together, so that they end at the same step.
+A second signal ends a process at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tiny_audio.model.errors import TinyAudioError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PR_SET_PDEATHSIG = 1  # prctl(2)
+_asked = threading.Event()
+
+
+class Stopped(TinyAudioError):  # noqa: N818 — it is no error that a run was asked to end
+    """A run was asked to end, and has saved what it had."""
+
+
+def is_asked() -> bool:
+    """Whether a signal has asked this process to end its run."""
+    return _asked.is_set()
+
+
+@contextmanager
+def stoppable(also: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """While a run goes on, SIGINT and SIGTERM ask it to end (and call `also`).
+
+    Only the main thread may set handlers; in another one signals keep their meaning.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, _: Any) -> None:
+        if _asked.is_set():
+            raise KeyboardInterrupt
+        _asked.set()
+        also()
+
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _asked.clear()
+
+
+def end_with_parent() -> None:
+    """Get SIGTERM when the process that began this one ends, also by kill -9 (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
