@@ -84,5 +84,6 @@ def test_workers_end_when_the_process_that_began_them_is_killed(tmp_path):
     wait_for(lambda: trains(tmp_path / "run") or run.poll() is not None)
     assert len(workers(tmp_path / "run")) >= 2
     run.kill()
-    run.communicate()
     wait_for(lambda: not workers(tmp_path / "run"), 30)
+    run.communicate(timeout=10)
+    assert saves(tmp_path / "run" / "projector")

@@ -34,7 +34,7 @@ from tiny_audio.model.errors import (
     EncoderError,
     PromptError,
 )
-from tiny_audio.train.stopping import Stopped, end_with_parent, stoppable
+from tiny_audio.train.stopping import Stopped, end_with, stoppable
 
 Strategy = Literal["ddp", "fsdp"]
 PATIENCE = timedelta(minutes=60)  # the others wait while the first process saves
@@ -189,7 +189,7 @@ def launch(work: Callable[[Any], None], arguments: Any, processes: int, device: 
         backend = backend_of(device, processes)
         import_ahead()
         with tempfile.TemporaryDirectory() as folder:
-            start = (work, arguments, processes, backend, Path(folder))
+            start = (work, arguments, processes, backend, Path(folder), os.getpid())
             try:
                 _run_all(
                     mp.start_processes(
@@ -244,8 +244,9 @@ def _process(
     size: int,
     backend: str,
     folder: Path,
+    beginner: int,
 ) -> None:
-    end_with_parent()
+    end_with(beginner)
     torch.set_num_threads(1)
     # gloo looks for the machine's own name, which leads nowhere when networking is off.
     loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]

@@ -7,7 +7,8 @@ A second signal ends a process at once.
 
 from __future__ import annotations
 
-import ctypes
+import os
+import select
 import signal
 import sys
 import threading
@@ -18,7 +19,6 @@ from typing import Any
 from tiny_audio.model.errors import TinyAudioError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PR_SET_PDEATHSIG = 1  # prctl(2)
 _asked = threading.Event()
 
 
@@ -56,7 +56,18 @@ def stoppable(also: Callable[[], None] = lambda: None) -> Iterator[None]:
         _asked.clear()
 
 
-def end_with_parent() -> None:
-    """Get SIGTERM when the process that began this one ends, also by kill -9 (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with(pid: int) -> None:
+    """Get SIGTERM when the process `pid` ends, also by kill -9 (Linux).
+
+    Workers are children of the fork server, and their own file descriptors keep that one alive, so
+    it is the process that began the run which is watched.
+    """
+    if sys.platform != "linux":
+        return
+    ended = os.pidfd_open(pid)
+
+    def watch() -> None:
+        select.select([ended], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
