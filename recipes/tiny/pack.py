@@ -1,6 +1,8 @@
 """What was trained, written as the preset's folder: `uv run python -m recipes.tiny.pack`."""
 
 import argparse
+import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -48,7 +50,9 @@ def pack(run: Path, folder: Path) -> None:
     The character head belongs to the encoder as it is stored, so that is read again first.
     """
     trained = module_weights(last_save(run))
-    save(assembled(trained), folder, dtype=torch.int8)
+    with tempfile.TemporaryDirectory() as temporary:  # the preset's folder holds code as well
+        saved = save(assembled(trained), Path(temporary) / "tiny", dtype=torch.int8)
+        shutil.copytree(saved, folder, dirs_exist_ok=True)
     stored = load(folder)
     width = stored.config.encoder.width
     head = CtcHead(CtcHeadConfig(width=width, encoder=encoder_id(stored.audio_tower)))

@@ -15,6 +15,7 @@ from transformers import (
 from typer.testing import CliRunner
 
 from tiny_audio.cli import app
+from tiny_audio.data.text import clean
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.decoder import load_tokenizer
 from tiny_audio.model.errors import CheckpointError
@@ -101,7 +102,7 @@ def test_whisper_tiny_of_its_package_writes_down_a_sentence(tmp_path, shared):
     audio = load_audio(next((shared / "data/jfk").glob("*.flac")))
     whisper = pipeline("automatic-speech-recognition", model=str(made.folder), dtype=torch.float32)
     text = whisper({"raw": audio.samples.numpy(), "sampling_rate": 16_000})["text"]
-    assert text == (
-        " And so my fellow Americans, ask not what your country can do for you, ask what you can "
-        "do for your country."
+    assert clean(text, "plain") == (  # how many commas depends on the machine
+        "and so my fellow americans ask not what your country can do for you ask what you can do "
+        "for your country"
     )

@@ -28,6 +28,7 @@ def remember(recipe: Settled, folder: Path) -> Settled:
     """Write recipe.yaml with the precision that "auto" stands for, and return that recipe. The
     folder of another recipe that has been trained is refused, and the difference named.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.yaml"
     found = without_removed(read_recipe(path)) if path.exists() else {}
     if recipe.precision == "auto":
