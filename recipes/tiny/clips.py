@@ -25,7 +25,14 @@ from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.encoder import Features, log_mel
 
 BUCKETS = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30)
-WEIGHTS = {"hibari": 0.50, "joe": 0.22, "voices": 0.08, "speechocean762": 0.17, "fsdd": 0.03}
+WEIGHTS = {
+    "hibari": 0.40,
+    "joe": 0.18,
+    "kokoro": 0.16,
+    "voices": 0.07,
+    "speechocean762": 0.16,
+    "fsdd": 0.03,
+}
 REAL = ("speechocean762", "fsdd")
 TAKE_UP_S = 120.0  # how often new shards are looked for
 

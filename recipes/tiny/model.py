@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from recipes.tiny.clips import Batch
 from recipes.tiny.decoder import AdaptedLlama
 from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encode_characters, spell
+from tiny_audio.infer.token_head import TokenHead
 from tiny_audio.model.encoder import Features
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import render, stop_ids, transcription_turns
@@ -35,12 +36,8 @@ class CtcStart(nn.Module):
         self.tokenizer = model.tokenizer
         self.head = CtcHead(CtcHeadConfig(width=model.config.encoder.width, encoder=""))
         embeddings: Any = model.get_input_embeddings()
-        table = embeddings.weight.detach().float()
-        self.table, self.used = table, used_tokens  # frozen, on the CPU, in no save
-        self.power = float(table.square().sum(-1).mean())
-        self.scale = nn.Parameter(torch.tensor(6.0))
-        self.blank = nn.Parameter(torch.randn(table.shape[1]) * table.std())
-        self.bias = nn.Parameter(torch.zeros(len(table) + 1))  # the last one is the blank's
+        self.table = embeddings.weight.detach().float()  # frozen, on the CPU, in no save
+        self.token_head = TokenHead.fresh(used_tokens, self.table)
         self.encoder.freeze(False)
         for name, parameter in self.encoder.model.named_parameters():
             if name.startswith(FROZEN):
@@ -51,16 +48,11 @@ class CtcStart(nn.Module):
         frames_BTE, lengths_B = self.encoder(features)
         return frames_BTE, lengths_B, *self.projector(frames_BTE.float(), lengths_B)
 
-    def scores(self, audio_BPD: Tensor, tokens_C: Tensor) -> Tensor:
-        """Logits (B, P, 1 + C) of the blank and of some tokens."""
-        rows = torch.cat([self.blank[None], self.table[tokens_C]])
-        bias = torch.cat([self.bias[-1:], self.bias[tokens_C]])
-        return (audio_BPD @ rows.T * (self.scale / self.power)).float() + bias
-
     def classes(self, ids: list[list[int]]) -> tuple[Tensor, dict[int, int]]:
         """The tokens of these texts and random others, and the class of each token."""
         own = sorted({token for row in ids for token in row})
-        others = self.used[torch.randint(len(self.used), (NUM_CLASSES,))]
+        used = self.token_head.tokens_V.long()
+        others = used[torch.randint(len(used), (NUM_CLASSES,))]
         others = others[~torch.isin(others, torch.tensor(own or [0]))]
         chosen = torch.cat([torch.tensor(own, dtype=torch.long), others])[:NUM_CLASSES]
         return chosen, {token: at + 1 for at, token in enumerate(own)}
@@ -71,7 +63,7 @@ class CtcStart(nn.Module):
         ids = [self.tokenizer.encode(text, add_special_tokens=False) for text in batch.texts]
         chosen, number = self.classes(ids)
         targets = [[number[token] for token in row] for row in ids]
-        log_probs = self.scores(audio_BPD, chosen).log_softmax(-1)
+        log_probs = self.token_head.scores(audio_BPD, self.table, chosen).log_softmax(-1)
         tokens = ctc_mean(log_probs, positions_B, targets)
         spelled = [encode_characters(spell(text)) for text in batch.texts]
         characters = ctc_mean(self.head(frames_BTE, lengths_B), lengths_B, spelled)
@@ -83,12 +75,9 @@ class CtcStart(nn.Module):
 
     def transcribe(self, audio_BPD: Tensor, positions_B: Tensor) -> list[str]:
         """The best path over all used tokens."""
-        best = self.scores(audio_BPD, self.used).argmax(-1).tolist()
-        texts = []
-        for row, length in zip(best, positions_B.tolist(), strict=True):
-            kept = [c for c, b in zip(row[:length], [0, *row], strict=False) if c and c != b]
-            texts.append(self.tokenizer.decode([int(self.used[c - 1]) for c in kept]))
-        return texts
+        log_probs_BPC = self.token_head(audio_BPD, self.table)
+        paths = self.token_head.best_paths(log_probs_BPC, positions_B)
+        return [self.tokenizer.decode(path) for path in paths]
 
 
 def ctc_mean(log_probs_BTC: Tensor, lengths_B: Tensor, targets: list[list[int]]) -> Tensor:

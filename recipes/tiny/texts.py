@@ -1,4 +1,4 @@
-"""What is read aloud: sentences of books, everyday ones, numbers and commands, learners' sentences.
+"""What is read aloud: books, WordNet's examples, everyday sentences, numbers, learners' sentences.
 
 All keep true case and simple punctuation (comma, full stop, question and exclamation mark), since
 that is what `tiny` shall write. A fixed rule on the text keeps one sentence in forty apart.
@@ -15,7 +15,8 @@ from recipes.nano.sources import real_rows
 from recipes.nano.words import DAYS, FIRST_NAMES, LAST_NAMES, MONTHS, PLACES
 
 HELD_OUT_SHARE = 40
-SHARES = {"book": 0.38, "everyday": 0.42, "domain": 0.10, "reader": 0.10}
+SHARES = {"book": 0.28, "dictionary": 0.42, "everyday": 0.10, "domain": 0.10, "reader": 0.10}
+WORDNET = Path("/usr/share/wordnet")  # Debian's package wordnet-base
 # Words that are names or ordinary words: only a capital by position is safe.
 ORDINARY = (
     "may march mark will rose grace hope joy art bill frank young king long brown green white "
@@ -32,6 +33,11 @@ NAMES = {k: v for k, v in NAMES.items() if k not in ORDINARY} | {w.lower(): w fo
 QUESTION = re.compile(
     r"^(what|why|who|whose|where|when|which|how|do|does|did|is|are|was|were|can|could|will|would|"
     r"should|shall|may|have|has|had|am|isn't|aren't|don't|doesn't|didn't|can't|won't)\b"
+)
+EXAMPLE_QUESTION = re.compile(  # many examples are clauses: "when the shooting stopped"
+    r"^(how|why|where|who|what) (is|are|was|were|do|does|did|can|could|will|would|should)\b|"
+    r"^(can|could|will|would|do|did|have|are|were|should|does|is|was|has) "
+    r"(I|you|we|they|he|she|it)\b"
 )
 SENTENCE = re.compile(r"[A-Z][A-Za-z ,'.\-]+[.?!]")
 NO_SENTENCE = re.compile(r"\b[A-Z]{2,}|\b[A-Z]\.|\.\S|Enter |Exit|Exeunt|Chapter")
@@ -94,6 +100,31 @@ def pieces(sentence: str, most_words: int, clause_words: int = 22) -> list[str]:
     return [c for c in cut if len(c.split()) <= most_words]
 
 
+def dictionary_sentences(folder: Path = WORDNET, most_words: int = 25) -> list[str]:
+    """The examples in WordNet's definitions: some 40,000 phrases that hold most English words.
+
+    Raises FileNotFoundError with the name of the package where WordNet is not installed.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: apt-get install wordnet-base")
+    found: dict[str, None] = {}
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (folder / f"data.{part}").read_text(errors="replace").splitlines():
+            for example in re.findall(r'"([^"]+)"', line):
+                found.update(dict.fromkeys(plain_example(example, most_words)))
+    return list(found)
+
+
+def plain_example(example: str, most_words: int) -> list[str]:
+    """The example as a sentence with a capital and a closing mark, where it is plain text."""
+    text = re.sub(r"\s*[;:]\s*", ", ", example.strip().strip("`'"))
+    text = text[:1].upper() + text[1:]
+    mark = "?" if EXAMPLE_QUESTION.match(example) else "."
+    sentence = text if text.endswith((".", "?", "!")) else text + mark
+    plain = SENTENCE.fullmatch(sentence) and not NO_SENTENCE.search(sentence)
+    return [sentence] if plain and 3 <= len(sentence.split()) <= most_words else []
+
+
 class Texts:
     """Draws texts by their shares; `everyday` is what SmolLM2 wrote (`everyday.py`)."""
 
@@ -102,6 +133,7 @@ class Texts:
         readers = [row["text"] for row in real_rows("speechocean762", held_out=False)]
         self.lists = {
             "book": book_sentences(data / "text" / "gutenberg"),
+            "dictionary": dictionary_sentences(),
             "everyday": everyday.read_text().splitlines(),
             "domain": [cased(domain_sentence(rng)[0]) for _ in range(6000)],
             "reader": [cased(text) for text in readers if len(text.split()) > 2],

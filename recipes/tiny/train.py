@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from recipes.nano.sources import shared_data
@@ -20,16 +21,18 @@ from recipes.tiny.paths import CORPUS, RUNS
 from recipes.tiny.texts import Texts, is_held_out
 from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.evaluate.normalize import normalizer
+from tiny_audio.infer.ctc_head import CtcHead
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.encoder import features
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.presets import build, preset
+from tiny_audio.presets import SHIPPED, build, load, preset
 from tiny_audio.train.loop import Loop, LoopConfig, multiplies_bf16
 from tiny_audio.train.saves import last_save, restore
 
 TRAILING_S = 0.3  # of silence behind evaluated clips: recordings are often cut at the last sound
 WATCHED = 100
 CTC_RATES = {"": 8e-4, "encoder": 1.5e-4, "bias": 3e-3}
+AGAIN = 0.7  # of these rates where training goes on from the preset
 DECODER_RATES = {"decoder": 7e-4, "start": 1.5e-4, "start.encoder": 3e-5}
 
 
@@ -40,6 +43,28 @@ def pretrained() -> AudioLM:
     model.audio_tower.model.float()
     model.projector.float()
     return model
+
+
+@torch.no_grad()
+def shipped_weights(start: CtcStart) -> None:
+    """Begin with what the preset holds: encoder, projector and both heads."""
+    folder = SHIPPED["tiny"]
+    trained = load(folder)
+    start.encoder.load_state_dict(trained.audio_tower.state_dict())
+    start.projector.load_state_dict(trained.projector.state_dict())
+    head = CtcHead.from_pretrained(folder / "ctc", trained.audio_tower)
+    start.head.load_state_dict(head.state_dict())
+    stored = load_file(folder / "tokens" / "head.safetensors")
+    for name, parameter in start.token_head.named_parameters():
+        parameter.copy_(stored[name])
+
+
+@torch.no_grad()
+def shipped_adapters(reader: Reader) -> None:
+    """Begin with the preset's adapters."""
+    stored = dict(load(SHIPPED["tiny"]).language_model.named_parameters())
+    for name, parameter in reader.decoder.peft_names().items():
+        parameter.copy_(stored[name])
 
 
 def used_tokens(model: AudioLM) -> Tensor:
@@ -106,11 +131,14 @@ def loop_config(rates: dict[str, float], minutes: float, evaluate_every_s: float
     )
 
 
-def train_ctc(minutes: float, core: int | None) -> None:
+def train_ctc(minutes: float, core: int | None, go_on: bool) -> None:
     """Encoder, projector and heads, without the language model."""
     model = pretrained()
     start = CtcStart(model, used_tokens(model))
-    loop = Loop(start, loop_config(CTC_RATES, minutes, 600.0), RUNS / "ctc")
+    if go_on:
+        shipped_weights(start)
+    rates = {part: rate * (AGAIN if go_on else 1) for part, rate in CTC_RATES.items()}
+    loop = Loop(start, loop_config(rates, minutes, 600.0), RUNS / "ctc")
     loop.resume()
 
     def write(clips: Sequence[Tensor]) -> list[str]:
@@ -119,17 +147,20 @@ def train_ctc(minutes: float, core: int | None) -> None:
     loop.run(stream(Mix(), 1000, core), lambda: word_error_rates(write))
 
 
-def train_decoder(minutes: float, core: int | None, begin: Path) -> None:
+def train_decoder(minutes: float, core: int | None, begin: Path, go_on: bool) -> None:
     """Adapters of the decoder, with projector and encoder at low rates."""
     model = pretrained()
     start = CtcStart(model, used_tokens(model))
     restore(start, last_save(begin))
     lora = preset("tiny").lora["decoder"]
     reader = Reader(start, model, lora.rank)
+    if go_on:
+        shipped_adapters(reader)
     model.add_lora("decoder", lora)  # for evaluation: its weights are copied from the reader's
     for parameter in model.language_model.parameters():
         parameter.requires_grad_(False)
-    loop = Loop(reader, loop_config(DECODER_RATES, minutes, 1500.0), RUNS / "decoder")
+    rates = {part: rate * (AGAIN if go_on else 1) for part, rate in DECODER_RATES.items()}
+    loop = Loop(reader, loop_config(rates, minutes, 1500.0), RUNS / "decoder")
     loop.resume()
     loop.run(
         stream(Mix(longest_s=25.0, joined=0.10, empty=0.05), 5000, core),
@@ -153,11 +184,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=70.0)
     parser.add_argument("--core", type=int, help="pin the process that prepares clips to it")
     parser.add_argument("--begin", type=Path, default=RUNS / "ctc", help="the CTC stage's folder")
+    parser.add_argument(
+        "--go-on", action="store_true", help="begin with the shipped preset's weights, not afresh"
+    )
     options = parser.parse_args()
     if options.stage == "ctc":
-        train_ctc(options.minutes, options.core)
+        train_ctc(options.minutes, options.core, options.go_on)
     else:
-        train_decoder(options.minutes, options.core, options.begin)
+        train_decoder(options.minutes, options.core, options.begin, options.go_on)
 
 
 if __name__ == "__main__":

