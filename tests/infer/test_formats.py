@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiny_audio.infer.formats import FORMATS, to_srt, to_vtt, verbose
+from tiny_audio.infer.formats import BY_WORD, FORMATS, to_srt, to_vtt, verbose
 from tiny_audio.infer.results import Segment, Transcript, Word
 from tiny_audio.infer.subtitles import LINE_CHARS, NUM_LINES, cues, milliseconds
 from tiny_audio.model.errors import Reason
@@ -134,6 +134,24 @@ def test_a_long_segment_is_cut_at_word_times_and_at_pauses():
     paused = segment(0, 9, "a b", [Word("a", 0.5, 1.0, 1.0), Word("b", 3.0, 3.5, 1.0)])
     found = cues(Transcript("x", 9.0, (paused,)))
     assert [(cue.start_ms, cue.end_ms) for cue in found] == [(500, 1500), (3000, 4000)]
+
+
+def test_a_subtitle_by_word_lasts_as_long_as_its_word():
+    pair = [Word("one", 0.25, 0.76, 0.9), Word("two", 0.89, 1.68, 0.9)]
+    transcript = Transcript("x", 3.0, (segment(0, 3, "one two", pair),))
+    expected = [(250, 760, "one"), (890, 1680, "two")]
+    assert read(BY_WORD["srt"](transcript)) == read(BY_WORD["vtt"](transcript)) == expected
+    assert read(FORMATS["srt"](transcript)) == [(250, 1680, "one two")]
+
+
+@given(transcripts())
+def test_subtitles_by_word_are_monotone_and_hold_every_word(transcript):
+    found = read(BY_WORD["srt"](transcript))
+    assert all(start < end for start, end, _ in found)
+    ends = [end for _, end, _ in found]
+    assert all(start >= end for (start, _, _), end in zip(found[1:], ends, strict=False))
+    said = "".join(c for c in transcript.text if c.isprintable()).split()
+    assert "".join("".join(text.split()) for *_, text in found) == "".join(said).replace("-->", "→")
 
 
 def test_silence_is_no_subtitle_and_no_segment_of_openai():

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.scope.doctor.diagnosis import diagnose, render
-from tiny_audio.scope.doctor.listening import repeats
 from tiny_audio.scope.doctor.log import Finding
 from tiny_audio.scope.doctor.training import line, rise
 from tiny_audio.scope.doctor.waste import DROPPED, WASTE
+from tiny_audio.scope.doctor.writing import repeats
 
 Row = dict[str, Any]
 STEPS, EVERY = 6000, 50
@@ -184,8 +184,8 @@ LOOPED = [{"text": "one two", "hypothesis": "one two two two two two"}]
 FINE = [{"text": "one two", "hypothesis": "one two"}]
 
 SYMPTOMS = {
-    "good tokens, bad words": ({"wer": 0.9}, "wrong", "90 % wrong words", "prompt and template"),
-    "by heart": ({"token_accuracy": 0.6}, "wrong", "of its training clips", "augment"),
+    "good tokens, bad words": ({"wer": 0.9}, "wrong", "error rate of 90 %", "prompt and template"),
+    "by heart": ({"token_accuracy": 0.6}, "wrong", "of its training clips right", "augment"),
     "few stops": ({"ended": 0.8}, "note", "80 % of the answers end", "instruct"),
     "no stops": ({"ended": 0.1}, "wrong", "10 % of the answers end", "instruct"),
     "some empty": ({"empty": 0.1}, "note", "10 % of the spoken clips", "nonspeech"),
@@ -223,6 +223,110 @@ def test_clips_without_speech_have_no_word_error_rate(run):
 )
 def test_a_loop_is_a_run_that_nobody_said(hypothesis, text, expected):
     assert repeats(hypothesis, text) is expected
+
+
+# Whole runs ---------------------------------------------------------------------------------------
+
+
+def course(*losses: float, **changes: Any) -> list[Row]:
+    """Evaluations at even distances with these validation losses."""
+    steps = [STEPS * number // len(losses) for number in range(1, len(losses) + 1)]
+    return [evaluation(s, loss=x, **changes) for s, x in zip(steps, losses, strict=True)]
+
+
+def flat(steps: int) -> list[Row]:
+    """A stage of so many steps on the plateau."""
+    return early(training(loss=3.0, token_accuracy=0.42), steps)
+
+
+def climbing() -> list[Row]:
+    rows = training(learning_rate=1e-2)
+    return [r | {"loss": r["loss"] + max(0, r["step"] - 4000) / 1000} for r in rows]
+
+
+KNOWN = {"token_accuracy": 0.97}  # of training clips
+NEW = {"token_accuracy": 0.6, "wer": 0.55}  # of validation clips
+FALLING = [row | {"loss": 3 - row["step"] / 4000} for row in training()]
+# Rows and data of a run; the worst level it must get; what must and what must not be said of it.
+RUNS: dict[str, tuple[list[Row], Row, str, str, str]] = {
+    "healthy": ([*training(), *course(2.0, 0.8, 0.5)], {}, "ok", "listens", "longer"),
+    "plateau, early": ([*flat(1000), evaluation(1000, **DEAF)], {}, "wrong", "plateau", "broken"),
+    "deaf": ([*flat(STEPS), evaluation(**DEAF)], {}, "wrong", "does not listen", "listens:"),
+    "overfit": (
+        [*training(**KNOWN), *course(0.8, 1.5, 2.0, **NEW)],
+        {},
+        "wrong",
+        "tokens of its training clips",
+        "still falls",
+    ),
+    "behind, and getting better": (
+        [*training(**KNOWN), *course(2.5, 1.8, 1.4, **NEW)],
+        {},
+        "note",
+        "the validation loss still falls",
+        "by heart",
+    ),
+    "training loss up, validation loss down": (
+        [*climbing(), *course(2.5, 1.0, 0.5)],
+        {},
+        "note",
+        "validation clips ends at its best",
+        "learning rate was",
+    ),
+    "rate too high": (
+        [*climbing(), *course(0.5, 0.7, 1.5)],
+        {},
+        "wrong",
+        "above its best",
+        "levelled",
+    ),
+    "rate too low": (
+        [*training(loss=3.0, learning_rate=1e-5), evaluation(**DEAF)],
+        {},
+        "wrong",
+        "too small",
+        "levelled",
+    ),
+    "102 %, and still falling": (
+        [*FALLING, *course(3.5, 3.0, 2.5, token_accuracy=0.5, wer=1.02)],
+        {},
+        "note",
+        "102 % on 200 validation clips: its texts are of no use yet",
+        "levelled",
+    ),
+    "102 %, and no hope": (
+        [*training(), *course(3.5, 3.0, 2.5, token_accuracy=0.7, wer=1.02)],
+        {},
+        "wrong",
+        "102 % on 200 validation clips: its texts are of no use yet",
+        "still falling",
+    ),
+    "broken data": (
+        [*training(), *course(2.0, 0.8, 0.5)],
+        {"dropped": {"not audio": 5_000}},
+        "wrong",
+        "of the clips were left out",
+        "levelled off at 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_kind_of_run_gets_its_verdict(run, name):
+    rows, data, level, said, unsaid = RUNS[name]
+    rate = 1e-5 if name == "rate too low" else 1e-3
+    found = run([start(), *rows], data=data, recipe=recipe(rate))
+    worst = next(one for one in ("wrong", "note", "ok") if one in {f.level for f in found})
+    assert worst == level, [(f.level, f.text) for f in found]
+    texts = " ".join(f.text for f in found)
+    assert said in texts
+    assert unsaid not in texts
+
+
+@pytest.mark.parametrize(("wer", "level"), [(0.29, "ok"), (0.31, "note"), (0.89, "note")])
+def test_a_word_error_rate_is_judged(run, wer, level):
+    found = run([start(), *training(), evaluation(wer=wer, token_accuracy=0.7)])
+    assert saying(found, "word error rate").level == level
 
 
 # Training -----------------------------------------------------------------------------------------

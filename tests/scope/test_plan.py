@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from tiny_audio.model.encoder import EncoderConfig
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import build, preset
+from tiny_audio.scope.plan.advice import devices_for, peak
 from tiny_audio.scope.plan.blueprint import PartCount, begin, planned_config, weightless
 from tiny_audio.scope.plan.cost import activations, autocast_copies, flops_per_audio_s, load_of
 from tiny_audio.scope.plan.plan import Plan, StagePlan, parse_memory, plan, render
@@ -263,9 +265,62 @@ def test_where_nothing_fits_the_plan_says_what_to_do():
     found = plan(recipe("mufun", stages), parse_memory("24GB"))
     assert not found.fits
     assert only(found).largest is None
-    shown = printed(found)
-    assert "not even one clip" in shown
-    assert "stages.all.checkpoint_activations=true" in shown
+    shown = " ".join(printed(found).split())
+    assert "not even with one clip" in shown
+    assert "the decoder trains by adapters" in shown
+    needed = re.search(r"It needs (\d+) GPUs of 24 GB with strategy=fsdp", shown)
+    assert needed
+    assert 2 <= int(needed[1]) <= 16
+
+
+ALL = {"projector": 1e-3, "encoder": 1e-5, "decoder": 1e-5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "memory", "said", "unsaid"),
+    [
+        # A batch that is too large, and would fit if activations were computed again.
+        (Stage(steps=1), "16GB", "checkpoint_activations=true", "GPUs"),
+        (Stage(steps=1, checkpoint_activations=True), "16GB", "", "does not fit"),
+        # What the recipe does already is not advised, and what is frozen cannot be made smaller.
+        (Stage(steps=1, checkpoint_activations=True), "8GB", "strategy=fsdp", "activations=true"),
+        (Stage(steps=1), "4GB", "It needs", "adapters"),
+        (
+            Stage(steps=1, learning_rate=ALL),
+            "24GB",
+            "the encoder and the decoder trains",
+            "batch_s",
+        ),
+    ],
+)
+def test_advice_is_what_the_recipe_does_not_do_yet_and_what_fits(stage, memory, said, unsaid):
+    asked = recipe("whisper_swiglu_smollm3", {"one": stage}, data=DataConfig(batch_s=160))
+    shown = " ".join(printed(plan(asked, parse_memory(memory))).split())
+    assert said in shown
+    assert unsaid not in shown
+
+
+@pytest.mark.slow
+def test_advice_that_is_taken_makes_the_stage_fit():
+    asked = recipe("whisper_swiglu_smollm3", {"one": Stage(steps=1)}, data=DataConfig(batch_s=160))
+    advice = only(plan(asked, parse_memory("16GB"))).advice
+    assert advice.fits_again
+    lean = {"one": Stage(steps=1, checkpoint_activations=True)}
+    data = DataConfig(batch_s=advice.fits_again * 10.0, batch_items=10_000, batch_tokens=10**9)
+    taken = recipe("whisper_swiglu_smollm3", lean, data=data)
+    assert plan(taken, parse_memory("16GB")).fits
+
+
+def test_the_number_of_devices_is_the_smallest_that_fits():
+    fixed, layer = (100, 0, 20, 40), 5
+    assert devices_for(fixed, 30, layer, usable=190) == 1
+    number = devices_for(fixed, 30, layer, usable=60)
+    assert number is not None
+    for count, fits in ((number, True), (number - 1, False)):
+        share = [each // count for each in fixed]
+        assert (peak(*share, 30) + layer <= 60) is fits
+    assert devices_for(fixed, 80, layer, usable=60) is None
 
 
 # Time ---------------------------------------------------------------------------------------------

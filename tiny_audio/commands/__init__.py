@@ -60,4 +60,4 @@ def say(message: str, style: str = "", console: Console = stderr) -> None:
     """A line on stderr, as it is: names and messages may hold brackets. Control characters of a
     file's name are spelled out, or they would steer the terminal."""
     message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
-    console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(message, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)

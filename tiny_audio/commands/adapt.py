@@ -31,7 +31,7 @@ def adapt(
         from tiny_audio.train.adapt import adapt as run
 
         found = run(model, data, out, minutes, device)
-    Console().print(show_comparison((f"{model}, before", "after"), found))
+    Console(emoji=False).print(show_comparison((f"{model}, before", "after"), found))
     say(verdict(found["overall"]["difference"], out))
 
 

@@ -10,7 +10,7 @@ def datasets() -> None:
     """List the datasets that evaluation knows by name, with their licences."""
     from tiny_audio.evaluate.datasets import lines, table
 
-    console = Console()
+    console = Console(emoji=False)
     if console.is_terminal:
         console.print(table())
         say("--dataset takes a manifest, a folder or hf:ID:CONFIG@SPLIT as well.")

@@ -17,6 +17,6 @@ def doctor(run: Annotated[Path, typer.Argument(help="The folder of a training ru
         from tiny_audio.scope.doctor.diagnosis import diagnose, render
 
         findings = diagnose(run)
-    Console().print(render(findings))
+    Console(emoji=False).print(render(findings))
     if any(finding.level == "wrong" for finding in findings):
         raise typer.Exit(1)

@@ -25,5 +25,5 @@ def embeddings(
 
         found = embeddings_of(load(model), file)
         draw(found, out)
-    Console().print(render(found))
+    Console(emoji=False).print(render(found))
     say(f"Saved {out}")

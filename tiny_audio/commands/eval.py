@@ -83,7 +83,7 @@ def evaluate(
         refuse_idle(aligner, how)
         result, folder = run(system(model, device, how, aligner), config, out, Lines())
         page = write_report(folder)
-    Console().print(show_result(f"{model} on {config.name}", result))
+    Console(emoji=False).print(show_result(f"{model} on {config.name}", result))
     say(f"Open {page} in a browser; score it again: tiny-audio score {folder}")
     if result["scores"]["failed"]:
         raise typer.Exit(1)

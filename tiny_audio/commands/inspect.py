@@ -23,4 +23,4 @@ def inspect(
         from tiny_audio.scope.trace.sample import parse_place, render
 
         sample = look(load(model), *parse_place(place))
-    Console().print(render(sample))
+    Console(emoji=False).print(render(sample))

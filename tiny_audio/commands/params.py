@@ -21,4 +21,4 @@ def params(
         from tiny_audio.scope.plan.parameters import components, render, true_scale
 
         rows = components(true_scale(preset, lora=lora))
-    Console().print(render(preset, rows))
+    Console(emoji=False).print(render(preset, rows))

@@ -27,4 +27,4 @@ def projectors(
 
         chosen = [parse(text) for text in configs or []] or kinds()
         rows = compare(chosen, encoder_dim, decoder_dim, seconds)
-    Console().print(render(rows, encoder_dim, decoder_dim))
+    Console(emoji=False).print(render(rows, encoder_dim, decoder_dim))

@@ -43,5 +43,5 @@ def robustness(
         grid = run_grid(
             system(model, device), config, asked, out, lambda name: say(f"done: {name}")
         )
-    Console().print(show_grid(grid))
+    Console(emoji=False).print(show_grid(grid))
     say(f"Kept in {out / GRID_FILE}; every condition is a run of its own beside it.")

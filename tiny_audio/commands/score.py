@@ -51,9 +51,9 @@ def score(
             print(json.dumps(result, ensure_ascii=False))
         return
     for name, result, table in scored:
-        Console().print(show_result(name, result))
+        Console(emoji=False).print(show_result(name, result))
         if worst:
-            Console().print(show_worst(table, worst))
+            Console(emoji=False).print(show_worst(table, worst))
 
 
 def compare(
@@ -77,4 +77,4 @@ def compare(
     if as_json:
         print(json.dumps({"paths": [str(a), str(b)], **found}, ensure_ascii=False))
     else:
-        Console().print(show_comparison((str(a), str(b)), found))
+        Console(emoji=False).print(show_comparison((str(a), str(b)), found))

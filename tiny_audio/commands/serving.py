@@ -51,14 +51,20 @@ def start(
 
             raise MissingExtra(f"tiny-audio {command}", "serve") from error
         from tiny_audio.infer.transcriber import Transcriber
-        from tiny_audio.serve.address import bind, check_address, check_origins, read_token
+        from tiny_audio.serve.address import (
+            bind,
+            check_address,
+            check_origins,
+            listen,
+            read_token,
+        )
 
         secret = read_token(token, token_file)
         check_address(host, secret)
         check_origins(origins)
         with bind(host, port) as bound:
             transcriber = Transcriber.from_pretrained(model, device=device)
-            bound.listen()
+            listen(bound, host, port)
             place = f"[{host}]" if ":" in host else host
             say(f"{model} listens on http://{place}:{port} (Ctrl-C ends it)")
             serve(

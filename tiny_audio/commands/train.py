@@ -78,4 +78,4 @@ def plan(
         is_recipe = "=" in first or first.endswith((".yaml", ".yml"))
         recipe = compose_recipe([first if is_recipe else f"+experiment={first}", *arguments[1:]])
         made = make(recipe, parse_memory(memory), hours=hours, flops_per_s=tflops * 1e12)
-        Console().print(render(made))
+        Console(emoji=False).print(render(made))

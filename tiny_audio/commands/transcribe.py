@@ -6,7 +6,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -42,9 +42,10 @@ class Format(StrEnum):
 
 
 class Timestamps(StrEnum):
-    """What gets times."""
+    """What gets times: windows of the audio, lines of subtitles, or single words."""
 
     segment = "segment"
+    line = "line"
     word = "word"
 
 
@@ -67,7 +68,11 @@ def transcribe(
         Format, typer.Option(help="One line or one JSON object per file, or subtitles.")
     ] = Format.text,
     timestamps: Annotated[
-        Timestamps, typer.Option(help="word: also when every word was said (needs a CTC head).")
+        Timestamps,
+        typer.Option(
+            help="word: times of every word, in subtitles one word at a time. line: subtitles that "
+            "begin and end with a word. Both need a CTC head."
+        ),
     ] = Timestamps.segment,
     aligner: AlignerFolder = None,
     min_logprob: MinLogprob = -1.0,
@@ -92,16 +97,15 @@ def transcribe(
 
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         words = tuple(word for word in hotwords.split(",") if word.strip())
-        request = Request(
-            prompt, words, timestamps.value, min_logprob, beams, ctc_weight, whole=whole
-        )
+        timed: Literal["segment", "word"] = "segment" if timestamps == "segment" else "word"
+        request = Request(prompt, words, timed, min_logprob, beams, ctc_weight, whole=whole)
         refuse_idle(aligner, request)
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
         kept, failed = writable(files, format, output_dir)
     options: dict[str, Any] = {"channel": channel, "track": track}
     options["allow_truncated"] = allow_truncated
-    sources = (sys.stdin.buffer if name == "-" else Path(name) for name, _ in kept)
+    sources = (sys.stdin.buffer if name == "-" else name for name, _ in kept)
     with progress() as bar:
         task = bar.add_task("transcribing", total=len(kept))
 
@@ -116,7 +120,8 @@ def transcribe(
                 if format is Format.json and path is None:
                     typer.echo(json.dumps({"file": name, "error": str(result.error)}))
             else:
-                failed += not emitted(name, result, format, path, bar.console)
+                by_word = timestamps == "word"
+                failed += not emitted(name, result, format, path, bar.console, by_word)
             bar.advance(task)
     if failed:
         raise typer.Exit(1)
@@ -144,11 +149,16 @@ def writable(
 
 
 def emitted(
-    name: str, transcript: Transcript, format: Format, path: Path | None, console: Console
+    name: str,
+    transcript: Transcript,
+    format: Format,
+    path: Path | None,
+    console: Console,
+    by_word: bool = False,
 ) -> bool:
     """Whether a result could be printed or written; where not, that is said."""
     try:
-        emit(name, transcript, format, path, console)
+        emit(name, transcript, format, path, console, by_word)
     except BrokenPipeError:  # nobody reads any more
         raise
     except OSError as error:
@@ -158,12 +168,17 @@ def emitted(
 
 
 def emit(
-    name: str, transcript: Transcript, format: Format, path: Path | None, console: Console
+    name: str,
+    transcript: Transcript,
+    format: Format,
+    path: Path | None,
+    console: Console,
+    by_word: bool,
 ) -> None:
     """Print or write one result; what a reader must know besides goes to stderr."""
-    from tiny_audio.infer.formats import FORMATS
+    from tiny_audio.infer.formats import BY_WORD, FORMATS
 
-    text = FORMATS[format](transcript).rstrip("\n")
+    text = (BY_WORD if by_word else FORMATS)[format](transcript).rstrip("\n")
     if format is Format.text:  # one line per file
         text = text or f"[{transcript.outcome.replace('_', ' ')}]"
     elif format is Format.json:

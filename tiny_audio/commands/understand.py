@@ -41,4 +41,4 @@ def understand(
         result = run(system(model, device), asked, examples, source, out, seed)
     for reason, count in dropped.counts().items():
         say(f"left out: {count} × {reason}")
-    Console().print(show_controls(result))
+    Console(emoji=False).print(show_controls(result))

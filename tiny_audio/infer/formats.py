@@ -6,10 +6,11 @@ Pure functions of one `Transcript`. `FORMATS` names them as the command line and
 import json
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .results import Segment, Transcript
-from .subtitles import clean, cues
+from .subtitles import Cue, clean, cues, word_cues
 
 
 def to_text(transcript: Transcript) -> str:
@@ -75,23 +76,23 @@ def _verbose_segment(number: int, segment: Segment) -> dict[str, Any]:
     }
 
 
-def to_srt(transcript: Transcript) -> str:
-    """SubRip subtitles."""
+def to_srt(transcript: Transcript, parted: Callable[[Transcript], list[Cue]] = cues) -> str:
+    """SubRip subtitles, `parted` into lines or words."""
     return "".join(
         f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n"
         + "".join(f"{line.replace('-->', '→')}\n" for line in cue.lines)
         + "\n"
-        for number, cue in enumerate(cues(transcript), 1)
+        for number, cue in enumerate(parted(transcript), 1)
     )
 
 
-def to_vtt(transcript: Transcript) -> str:
+def to_vtt(transcript: Transcript, parted: Callable[[Transcript], list[Cue]] = cues) -> str:
     """WebVTT subtitles (W3C): `&`, `<` and `>` are escaped, which hides `-->` too."""
     return "WEBVTT\n\n" + "".join(
         f"{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n"
         + "".join(f"{escape(line)}\n" for line in cue.lines)
         + "\n"
-        for cue in cues(transcript)
+        for cue in parted(transcript)
     )
 
 
@@ -101,6 +102,11 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
     "verbose_json": to_verbose_json,
     "srt": to_srt,
     "vtt": to_vtt,
+}
+# The same formats where words have times: a subtitle holds one word, and lasts as long as it.
+BY_WORD = FORMATS | {
+    "srt": partial(to_srt, parted=word_cues),
+    "vtt": partial(to_vtt, parted=word_cues),
 }
 
 

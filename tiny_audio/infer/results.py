@@ -133,5 +133,13 @@ class Transcript:
                 "total_s": round(self.timings.total_s, 4),
                 "real_time_factor": round(self.real_time_factor, 4),
             },
-            "segments": [asdict(segment) for segment in self.segments],
+            "segments": [_rounded(asdict(segment)) for segment in self.segments],
         }
+
+
+def _rounded(segment: dict[str, Any]) -> dict[str, Any]:
+    """A segment's values with the times of its words in whole milliseconds."""
+    for word in segment["words"]:
+        for key in ("start_s", "end_s"):
+            word[key] = None if word[key] is None else round(word[key], 3)
+    return segment

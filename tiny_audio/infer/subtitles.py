@@ -47,6 +47,17 @@ def cues(transcript: Transcript) -> list[Cue]:
     return _lengthened(found, milliseconds(transcript.duration_s))
 
 
+def word_cues(transcript: Transcript) -> list[Cue]:
+    """One subtitle for each word, which lasts exactly as long as the word, but at least 1 ms."""
+    found = list[Cue]()
+    for segment in transcript.segments:
+        for piece in _pieces(segment):
+            start = max(milliseconds(piece.start_s), found[-1].end_ms if found else 0)
+            end = max(milliseconds(piece.end_s), start + 1)
+            found.append(Cue(start, end, (piece.text,)))
+    return found
+
+
 def _lengthened(found: Sequence[Cue], end_ms: int) -> list[Cue]:
     """Those that are too short last longer, or begin earlier, where nothing else is shown."""
     made, shortest = list[Cue](), milliseconds(SHORTEST_S)

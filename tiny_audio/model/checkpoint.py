@@ -245,12 +245,26 @@ def checkpoint_folder(source: str | Path, **hub: Any) -> Path:
     folder = Path(source)
     if not folder.is_dir():
         if folder.is_absolute() or str(source).startswith(".") or str(source).count("/") != 1:
-            raise CheckpointError(f"There is no checkpoint folder {source}; check the path.")
+            raise CheckpointError(
+                f"There is no checkpoint folder {source}. Check the path; the current folder is "
+                f"{Path.cwd()}."
+            )
         folder = download(str(source), **hub)
     for name in ("config.json", "trained.safetensors", "golden.safetensors"):
         if not (folder / name).is_file():
-            raise CheckpointError(f"{source} has no {name}, so it is not a whole checkpoint.")
+            raise CheckpointError(
+                f"{source} has no {name}, so it is not a whole checkpoint.{_model_inside(folder)}"
+            )
     return folder
+
+
+def _model_inside(folder: Path) -> str:
+    """The cure where the folder of a run is given in place of the model in it."""
+    if (folder / "model" / "config.json").is_file():
+        return f" It is the folder of a run; its model is {folder / 'model'}."
+    if (folder / "metrics.jsonl").is_file():
+        return " It is the folder of a run that has not ended: its model is not written yet."
+    return ""
 
 
 @torch.no_grad()

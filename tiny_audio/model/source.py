@@ -240,13 +240,13 @@ def open_reader(origin: Origin, source: Any, stack: ExitStack) -> Reader:
 
 def _open_path(origin: Origin, path: str | os.PathLike[str]) -> io.FileIO:
     if isinstance(path, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", path):
-        cure = "Download it first and pass the path"
-        raise origin.error("URLs are not fetched", cure, Reason.URL)
+        cure = "Download the file first, and give its path"
+        raise origin.error("nothing is fetched from the network", cure, Reason.URL)
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
             return io.FileIO(path)
     except FileNotFoundError as error:
-        cure = f"Check the path; now in {Path.cwd()}"
+        cure = f"Check the path; the current folder is {Path.cwd()}"
         raise origin.error("no such file", cure, Reason.NO_FILE) from error
     except PermissionError as error:
         cure = "Type: chmod u+r on the file"

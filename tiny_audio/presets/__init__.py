@@ -5,12 +5,13 @@ together, and the architectures at true scale, so that parameters and lengths ar
 download.
 """
 
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tiny_audio.model import checkpoint
-from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.errors import CheckpointError, ConfigError, nearest
 from tiny_audio.model.modeling import AudioLM
 
 from .preset import Preset
@@ -46,8 +47,33 @@ def load(source: str | Path, **options: Any) -> AudioLM:
 
 
 def shipped(source: str | Path) -> str | Path:
-    """The folder of a model that the package holds; every other source as it is."""
-    return SHIPPED.get(str(source), source)
+    """The folder of a model that the package holds; every other source as it is.
+
+    Raises `CheckpointError` for a plain name that is neither such a model nor a folder.
+    """
+    name = str(source)
+    if name in SHIPPED:
+        return SHIPPED[name]
+    if re.fullmatch(r"[\w.+-]+", name) and not Path(name).is_dir():
+        raise CheckpointError(_no_model(name))
+    return source
+
+
+def _no_model(name: str) -> str:
+    """Why a plain name is no model, and what to give in its place."""
+    trained = " or ".join(SHIPPED)
+    if name in PRESETS:
+        return (
+            f"{name} is a recipe: its projector is not trained yet. Train it with tiny-audio train "
+            f"+experiment={name}, or take a trained model: {trained}, a checkpoint folder, or a "
+            f"Hub id."
+        )
+    guess = nearest(name, SHIPPED)
+    hint = f"Did you mean {guess!r}? " if guess else ""
+    return (
+        f"There is no model {name!r}: the package has none of that name, and {Path.cwd()} has no "
+        f"such folder. {hint}Give {trained}, a checkpoint folder, or a Hub id."
+    )
 
 
 def build(name: str, *, encoder: str = "", decoder: str = "", **options: Any) -> AudioLM:

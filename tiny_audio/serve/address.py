@@ -63,7 +63,20 @@ def bind(host: str, port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"Port {port} of {host} cannot be used ({error}). Choose another with --port."
-        ) from error
+        raise _unusable(host, port, error) from error
     return bound
+
+
+def listen(bound: socket.socket, host: str, port: int) -> None:
+    """Let clients connect. Raises `ConfigError` where another server took the port meanwhile."""
+    try:
+        bound.listen()
+    except OSError as error:
+        raise _unusable(host, port, error) from error
+
+
+def _unusable(host: str, port: int, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"Port {port} of {host} cannot be used ({error}). Choose another with --port, or end the "
+        f"program that uses it."
+    )

@@ -9,7 +9,7 @@ from tiny_audio.progress import stderr
 
 def say(text: str) -> None:
     """A line on stderr, as it is."""
-    stderr.print(text, markup=False, highlight=False, soft_wrap=True)
+    stderr.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class Lines:

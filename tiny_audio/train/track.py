@@ -26,6 +26,11 @@ def read_metrics(run: Path) -> list[Row]:
     """All rows of a run, in order; a last line that is still being written is left out."""
     path = run / METRICS
     if not path.is_file():
+        above = run.resolve().parent
+        if (above / METRICS).is_file():
+            raise ConfigError(
+                f"{run} is a part of a run, and not its folder. Give {run.parent} instead."
+            )
         raise ConfigError(
             f"There is no {path}. Give the folder that a training run writes (runs/NAME, or the "
             f"recipe's output)."

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Row = dict[str, Any]
+# A loss this close to the best one is the best one: a few hundred clips tell no finer.
+AT_BEST = 1.02
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Log:
         """The last one."""
         found = self.of("evaluation")
         return found[-1] if found else None
+
+    @property
+    def improves(self) -> bool:
+        """Whether the validation loss of the last stage has fallen and ends at its best."""
+        found = [row["loss"] for row in self.of("evaluation") if row["stage"] == self.stages[-1]]
+        return len(found) > 1 and found[-1] < found[0] and found[-1] <= AT_BEST * min(found)
 
     def asked(self, stage: str) -> dict[str, Any]:
         """What the recipe says of a stage."""

@@ -88,7 +88,15 @@ def rates(log: Log) -> Findings:
             f"A learning rate of {rate:.2g} is too small for a model that does not listen yet.",
             f"Set {at}.projector=1e-3; published recipes have 1e-4 to 2e-3.",
         )
-    if grown := rise(log.latest):
+    grown = rise(log.latest)
+    if grown and log.improves:
+        yield Finding(
+            "note",
+            f"The loss of {stage} ends {percent(grown)} above its best, while that of the "
+            f"validation clips ends at its best.",
+            "Look at the validation loss: as long as it falls, nothing has to be changed.",
+        )
+    elif grown:
         far = ", far above the published 1e-4 to 2e-3" if rate > RATE_HIGH else ""
         yield Finding(
             "wrong",
@@ -124,14 +132,13 @@ def rise(rows: Sequence[Row]) -> float:
 
 def trend(log: Log) -> Findings:
     """Would more training help: a straight line through the last third of the last stage."""
-    rows, last = [r for r in log.latest if math.isfinite(r["loss"])], log.evaluation
-    if len(rows) < MIN_ROWS or rise(rows) or (last is not None and gained(last) < DEAF):
+    last, rows = log.evaluation, last_third(log)
+    falls = still_falls(log)
+    if falls is None or (last is not None and gained(last) < DEAF):
         return
-    rows = rows[-max(4, len(rows) // 3) :]
-    slope, error = line([r["step"] for r in rows], [r["loss"] for r in rows])
     span, level = rows[-1]["step"] - rows[0]["step"], fmean(r["loss"] for r in rows)
-    fallen = -slope * span / level
-    if fallen > STILL_FALLS and -slope > SURE * error:
+    if falls:
+        fallen = -_slope(rows)[0] * span / level
         yield Finding(
             "note",
             f"The loss was still falling, by {percent(fallen)} over the last {span:,} steps.",
@@ -144,6 +151,30 @@ def trend(log: Log) -> Findings:
             "More of the same steps would bring little; more clips might, or another part that "
             "trains too (LoRA on the decoder).",
         )
+
+
+def last_third(log: Log) -> list[Row]:
+    """The rows through which a straight line tells where the loss is going."""
+    rows = _finite(log)
+    return rows[-max(4, len(rows) // 3) :]
+
+
+def _finite(log: Log) -> list[Row]:
+    return [row for row in log.latest if math.isfinite(row["loss"])]
+
+
+def still_falls(log: Log) -> bool | None:
+    """Whether the training loss still falls; None where the rows are too few, or it rises."""
+    if len(_finite(log)) < MIN_ROWS or rise(log.latest):
+        return None
+    rows = last_third(log)
+    slope, error = _slope(rows)
+    span, level = rows[-1]["step"] - rows[0]["step"], fmean(r["loss"] for r in rows)
+    return -slope * span / level > STILL_FALLS and -slope > SURE * error
+
+
+def _slope(rows: Sequence[Row]) -> tuple[float, float]:
+    return line([row["step"] for row in rows], [row["loss"] for row in rows])
 
 
 def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:

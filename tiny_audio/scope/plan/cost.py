@@ -239,3 +239,11 @@ def _work(part: nn.Module, frozen: int, trained: int, apart: Collection[int] = f
         for p in part.parameters()
         if p.ndim >= 2 and id(p) not in apart
     )
+
+
+def size(num_bytes: int) -> str:
+    """A number of bytes for people: 1,234,567,890 is 1.23 GB."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6)):
+        if abs(num_bytes) >= scale:
+            return f"{num_bytes / scale:.3g} {unit}"
+    return f"{num_bytes / 1000:.3g} kB"

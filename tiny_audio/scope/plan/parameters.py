@@ -13,7 +13,7 @@ from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import preset
 from tiny_audio.scope.plan.blueprint import weightless
-from tiny_audio.scope.plan.plan import size
+from tiny_audio.scope.plan.cost import size
 
 PARTS = ("encoder", "projector", "decoder")
 

@@ -19,6 +19,7 @@ from tiny_audio.data.mixture import DataConfig
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
+from tiny_audio.scope.plan.advice import Advice, advise, peak, sentence
 from tiny_audio.scope.plan.blueprint import PartCount, begin, planned_config, weightless
 from tiny_audio.scope.plan.cost import (
     Load,
@@ -27,6 +28,7 @@ from tiny_audio.scope.plan.cost import (
     flops_per_audio_s,
     load_of,
     optimizer_bytes,
+    size,
     stored,
 )
 from tiny_audio.train.loop import multiplies_bf16
@@ -52,6 +54,7 @@ class StagePlan:
     load: Load
     largest: Load | None  # None: not even one clip fits
     flops_per_audio_s: float
+    advice: Advice
     steps_per_epoch: int | None
     epoch_s: float | None
 
@@ -137,13 +140,6 @@ def parse_memory(text: str) -> int:
 # One stage ----------------------------------------------------------------------------------------
 
 
-def peak(weights: int, copies: int, gradients: int, optimizer: int, activations: int) -> int:
-    """The worse of a backward pass and an optimiser step, whose temporaries are one more number a
-    weight: the activations are gone by then.
-    """
-    return weights + gradients + optimizer + max(copies + activations, gradients)
-
-
 def _stage(
     name: str,
     stage: Stage,
@@ -164,14 +160,21 @@ def _stage(
     def load(clips: int) -> Load:
         return load_of(model.config, clips, clip_s)
 
-    def added(clips: int) -> int:
-        return activations(model, stage, load(clips), 2 if bf16 else 4)
+    wide = 2 if bf16 else 4
+    again = replace(stage, checkpoint_activations=True)
+
+    def added(clips: int, stage: Stage = stage) -> int:
+        return activations(model, stage, load(clips), wide)
 
     clips = _clips(recipe.data, load(1))
     most = largest(lambda clips: peak(*fixed, added(clips)) <= usable)
     flops = flops_per_audio_s(model, stage, load(clips))
     fullest = load(most) if most else None
-    return StagePlan(name, parts, *fixed, added(clips), load(clips), fullest, flops, None, None)
+    fits_again = largest(lambda clips: peak(*fixed, added(clips, again)) <= usable)
+    batches = recipe.data.micro_batches
+    advice = advise(model, stage, fixed, load(1), wide, usable, fits_again, batches)
+    made = (*fixed, added(clips), load(clips), fullest, flops, advice, None, None)
+    return StagePlan(name, parts, *made)
 
 
 def _clips(data: DataConfig, one: Load) -> int:
@@ -261,15 +264,13 @@ def _notes(found: Plan) -> list[str]:
     if found.flops_per_s:
         rate = found.flops_per_s / 1e12
         notes.append(f"Time is an estimate at a sustained {rate:g} TFLOP/s, waiting not included.")
-    notes += [_cure(stage) for stage in found.stages if stage.peak > found.usable]
+    lacking = [stage for stage in found.stages if stage.peak > found.usable]
+    gpu = found.memory if found.device.startswith("cuda") else 0
+    notes += [
+        sentence(s.name, s.advice, s.load.clips, s.largest_batch_s, found.clip_s, gpu)
+        for s in lacking
+    ]
     return notes
-
-
-def _cure(stage: StagePlan) -> str:
-    smaller = f"set data.batch_s={stage.largest_batch_s:g}, or"
-    if not stage.largest:
-        smaller = "not even one clip does: train adapters or the projector alone, or"
-    return f"{stage.name} does not fit; {smaller} stages.{stage.name}.checkpoint_activations=true."
 
 
 def _batch(load: Load | None) -> str:
@@ -280,11 +281,3 @@ def _batch(load: Load | None) -> str:
 
 def _or_dash(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
-
-
-def size(num_bytes: int) -> str:
-    """1,234,567,890 → 1.23 GB."""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6)):
-        if abs(num_bytes) >= scale:
-            return f"{num_bytes / scale:.3g} {unit}"
-    return f"{num_bytes / 1000:.3g} kB"

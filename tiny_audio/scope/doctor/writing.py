@@ -1,0 +1,98 @@
+"""What evaluations say of the texts: how many words are wrong, how answers end, and loops."""
+
+from __future__ import annotations
+
+import re
+
+from tiny_audio.scope.doctor.listening import KNOWS
+from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, percent
+from tiny_audio.scope.doctor.training import still_falls
+
+# Up to this rate a text is read without effort; from the other on it cannot be read at all.
+READABLE, UNREADABLE = 0.3, 0.9
+# Four of five tokens right, and yet every second word wrong: these two do not go together.
+FAILS = 0.5
+# An answer that is cut off at its limit is rare; every tenth is a stop that was not learnt.
+ENDED, MOST_ENDED = 0.9, 0.5
+# Of the spoken clips: a few are too quiet to be heard, a fifth is not.
+EMPTY, MANY_EMPTY = 0.05, 0.2
+# Of the shown answers, of which there are eight: one may be an accident, three are not.
+LOOPS = 0.3
+
+
+def writes(log: Log) -> Findings:
+    """What is written, beside what would be right token by token."""
+    last = log.evaluation
+    if last is None or last["wer"] is None:
+        return
+    wer, accuracy = last["wer"], last["token_accuracy"]
+    seen = f"The word error rate is {percent(wer)} on {last['clips']:,} validation clips"
+    if accuracy >= KNOWS and wer >= FAILS:
+        yield Finding(
+            "wrong",
+            f"{percent(accuracy)} of the tokens are right where the text before them is given, but "
+            f"what it writes by itself has a word error rate of {percent(wer)}.",
+            "Compare training and use: the same prompt and template, padding on the left when "
+            "writing, the encoder in evaluation mode, enough new tokens, a stop that was learnt.",
+        )
+    elif wer < READABLE:
+        yield Finding("ok", f"{seen}.")
+    else:
+        yield _unreadable(log, wer, seen)
+
+
+def _unreadable(log: Log, wer: float, seen: str) -> Finding:
+    """Too many wrong words: broken where more training would not help, else not ready yet."""
+    useless = wer >= UNREADABLE
+    meaning = "its texts are of no use yet" if useless else "its texts need correction"
+    stuck = useless and still_falls(log) is False
+    step = (
+        "The loss has levelled off, so more steps will not help: look at the other findings, at "
+        "the texts of the clips, and train another part too."
+        if stuck
+        else "Train longer, on more clips, or with larger parts."
+    )
+    return Finding("wrong" if stuck else "note", f"{seen}: {meaning}.", step)
+
+
+def ends(log: Log) -> Findings:
+    """Answers that never stop, and spoken clips that get no answer."""
+    last = log.evaluation
+    if last is None:
+        return
+    if last["ended"] < ENDED:
+        yield Finding(
+            "wrong" if last["ended"] < MOST_ENDED else "note",
+            f"Only {percent(last['ended'])} of the answers end with a stop token.",
+            "Train longer; if it stays, take a decoder whose template ends with a stop that was "
+            "trained (an instruct model, no base model).",
+        )
+    if last["empty"] > EMPTY:
+        yield Finding(
+            "wrong" if last["empty"] > MANY_EMPTY else "note",
+            f"{percent(last['empty'])} of the spoken clips get an empty answer.",
+            "Lower data.nonspeech, look for empty texts in the data, and listen to these clips.",
+        )
+
+
+def loops(log: Log) -> Findings:
+    """Answers that repeat themselves until they are cut off."""
+    last = log.evaluation
+    samples = last["samples"] if last else []
+    caught = [s["hypothesis"] for s in samples if repeats(s["hypothesis"], s["text"])]
+    if caught:
+        yield Finding(
+            "wrong" if len(caught) > LOOPS * len(samples) else "note",
+            f"{len(caught)} of {len(samples)} shown answers run in circles, for example "
+            f"{caught[0][:60]!r}.",
+            "Train longer; if it stays, add data.nonspeech, and check that answers end by a stop.",
+        )
+
+
+def repeats(hypothesis: str, text: str) -> bool:
+    """One to five words said four times in a row, where the text has no such run."""
+    again = re.compile(r"\b(\w+(?:\W+\w+){0,4})(?:\W+\1\b){3,}")
+    return bool(again.search(hypothesis)) and not again.search(text)
+
+
+CHECKS: tuple[Check, ...] = (writes, ends, loops)
