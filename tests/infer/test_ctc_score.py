@@ -8,18 +8,15 @@ import torch
 import toys
 from pairs import batch_of, embeds_of, model_of
 
-from tiny_audio.infer.ctc_head import CHARACTERS, decode_path, encode_characters, letters_of
-from tiny_audio.infer.ctc_score import CtcScore
+from tiny_audio.infer.ctc_head import CHARACTERS, decode_path, encode_characters
+from tiny_audio.infer.ctc_score import UNKNOWN, CtcScore, by_characters, by_tokens
+from tiny_audio.infer.token_head import TokenHead
 from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.beam import Text, search
 from tiny_audio.model.errors import ConfigError
 
 NUM_FRAMES = 5
 FEW = encode_characters("abc")
-
-
-def spell_ids(tokens):
-    return "".join(CHARACTERS[token - 1] for token in tokens)
 
 
 def few_letters(seed: int = 0) -> torch.Tensor:
@@ -42,7 +39,7 @@ def by_all_paths(log_probs_TC, wanted) -> float:
 @pytest.mark.parametrize("text", ["a", "ab", "aa", "aba", "abb", "ccc", "cccc"])
 def test_a_text_counts_with_all_of_its_paths_and_a_beginning_with_all_that_go_on(text):
     log_probs_TC = few_letters()
-    score = CtcScore(log_probs_TC, 1.0, spell_ids)
+    score = CtcScore(log_probs_TC, 1.0, tuple)
     begun = Text(tokens=tuple(encode_characters(text)))
     begins, ends = score([begun, begun.ending("stop")])
     all_that_begin = by_all_paths(log_probs_TC, lambda t: t.startswith(text))
@@ -53,7 +50,7 @@ def test_a_text_counts_with_all_of_its_paths_and_a_beginning_with_all_that_go_on
 def test_what_is_longer_is_never_likelier():
     """`beam.search` gives a text up once another that has ended is ahead of it."""
     drawn_TC = torch.randn(60, len(CHARACTERS) + 1, generator=torch.manual_seed(0))
-    score = CtcScore(drawn_TC.log_softmax(-1), 0.3, spell_ids)
+    score = CtcScore(drawn_TC.log_softmax(-1), 0.3, tuple)
     tokens = encode_characters("it is a long way")
     begun = [Text(tokens=tuple(tokens[:n])) for n in range(len(tokens) + 1)]
     begins, ends = score(begun), score([text.ending("stop") for text in begun])
@@ -65,10 +62,10 @@ def test_what_is_longer_is_never_likelier():
 
 def test_what_was_asked_before_changes_nothing_and_is_forgotten():
     log_probs_TC = few_letters(1)
-    score, fresh = (CtcScore(log_probs_TC, 1.0, spell_ids) for _ in range(2))
+    score, fresh = (CtcScore(log_probs_TC, 1.0, tuple) for _ in range(2))
     for asked in (["a", "b"], ["ab", "ba"], ["c"], ["aba", "abb"]):
         told = score([Text(tokens=tuple(encode_characters(text))) for text in asked])
-    assert set(score.known) == {"", "aba", "abb"}
+    assert set(score.known) == {(), *(tuple(encode_characters(t)) for t in ("aba", "abb"))}
     again = fresh([Text(tokens=tuple(encode_characters(text))) for text in ("aba", "abb")])
     assert told == pytest.approx(again, abs=1e-12)
 
@@ -86,13 +83,24 @@ def ways_past(log_probs_TC, start: str) -> list[float]:
     return by_frame
 
 
+def test_a_character_head_spells_letters_and_says_what_it_cannot_spell():
+    texts = ["Ab 12 c3", "Déjà vu!"]
+    spelled = [by_characters(lambda tokens: texts[tokens[0]])([n]) for n in range(2)]
+    wanted = [[*encode_characters("ab "), UNKNOWN, *encode_characters(" c"), UNKNOWN]]
+    assert spelled == [tuple(labels) for labels in [*wanted, encode_characters("deja vu")]]
+
+
+def test_a_token_head_spells_its_tokens_and_says_what_it_does_not_know():
+    head = TokenHead.fresh(torch.tensor([3, 7, 9]), torch.randn(12, 4))
+    assert by_tokens(head)([7, 1, 2, 9, 9, 0, 3]) == (2, UNKNOWN, 3, 3, UNKNOWN, 1)
+
+
 def test_what_the_head_cannot_spell_takes_the_likeliest_path_and_what_follows_counts():
-    assert letters_of("Ab 12 c3") == "ab * c*"
-    assert letters_of("Déjà vu!") == "deja vu"
     log_probs_TC = few_letters()
     for start in ("", "a", "ab"):
+        before, c = tuple(encode_characters(start)), tuple(FEW[2:])
         score = CtcScore(
-            log_probs_TC, 1.0, lambda tokens, start=start: start + "7" + "c" * len(tokens)
+            log_probs_TC, 1.0, lambda tokens, start=before, c=c: (*start, UNKNOWN, *c * len(tokens))
         )
         begun, more = Text(), Text(tokens=(1,))
         begins, ends, goes_on = score([begun, begun.ending("stop"), more])

@@ -96,14 +96,7 @@ class CtcHead(nn.Module):
                 f"{encoder_id(encoder)[:12]}). Train one for it: tiny-audio train-head."
             )
         head = cls(config)
-        try:
-            stored = load_file(folder / WEIGHTS)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({error}).") from error
-        shapes = {k: v.shape for k, v in head.state_dict().items()}
-        if {k: v.shape for k, v in stored.items()} != shapes:
-            raise CheckpointError(f"{folder / WEIGHTS} holds other weights than its {CONFIG} says.")
-        head.load_state_dict(stored)
+        fill(head, folder)
         return head.to(next(encoder.parameters()).device).eval()
 
 
@@ -118,6 +111,18 @@ class Block(nn.Module):
 
     def forward(self, x_BTH: Tensor) -> Tensor:
         return F.gelu(self.conv(self.norm(x_BTH).transpose(1, 2))).transpose(1, 2)
+
+
+def fill(head: nn.Module, folder: Path) -> None:
+    """Load a head's weights: all of them, in their shapes, or a `CheckpointError`."""
+    try:
+        stored = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({error}).") from error
+    shapes = {k: v.shape for k, v in head.state_dict().items()}
+    if {k: v.shape for k, v in stored.items()} != shapes:
+        raise CheckpointError(f"{folder / WEIGHTS} holds other weights than its {CONFIG} says.")
+    head.load_state_dict(stored)
 
 
 def read_config(folder: Path) -> CtcHeadConfig:

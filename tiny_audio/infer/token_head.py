@@ -3,7 +3,8 @@
 Its scores are products of audio embeddings with the decoder's embedding table, so a projector that
 learns under it puts audio embeddings where the embeddings of the spoken tokens lie (the CTC start
 of `recipes/tiny`; compare LegoSLM, arXiv 2505.11352). Beside a language model it judges the texts
-of a beam search.
+of a beam search. A folder holds `config.json`, which says by hash to which encoder and projector
+the head belongs, and `head.safetensors`.
 
 Letters: B clips, P audio embeddings of D values, C tokens that compete and the blank.
 """
@@ -11,9 +12,34 @@ Letters: B clips, P audio embeddings of D values, C tokens that compete and the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from tiny_audio.files import read_json, whole, write_json
+from tiny_audio.infer.ctc_head import CONFIG, WEIGHTS, fill
+from tiny_audio.model.config import StrictConfig, fingerprint
+from tiny_audio.model.encoder import features
+from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.identity import encoder_key, weights_hash
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.presets import SHIPPED
+
+FOLDER = "tokens"  # of a checkpoint, where the head lies
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenHeadConfig(StrictConfig):
+    """`audio` is the identity of the encoder and the projector whose embeddings the head reads."""
+
+    num_tokens: int
+    vocabulary: int
+    width: int
+    audio: str
 
 
 class TokenHead(nn.Module):
@@ -61,3 +87,66 @@ class TokenHead(nn.Module):
     def collapsed(self, classes: Sequence[int]) -> list[int]:
         kept = [c for c, before in zip(classes, [0, *classes], strict=False) if c and c != before]
         return [int(self.tokens_V[c - 1]) for c in kept]
+
+    def save(self, folder: Path, model: AudioLM) -> None:
+        """Write the folder of the head that belongs to `model`, its trained part in bfloat16."""
+        folder.mkdir(parents=True, exist_ok=True)
+        trained = dict(self.named_parameters())
+        stored = {
+            name: value.detach().to("cpu", torch.bfloat16 if name in trained else value.dtype)
+            for name, value in self.state_dict().items()
+        }
+        with whole(folder / WEIGHTS) as temporary:
+            save_file(stored, temporary)
+        config = TokenHeadConfig(
+            num_tokens=len(self.tokens_V),
+            vocabulary=len(self.bias) - 1,
+            width=len(self.blank),
+            audio=audio_id(model),
+        )
+        write_json(folder / CONFIG, config.to_dict())
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, model: AudioLM) -> TokenHead:
+        """The head in float32 on the model's device; another model's is a `CheckpointError`."""
+        config = read_config(folder)
+        if config.audio != audio_id(model):
+            raise CheckpointError(
+                f"{folder} is a token head for another encoder or projector. Remove the folder: "
+                f"without it, --ctc-weight asks the character head."
+            )
+        head = cls(config.num_tokens, config.vocabulary, config.width)
+        fill(head, folder)
+        return head.to(model.device).eval()
+
+
+def load_token_head(model: AudioLM, checkpoint: Path | None = None) -> TokenHead | None:
+    """The token head in `tokens/` of the checkpoint, else the package's own for this model, if any.
+
+    Raises `CheckpointError` where the checkpoint's head belongs to another encoder or projector.
+    """
+    if checkpoint is not None and (checkpoint / FOLDER / CONFIG).is_file():
+        return TokenHead.from_pretrained(checkpoint / FOLDER, model)
+    heads = [folder / FOLDER for folder in SHIPPED.values()]
+    heads = [head for head in heads if (head / CONFIG).is_file()]
+    own = audio_id(model) if heads else ""
+    fitting = (head for head in heads if read_config(head).audio == own)
+    return next((TokenHead.from_pretrained(head, model) for head in fitting), None)
+
+
+def read_config(folder: Path) -> TokenHeadConfig:
+    return TokenHeadConfig.from_dict(read_json(folder / CONFIG, "Copy the head again."))
+
+
+def audio_id(model: AudioLM) -> str:
+    """Identity of all that makes audio embeddings: encoder and projector."""
+    encoder = encoder_key(model.audio_tower)
+    return fingerprint({"encoder": encoder, "projector": weights_hash(model.projector, set())})
+
+
+@torch.inference_mode()
+def token_log_probs(head: TokenHead, model: AudioLM, samples_N: Tensor) -> Tensor:
+    """Log-probabilities (P, 1 + V) of the head for one clip that the encoder takes at once."""
+    audio = model.embed_audio(features(model.config.encoder, [samples_N.to(model.device)]))
+    table: Any = model.get_input_embeddings()
+    return head(audio.audio_BPD[0].to(head.blank.dtype), table.weight)

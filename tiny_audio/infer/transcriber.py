@@ -33,13 +33,14 @@ from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import Turn, render, transcription_turns
 from tiny_audio.presets import load
 
-from .ctc_score import CtcScore
+from .ctc_score import CtcScore, Spell, by_characters, by_tokens
 from .hearing import embed_by_length
 from .hotwords import Hotwords
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
 from .longform import CutPolicy, Window, cut, policy_of
 from .results import Outcome, Segment, Timings, Transcript, Word
 from .timestamps import Aligner, confidences, load_aligner
+from .token_head import load_token_head, token_log_probs
 
 # Text that the decoder believes less than this, per token, is noise that it found words for: on
 # sounds without speech most of them are, of clips of speech one in 261 (docs/decisions/020).
@@ -147,8 +148,10 @@ class Transcriber:
     def check(self, request: Request) -> None:
         """Raise now what would be raised with the first window."""
         self._bias(request)
-        if request.timestamps == "word" or request.ctc_weight:
+        if request.timestamps == "word":
             _ = self.aligner
+        if request.ctc_weight:
+            _ = self._ctc
 
     def check_room(
         self, turns: Sequence[Turn], lengths: Sequence[int], most_tokens: int = LEAST_ROOM
@@ -349,9 +352,22 @@ class Transcriber:
     def _judges(self, windows: Sequence[Window], request: Request) -> list[CtcScore] | None:
         if not request.ctc_weight:
             return None
+        log_probs, spell = self._ctc
+        weight = request.ctc_weight
+        return [CtcScore(log_probs(window.samples_N), weight, spell) for window in windows]
+
+    @cached_property
+    def _ctc(self) -> tuple[Callable[[Tensor], Tensor], Spell]:
+        """The head that judges texts: what it makes of samples, and how it spells tokens.
+
+        A token head where the model has one and no other head was named, else the character head.
+        """
+        head, checkpoint = self._head
+        tokens = None if head else load_token_head(self.model, checkpoint)
+        if tokens is not None:
+            return partial(token_log_probs, tokens, self.model), by_tokens(tokens)
         decode = partial(self.model.tokenizer.decode, skip_special_tokens=True)
-        heard = [self.aligner.log_probs(window.samples_N) for window in windows]
-        return [CtcScore(log_probs_TC, request.ctc_weight, decode) for log_probs_TC in heard]
+        return self.aligner.log_probs, by_characters(decode)
 
     def _bias(self, request: Request) -> Bias | None:
         return Hotwords(request.hotwords, self.model.tokenizer) if request.hotwords else None

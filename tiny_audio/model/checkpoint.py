@@ -284,6 +284,9 @@ def overlay(model: AudioLM, trained: dict[str, Tensor], folder: Path) -> None:
         # (T25).
         parameters[name].data = tensor.float()
         parameters[name].requires_grad_(True)
+    for part in ("audio_tower", "language_model"):
+        if any(n.startswith(f"{part}.") and "lora_" not in n for n in trained):
+            getattr(model, part).float()  # its frozen layers compute with the trained ones
 
 
 # After `import tiny_audio`, transformers' Auto classes and speech pipeline read our checkpoints.
