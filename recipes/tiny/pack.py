@@ -4,19 +4,25 @@ import argparse
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recipes.tiny.paths import RUNS
+from recipes.tiny.train import used_tokens
 from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encoder_id
+from tiny_audio.infer.token_head import TokenHead
+from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.saving import save
 from tiny_audio.presets import SHIPPED, build, load, preset
 from tiny_audio.train.saves import last_save, module_weights
 
 PARTS = {"start.encoder.": "audio_tower.", "start.projector.": "projector."}
-ADAPTER, HEAD = "decoder.adapters.", "start.head."
+ADAPTER, HEAD, TOKEN_HEAD = "decoder.adapters.", "start.head.", "start.token_head."
+# Measured by `recipes.tiny.decoding` on clips of which no figure is told.
+DECODING = DecodingConfig(beams=4, ctc_weight=0.3, min_logprob=-1.0)
 
 
 def named(trained: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -37,6 +43,7 @@ def named(trained: dict[str, Tensor]) -> dict[str, Tensor]:
 def assembled(trained: dict[str, Tensor]) -> AudioLM:
     """The preset's frozen parts with everything that the run trained."""
     model = build("tiny")
+    model.config.decoding_config = DECODING.to_dict()
     model.add_lora("decoder", preset("tiny").lora["decoder"])
     parameters = dict(model.named_parameters())
     for name, tensor in named(trained).items():
@@ -45,9 +52,10 @@ def assembled(trained: dict[str, Tensor]) -> AudioLM:
 
 
 def pack(run: Path, folder: Path) -> None:
-    """The newest save of `run` → `folder`, the trained part in eight bits, and the head's folder.
+    """The newest save of `run` → `folder`, the trained part in eight bits, and the heads' folders.
 
-    The character head belongs to the encoder as it is stored, so that is read again first.
+    The heads belong to the encoder and the projector as they are stored, so those are read again
+    first.
     """
     trained = module_weights(last_save(run))
     with tempfile.TemporaryDirectory() as temporary:  # the preset's folder holds code as well
@@ -59,6 +67,17 @@ def pack(run: Path, folder: Path) -> None:
     kept = {k.removeprefix(HEAD): v for k, v in trained.items() if k.startswith(HEAD)}
     head.load_state_dict(kept)
     head.save(folder / "ctc")
+    token_head(trained, stored).save(folder / "tokens", stored)
+
+
+@torch.no_grad()
+def token_head(trained: dict[str, Tensor], model: AudioLM) -> TokenHead:
+    """The head that wrote the decoder's tokens in both stages."""
+    table: Any = model.get_input_embeddings()
+    head = TokenHead.fresh(used_tokens(model), table.weight)
+    for name, parameter in head.named_parameters():
+        parameter.copy_(trained[TOKEN_HEAD + name])
+    return head
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import tiny_audio
 PACKAGE = Path(tiny_audio.__file__).parent
 LOADERS = ("from_pretrained", "from_config", "pipeline")
 # Ours, and PreTrainedConfig's own `from_pretrained`, which never looks for code.
-NO_CODE = ("Transcriber", "CtcHead", "AudioLMConfig")
+NO_CODE = ("Transcriber", "CtcHead", "TokenHead", "AudioLMConfig")
 
 
 def calls(path: Path) -> list[tuple[int, str, dict[str, ast.expr]]]:

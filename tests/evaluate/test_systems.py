@@ -53,11 +53,11 @@ def test_a_ctc_head_and_whole_windows_are_said(toy):
     head = CtcHead(CtcHeadConfig(width=toy.model.config.encoder.width, encoder="toy"))
     transcriber = Transcriber(toy.model)
     transcriber.aligner = Aligner(toy.model, unpooled(toy.model.audio_tower), head.eval())
-    request = Request(beams=3, ctc_weight=50.0, whole=True, min_logprob=None)
+    request = Request(beams=3, ctc_weight=50.0, whole=True, min_logprob=-99.0)
     judged = OurModel("toy", transcriber, request)
     told = judged.about()["decode"]
     assert (told["method"], told["beams"], told["ctc_weight"]) == ("beam", 3, 50.0)
-    assert (told["windows"], told["min_logprob"]) == ("whole", None)
+    assert (told["windows"], told["min_logprob"]) == ("whole", -99.0)
     before = told["ctc_head"]
     clips = toys.clips(9_600, 12_800)
     heard = [one.text for one in judged.answer(clips, ["", ""])]

@@ -11,8 +11,9 @@ from pairs import batch_of, embeds_of, model_of
 from tiny_audio.infer.ctc_head import CHARACTERS, decode_path, encode_characters
 from tiny_audio.infer.ctc_score import UNKNOWN, CtcScore, by_characters, by_tokens
 from tiny_audio.infer.token_head import TokenHead
-from tiny_audio.infer.transcriber import Request, Transcriber
+from tiny_audio.infer.transcriber import KEEP_ALL, Request, Transcriber
 from tiny_audio.model.beam import Text, search
+from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.errors import ConfigError
 
 NUM_FRAMES = 5
@@ -134,12 +135,24 @@ def test_it_decides_a_search():
 
 
 def test_a_weight_needs_a_search():
-    for wrong in ({"ctc_weight": 0.3}, {"ctc_weight": -1.0, "beams": 5}):
+    for wrong in ({"ctc_weight": 0.3, "beams": 1}, {"ctc_weight": -1.0, "beams": 5}):
         with pytest.raises(ConfigError, match="at least two beams"):
             Request(**wrong)
-    for name in ("ctc_weight", "min_logprob"):
+    for wrong in ({"ctc_weight": math.inf}, {"min_logprob": math.nan}):
         with pytest.raises(ConfigError, match="expected a number"):
-            Request(beams=5, **{name: math.inf})
+            Request(beams=5, **wrong)
+    with pytest.raises(ConfigError, match="at least two beams"):
+        Request(ctc_weight=0.3).decoding(DecodingConfig())
+
+
+def test_what_a_request_leaves_open_the_model_decides():
+    own = DecodingConfig(beams=4, ctc_weight=0.3, min_logprob=-1.5)
+    assert Request().decoding(own) == own
+    assert Request(beams=1).decoding(own) == DecodingConfig(min_logprob=-1.5)
+    assert Request(ctc_weight=0.0).decoding(own) == DecodingConfig(beams=4, min_logprob=-1.5)
+    assert Request(hotwords=("Ada",)).decoding(own) == DecodingConfig(min_logprob=-1.5)
+    assert Request(prompt="Describe it.").decoding(own) == DecodingConfig(min_logprob=KEEP_ALL)
+    assert Request(beams=5, min_logprob=-2.0).decoding(DecodingConfig()).min_logprob == -2.0
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tiny_audio.infer.longform import Window
 from tiny_audio.infer.token_head import TokenHead, load_token_head, token_log_probs
-from tiny_audio.infer.transcriber import Request, Transcriber
+from tiny_audio.infer.transcriber import KEEP_ALL, Request, Transcriber
 from tiny_audio.model.beam import Text
 from tiny_audio.model.errors import CheckpointError
 
@@ -77,11 +77,12 @@ def test_a_search_asks_it(model, tmp_path):
     head.save(tmp_path / "tokens", model)
     window, transcriber = Window(0, toys.clips(9_000)[0]), Transcriber(model, checkpoint=tmp_path)
     log_probs = token_log_probs(head, model, window.samples_N)
-    (judge,) = transcriber._judges([window], Request(beams=4, ctc_weight=1.0)) or []
-    assert judge.log_probs_CT.shape == (len(head.tokens_V) + 1, len(log_probs))
+    (judge,) = transcriber._judges([window], 1.0) or []
+    assert [type(one.module) for one in transcriber.heads] == [TokenHead]
+    assert transcriber.heads[0].log_probs(window.samples_N).shape == log_probs.shape
     prompts, written = transcriber.encode([window]), []
     for weight in (0.0, 50.0):
-        asked = Request(beams=4, ctc_weight=weight, min_logprob=None)
+        asked = Request(beams=4, ctc_weight=weight, min_logprob=KEEP_ALL)
         written += transcriber.write_prompts([window], *prompts, asked)
     scores = judge([Text(tokens=tuple(one.tokens[:2])) for one in written])
     assert scores[1] > scores[0]

@@ -1,5 +1,7 @@
 """A trace holds what the path itself computes, and every step stands at its own time."""
 
+import math
+
 import pairs
 import pytest
 import torch
@@ -50,7 +52,7 @@ def test_the_tensors_are_those_of_the_path(name):
     audio, _ = model.projector(frames, torch.tensor([frames.shape[1]]))
     torch.testing.assert_close(found.frames.values_SC[None], frames)
     torch.testing.assert_close(found.audio.values_SC[None], audio.detach())
-    written = Transcriber(model).transcribe(clip, sampling_rate=RATE, min_logprob=None)
+    written = Transcriber(model).transcribe(clip, sampling_rate=RATE, min_logprob=-math.inf)
     assert found.text == written.text
     assert len(found.audio.values_SC) == model.config.positions_for(len(clip))
     assert found.audio_norms.shape == (len(found.audio.values_SC),)

@@ -18,15 +18,31 @@ Prompt = Annotated[
     str | None, typer.Option(help="What to ask instead of the model's own instruction.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")]
-Beams = Annotated[int, typer.Option(min=1, help="Texts to search among: 1 is greedy, 5 errs less.")]
+Beams = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Beam width: 1 is greedy; 5 makes fewer errors.",
+        show_default="the model's own",
+    ),
+]
 CtcWeight = Annotated[
-    float, typer.Option(min=0, help="Of a CTC head's say in the search: 0.3 is usual.")
+    float | None,
+    typer.Option(
+        min=0,
+        help="Weight of the CTC head in beam search; 0.3 is typical.",
+        show_default="the model's own",
+    ),
 ]
 AlignerFolder = Annotated[
     Path | None, typer.Option(help="Folder of the CTC head, if not the model's own.")
 ]
 MinLogprob = Annotated[
-    float, typer.Option(help="Text less sure than this a token is no speech; -99 keeps all.")
+    float | None,
+    typer.Option(
+        help="Text with a lower mean log-probability a token counts as no speech; -99 keeps all.",
+        show_default="the model's own",
+    ),
 ]
 Whole = Annotated[bool, typer.Option("--whole", help="Hear as much at once as the encoder takes.")]
 
@@ -35,7 +51,7 @@ def refuse_idle(aligner: Path | None, request: Request) -> None:
     """A head that is named, and that nothing asks."""
     from tiny_audio.model.errors import ConfigError
 
-    if aligner and request.timestamps != "word" and not request.ctc_weight:
+    if aligner and request.timestamps != "word" and request.ctc_weight == 0:
         raise ConfigError(
             f"--aligner {aligner}: nothing asks this head. Give --beams 5 --ctc-weight 0.3, or (in "
             f"transcribe) --timestamps word."

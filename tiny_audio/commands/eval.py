@@ -34,11 +34,11 @@ def evaluate(
         str, typer.Option(help="A name (tiny-audio datasets), a path, or hf:ID.")
     ] = "quickstart",
     prompt: Prompt = None,
-    beams: Beams = 1,
-    ctc_weight: CtcWeight = 0.0,
+    beams: Beams = None,
+    ctc_weight: CtcWeight = None,
     whole: Whole = False,
     aligner: AlignerFolder = None,
-    min_logprob: MinLogprob = -1.0,
+    min_logprob: MinLogprob = None,
     max_samples: Annotated[int, typer.Option(min=0, help="So many clips; 0 is all.")] = 0,
     where: Annotated[
         list[str] | None,

@@ -61,8 +61,8 @@ def transcribe(
     hotwords: Annotated[
         str, typer.Option(help="Words that may well be said: 'Ada,Grace Hopper'.")
     ] = "",
-    beams: Beams = 1,
-    ctc_weight: CtcWeight = 0.0,
+    beams: Beams = None,
+    ctc_weight: CtcWeight = None,
     whole: Whole = False,
     format: Annotated[
         Format, typer.Option(help="One line or one JSON object per file, or subtitles.")
@@ -75,7 +75,7 @@ def transcribe(
         ),
     ] = Timestamps.segment,
     aligner: AlignerFolder = None,
-    min_logprob: MinLogprob = -1.0,
+    min_logprob: MinLogprob = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Write NAME.txt, .json, .srt or .vtt there, print nothing.")
     ] = None,

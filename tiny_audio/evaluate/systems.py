@@ -17,6 +17,7 @@ from tiny_audio.evaluate.predictions import Outcome
 from tiny_audio.infer.jobs import Failed
 from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.errors import TinyAudioError
 from tiny_audio.model.identity import tokenizer_hash, weights_hash
 from tiny_audio.model.modeling import AudioLM
@@ -85,16 +86,16 @@ class OurModel:
 
     def decoding(self) -> dict[str, Any]:
         """How texts are found; what is as usual is not told."""
-        asked = self.request
-        told: dict[str, Any] = {"method": "beam" if asked.beams > 1 else "greedy"}
-        if asked.beams > 1:
-            told["beams"] = asked.beams
-        if asked.ctc_weight:
-            head = weights_hash(self.transcriber.aligner.head, set())
-            told |= {"ctc_weight": asked.ctc_weight, "ctc_head": head}
-        if asked.min_logprob != PLAIN.min_logprob:
-            told["min_logprob"] = asked.min_logprob
-        return told | ({"windows": "whole"} if asked.whole else {})
+        how, usual = self.transcriber.decoding(self.request), DecodingConfig()
+        told: dict[str, Any] = {"method": "beam" if how.beams > 1 else "greedy"}
+        if how.beams > 1:
+            told["beams"] = how.beams
+        if how.ctc_weight:
+            hashes = [weights_hash(head.module, set()) for head in self.transcriber.heads]
+            told |= {"ctc_weight": how.ctc_weight, "ctc_head": "+".join(hashes)}
+        if how.min_logprob != usual.min_logprob:
+            told["min_logprob"] = how.min_logprob
+        return told | ({"windows": "whole"} if self.request.whole else {})
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
         """What `transcribe` makes of each clip; one that cannot be answered fails alone."""

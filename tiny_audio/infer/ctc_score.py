@@ -15,7 +15,7 @@ Letters: T frames, C labels with the blank, K texts.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tiny_audio.infer import ctc_head
 from tiny_audio.infer.token_head import TokenHead
-from tiny_audio.model.beam import Text
+from tiny_audio.model.beam import Judge, Text
 
 BLANK, UNKNOWN = 0, -1
 Labels = tuple[int, ...]
@@ -120,6 +120,14 @@ class CtcScore:
         entered_T = (before_T - delayed(self.likeliest_T, 0.0)).cummax(-1).values
         now_T = self.likeliest_T + entered_T
         return Prefix(parent.begins, min(parent.begins, float(now_T[-1])), now_T, self.never_T)
+
+
+def added(judges: Iterable[Judge]) -> Judge:
+    """One judge that adds up what several say."""
+    every = list(judges)
+    return lambda texts: [
+        sum(each) for each in zip(*(judge(texts) for judge in every), strict=True)
+    ]
 
 
 def stays(enters_KT: Tensor, sums_KT: Tensor) -> Tensor:

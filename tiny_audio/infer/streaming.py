@@ -135,7 +135,7 @@ class Streamer:
         cutting = state.cutting
         if all(cutting.quiet) or cutting.end - max(state.shown, cutting.start) < self.step:
             return None
-        request = replace(self.request, timestamps="segment")
+        request = replace(self.request, timestamps="segment", beams=1, ctc_weight=0.0)
         window = Window(cutting.start, cutting.held_N, cutting.overlap)
         (segment,) = self.transcriber.transcribe_windows([window], request=request)
         if state.pending:

@@ -58,7 +58,8 @@ def load_aligner(
         raise CheckpointError(
             "Word times and --ctc-weight need a CTC head for this model's encoder, and there is "
             "none. Train one in minutes: tiny-audio train-head MODEL --data MANIFEST --out "
-            "FOLDER, and name it with --aligner FOLDER, or put it into the checkpoint as ctc/."
+            "FOLDER, and name it with --aligner FOLDER, or put it into the checkpoint as ctc/. "
+            "Texts alone need none: --ctc-weight 0."
         )
     return Aligner(model, encoder, CtcHead.from_pretrained(folder, encoder))
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
-from tiny_audio.model.beam import search
+from tiny_audio.model.beam import Judge, search
+from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.errors import CheckpointError, ConfigError, PromptError
 from tiny_audio.model.generation import (
     LOOP_PERIODS,
@@ -33,7 +34,7 @@ from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import Turn, render, transcription_turns
 from tiny_audio.presets import load
 
-from .ctc_score import CtcScore, Spell, by_characters, by_tokens
+from .ctc_score import CtcScore, Spell, added, by_characters, by_tokens
 from .hearing import embed_by_length
 from .hotwords import Hotwords
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
@@ -42,9 +43,6 @@ from .results import Outcome, Segment, Timings, Transcript, Word
 from .timestamps import Aligner, confidences, load_aligner
 from .token_head import load_token_head, token_log_probs
 
-# Text that the decoder believes less than this, per token, is noise that it found words for: on
-# sounds without speech most of them are, of clips of speech one in 261 (docs/decisions/020).
-MIN_LOGPROB = -1.0
 # Positions that a prompt with its audio leaves for text, at least: the room of a clip of no length.
 LEAST_ROOM = token_limit(0)
 Asked = str | Sequence[list[Turn]] | None  # of all windows, or the turns of each
@@ -58,48 +56,56 @@ class Request:
     """What is asked of every window.
 
     `prompt` replaces the instruction that the model was trained with; `hotwords` are favoured
-    (`hotwords.py`); `timestamps="word"` gives words their times. A transcription whose mean
-    log-probability is below `min_logprob` counts as no speech; None keeps all that is written, and
-    so does a `prompt` (a description is less sure of its words). `beams` above 1 search for the
-    likeliest text (`model/beam.py`): fewer errors, more time; with `ctc_weight` a CTC head has a
-    say in it (`ctc_score.py`). `whole` cuts audio at the encoder's limit only, not in pauses.
+    (`hotwords.py`); `timestamps="word"` gives words their times. `beams`, `ctc_weight` and
+    `min_logprob` are explained in `DecodingConfig`; None is the model's own value. A `prompt` keeps
+    all that is written (a description is less sure of its words), and so does `KEEP_ALL` as
+    `min_logprob`. `whole` cuts audio at the encoder's limit only, not in pauses.
     """
 
     prompt: str | None = None
     hotwords: tuple[str, ...] = ()
     timestamps: Timestamps = "segment"
-    min_logprob: float | None = MIN_LOGPROB
-    beams: int = 1
-    ctc_weight: float = 0.0
+    min_logprob: float | None = None
+    beams: int | None = None
+    ctc_weight: float | None = None
     whole: bool = False
 
     def __post_init__(self) -> None:
-        if self.beams < 1:
-            raise ConfigError(f"beams={self.beams}: 1 is greedy decoding, 5 is usual.")
-        if self.beams > 1 and self.hotwords:
+        if (self.beams or 1) > 1 and self.hotwords:
             raise ConfigError("Hotwords are for greedy decoding; leave them out, or beams.")
-        for name in ("ctc_weight", "min_logprob"):
-            if not math.isfinite(value := getattr(self, name) or 0.0):
-                raise ConfigError(f"{name}={value}: expected a number.")
-        if self.ctc_weight < 0 or (self.ctc_weight and self.beams == 1):
-            raise ConfigError(
-                f"ctc_weight={self.ctc_weight:g} with beams={self.beams}: a CTC head judges the "
-                f"texts of a search; give at least two beams, and a weight above 0 (0.3 is usual)."
-            )
+        self.decoding(DecodingConfig(beams=2))  # what is wrong for every model
         if self.timestamps not in ("segment", "word"):
             raise ConfigError(f'timestamps={self.timestamps!r}: expected "segment" or "word".')
         if isinstance(self.hotwords, str):
             raise ConfigError(f"hotwords={self.hotwords!r}: expected words, e.g. ('Ada', 'Grace').")
 
-    def doubts(self, mean_logprob: float | None) -> bool:
-        """Whether a transcription is too unsure to be of speech."""
-        if self.prompt is not None or self.min_logprob is None or mean_logprob is None:
-            return False
-        return mean_logprob < self.min_logprob
+    def decoding(self, own: DecodingConfig) -> DecodingConfig:
+        """How this request decodes with a model whose own way is `own`.
+
+        Hotwords and a prompt are answered greedily unless beams are asked for; greedy decoding has
+        no use for a CTC head.
+        """
+        beams = self.beams
+        if beams is None:
+            beams = 1 if self.hotwords or self.prompt is not None else own.beams
+        weight = own.ctc_weight if self.ctc_weight is None and beams > 1 else self.ctc_weight or 0.0
+        least = own.min_logprob if self.min_logprob is None else self.min_logprob
+        if self.prompt is not None:
+            least = KEEP_ALL
+        return DecodingConfig(beams=beams, ctc_weight=weight, min_logprob=least)
 
 
+KEEP_ALL = -math.inf
 PLAIN = Request()
-AS_WRITTEN = Request(min_logprob=None)
+AS_WRITTEN = Request(min_logprob=KEEP_ALL)
+
+
+class Head(NamedTuple):
+    """A CTC head, its log-probabilities (T, C) for samples, and its spelling of tokens."""
+
+    module: nn.Module
+    log_probs: Callable[[Tensor], Tensor]
+    spell: Spell
 
 
 class Transcriber:
@@ -150,8 +156,12 @@ class Transcriber:
         self._bias(request)
         if request.timestamps == "word":
             _ = self.aligner
-        if request.ctc_weight:
-            _ = self._ctc
+        if self.decoding(request).ctc_weight:
+            _ = self.heads
+
+    def decoding(self, request: Request) -> DecodingConfig:
+        """How a request is decoded with this model."""
+        return request.decoding(self.model.config.decoding)
 
     def check_room(
         self, turns: Sequence[Turn], lengths: Sequence[int], most_tokens: int = LEAST_ROOM
@@ -195,9 +205,9 @@ class Transcriber:
         prompt: str | None = None,
         hotwords: Sequence[str] = (),
         timestamps: Timestamps = "segment",
-        min_logprob: float | None = MIN_LOGPROB,
-        beams: int = 1,
-        ctc_weight: float = 0.0,
+        min_logprob: float | None = None,
+        beams: int | None = None,
+        ctc_weight: float | None = None,
         whole: bool = False,
         sampling_rate: int | None = None,
         channel: int | None = None,
@@ -345,29 +355,35 @@ class Transcriber:
         limits = list(map(min, usual, rooms))
         stops = self.processor.stop_ids()
         asked = (self.model, embeds_BLD, mask_BL, stops, limits)
-        if request.beams > 1:
-            return search(*asked, request.beams, self._judges(windows, request))
+        how = self.decoding(request)
+        if how.beams > 1:
+            return search(*asked, how.beams, self._judges(windows, how.ctc_weight))
         return write(*asked, self._bias(request))
 
-    def _judges(self, windows: Sequence[Window], request: Request) -> list[CtcScore] | None:
-        if not request.ctc_weight:
+    def _judges(self, windows: Sequence[Window], weight: float) -> list[Judge] | None:
+        """What the model's CTC heads say of the texts of each window, added up."""
+        if not weight:
             return None
-        log_probs, spell = self._ctc
-        weight = request.ctc_weight
-        return [CtcScore(log_probs(window.samples_N), weight, spell) for window in windows]
+        return [
+            added(CtcScore(h.log_probs(window.samples_N), weight, h.spell) for h in self.heads)
+            for window in windows
+        ]
 
     @cached_property
-    def _ctc(self) -> tuple[Callable[[Tensor], Tensor], Spell]:
-        """The head that judges texts: what it makes of samples, and how it spells tokens.
-
-        A token head where the model has one and no other head was named, else the character head.
+    def heads(self) -> list[Head]:
+        """The CTC heads that judge texts: the character head, and the token head where the model
+        has one. Loaded when first needed; raises `CheckpointError` where there is neither.
         """
-        head, checkpoint = self._head
-        tokens = None if head else load_token_head(self.model, checkpoint)
+        named, checkpoint = self._head
+        tokens, found = load_token_head(self.model, checkpoint), list[Head]()
         if tokens is not None:
-            return partial(token_log_probs, tokens, self.model), by_tokens(tokens)
-        decode = partial(self.model.tokenizer.decode, skip_special_tokens=True)
-        return self.aligner.log_probs, by_characters(decode)
+            log_probs = partial(token_log_probs, tokens, self.model)
+            found.append(Head(tokens, log_probs, by_tokens(tokens)))
+        aligner = self.aligner if named or tokens is None else self._aligner_if_any
+        if aligner is not None:
+            decode = partial(self.model.tokenizer.decode, skip_special_tokens=True)
+            found.append(Head(aligner.head, aligner.log_probs, by_characters(decode)))
+        return found
 
     def _bias(self, request: Request) -> Bias | None:
         return Hotwords(request.hotwords, self.model.tokenizer) if request.hotwords else None
@@ -379,7 +395,8 @@ class Transcriber:
         text = self.processor.tokenizer.decode(written.tokens, skip_special_tokens=True).strip()
         outcome = OUTCOMES[written.finish_reason]
         mean = sum(written.logprobs) / len(written.logprobs) if written.logprobs else None
-        if outcome == "ok" and (not text or request.doubts(mean)):
+        doubted = mean is not None and mean < self.decoding(request).min_logprob
+        if outcome == "ok" and (not text or doubted):
             outcome, text = "no_speech", ""
         start_s, end_s = _span(window)
         words = self._words(window, text, written, request)

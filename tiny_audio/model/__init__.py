@@ -20,6 +20,7 @@ above it.
     projector      5 audio embeddings
     prompt         6 turns of a conversation → ids, labels and audio slots
     decoder        the language model, read from disk
+    decoding       how a model looks for its texts
     configuration  all of it together, and the length of a clip in positions
     modeling       6 prompt embeddings: where audio meets text
     steps          logits of the next token, with a key-value cache

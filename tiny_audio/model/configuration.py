@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 
 from .config import StrictConfig
 from .decoder import DecoderConfig
+from .decoding import DecodingConfig
 from .encoder import EncoderConfig
 from .errors import ConfigError
 from .projector import ProjectorConfig, projector_config
@@ -30,7 +31,7 @@ class LoraConfig(StrictConfig):
 
 
 # Typed views of the plain dicts; made once, forgotten when a dict is replaced, never written.
-TYPED = ("encoder", "projector", "language_model", "prompt", "lora", "text_config")
+TYPED = ("encoder", "projector", "language_model", "prompt", "lora", "decoding", "text_config")
 
 
 class AudioLMConfig(PreTrainedConfig):
@@ -42,6 +43,7 @@ class AudioLMConfig(PreTrainedConfig):
     decoder_config: dict | None = None
     prompt_config: dict | None = None
     lora_config: dict | None = None
+    decoding_config: dict | None = None
     audio_token_id: int | None = None
     # What ends an answer: the template's stop first, then the tokenizer's and the decoder's own.
     stop_token_ids: list | None = None
@@ -89,6 +91,10 @@ class AudioLMConfig(PreTrainedConfig):
     def lora(self) -> dict[str, LoraConfig]:
         """Part name ("encoder", "decoder") → its adapters."""
         return {part: LoraConfig.from_dict(v) for part, v in (self.lora_config or {}).items()}
+
+    @functools.cached_property
+    def decoding(self) -> DecodingConfig:
+        return DecodingConfig.from_dict(self.decoding_config or {})
 
     @functools.cached_property
     def text_config(self) -> PreTrainedConfig:

@@ -27,8 +27,11 @@ from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.saved import Saved
 from tiny_audio.evaluate.systems import OurModel
 from tiny_audio.files import held, write_json
+from tiny_audio.infer.token_head import FOLDER as TOKENS
+from tiny_audio.infer.token_head import load_token_head
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.saving import save
 from tiny_audio.presets import load
 from tiny_audio.train.recipe import ModelConfig, Recipe, Stage
 from tiny_audio.train.run import train
@@ -45,6 +48,7 @@ def adapt(model: str, data: Path, folder: Path, minutes: float, device: str) -> 
         part(data, folder / "data")
         before = measured(model, folder, "before", device)
         train(recipe_of(model, folder, minutes, device))
+        decode_as_before(model, folder / "run" / "model")
         after = measured(str(folder / "run" / "model"), folder, "after", device)
         normal = normalizer()
         found = compare(before.table(normal), after.table(normal), normal)
@@ -96,6 +100,17 @@ def measured(model: str, folder: Path, name: str, device: str) -> Saved:
     system = OurModel(model, Transcriber(load(model, device=device)))
     evaluate(system, RunConfig(name="held-out", source=source), folder / name)
     return Saved.read(folder / name)
+
+
+def decode_as_before(model: str, folder: Path) -> None:
+    """Give the new checkpoint the decoding and the token head of the model that it came from, so
+    that both are measured alike. Its projector has moved a little; the head is the old one.
+    """
+    old, new = load(model), load(folder)
+    if head := load_token_head(old):
+        head.save(folder / TOKENS, new)
+    new.config.decoding_config = old.config.decoding_config
+    save(new, folder)
 
 
 def recipe_of(model: str, folder: Path, minutes: float, device: str) -> Recipe:

@@ -63,7 +63,7 @@ class Evaluation:
     ):
         self.model, self.task = model, Listening(model)
         self.collator = Collator(model, dropped=dropped or Dropped())
-        self.request = Request(beams=config.validation_beams)
+        self.request = Request(beams=config.validation_beams, ctc_weight=0.0)
         drawn = list(examples)
         random.Random(f"evaluation/{seed}").shuffle(drawn)
         self.batches: list[tuple[list[Visit], list[Tensor]]] = []

@@ -304,7 +304,9 @@ def starting_model(recipe: Setting, device: str) -> AudioLM:
 def checkpoint_or_parts(config: ModelConfig, device: str) -> AudioLM:
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     if config.checkpoint:
-        return load_checkpoint(shipped(config.checkpoint), dtype=dtype, device=device)
+        model = load_checkpoint(shipped(config.checkpoint), dtype=dtype, device=device)
+        model.config.decoding_config = None  # was measured for the weights as they were
+        return model
     own = {"encoder": str(NANO / "encoder"), "decoder": str(NANO / "decoder")}
     encoder, decoder = (
         own[part] if source == "nano" else source
