@@ -19,7 +19,12 @@ stderr = Console(stderr=True)
 def progress(*, counts: bool = True, disable: bool = False) -> Progress:
     """A bar that shows done/total, or a percentage where the total is no number of things."""
     share = MofNCompleteColumn() if counts else TaskProgressColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        share,
+        TimeElapsedColumn(),
+    )
     return Progress(
         *columns,
         TimeRemainingColumn(),

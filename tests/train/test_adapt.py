@@ -42,7 +42,7 @@ def test_clips_that_cannot_be_parted_or_used_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("low", "high", "words"),
-    [(0.01, 0.2, "errs less"), (-0.2, -0.01, "errs more"), (-0.1, 0.3, "may be chance"),
+    [(0.01, 0.2, "fewer errors"), (-0.2, -0.01, "more errors"), (-0.1, 0.3, "may be chance"),
      (None, None, "may be chance")],
 )  # fmt: skip
 def test_only_an_interval_without_0_is_a_gain(low, high, words):

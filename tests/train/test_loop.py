@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 import torch
@@ -64,6 +65,52 @@ def test_the_loss_falls_and_is_logged(tmp_path):
     assert rows[-1]["step"] == 100
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert rows[-1]["learning_rate"] < rows[10]["learning_rate"]
+
+
+def test_evaluations_come_before_the_first_step_soon_after_it_and_then_at_even_distances(
+    tmp_path, monkeypatch
+):
+    """The clock goes on by a second a step, and by 100 s in every evaluation."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    module = Line()
+    config = LoopConfig(
+        rates={"": 1e-3}, budget_s=40.0, bf16=False, evaluate_every_s=10.0, save_every_s=1e9
+    )
+    loop, found = Loop(module, config, tmp_path, module.loss), []
+
+    def each(step):
+        clock[0] += 1.0
+        return batch(step)
+
+    def evaluate():
+        found.append(loop.step)
+        if len(found) <= 2:
+            clock[0] += 100.0
+        return {"kind": "evaluation"}
+
+    loop.run(each_step(each), evaluate)
+    first, early, *others = found
+    assert first == 0
+    assert 1 <= early <= 4
+    assert 9 <= others[0] <= 13
+    assert loop.elapsed_s == pytest.approx(40.0, abs=2.5)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if r["kind"] == "evaluation"] == found
+    assert found[-1] == loop.step
+
+
+def test_a_run_that_goes_on_is_not_evaluated_at_once(tmp_path):
+    def evaluate():
+        found.append(True)
+        return {"kind": "evaluation"}
+
+    found = []
+    make(tmp_path).run(each_step(batch), stop_after=2)
+    resumed = make(tmp_path)
+    assert resumed.resume()
+    resumed.run(each_step(batch), evaluate)
+    assert len(found) == 1  # at the end
 
 
 def test_a_batch_that_is_not_finite_changes_nothing(tmp_path):

@@ -2,17 +2,22 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import short
 from PIL import Image
+from typer.testing import CliRunner
 
+from tiny_audio.cli import app
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.model.checkpoint import load
+from tiny_audio.presets import load as load_preset
 from tiny_audio.scope.doctor.diagnosis import diagnose
+from tiny_audio.train.evaluation import Evaluation
 from tiny_audio.train.experiments import EMBEDDED
 from tiny_audio.train.experiments import quickstart as recipe
-from tiny_audio.train.quickstart import CPU_PROCESSES, forget, quickstart
+from tiny_audio.train.quickstart import AS_MEASURED, CPU_PROCESSES, forget, quickstart
 
 
 def clips(part):
@@ -54,6 +59,27 @@ def test_a_short_quickstart_leaves_a_whole_run(tmp_path, monkeypatch):
     assert again["wer"] == pytest.approx(result["wer"], abs=1e-9)
     about = json.loads((tmp_path / "run" / "data.json").read_text())
     assert about["dropped"] == {}
+
+
+@pytest.mark.slow
+def test_eval_finds_the_figure_of_the_run_with_the_options_that_are_printed(tmp_path):
+    """On 24 clips, for nano: a run's evaluation and `eval` count the same errors."""
+    clips = tmp_path / "clips.jsonl"
+    rows = (EMBEDDED / "held-out" / "manifest.jsonl").read_text().splitlines()[:24]
+    values = [json.loads(row) for row in rows]
+    for row in values:
+        row["audio"] = str(EMBEDDED / "held-out" / row["audio"])
+    clips.write_text("".join(json.dumps(row) + "\n" for row in values))
+    data = replace(recipe().data, validation_clips=24)
+    examples = read_source("x", SourceConfig(path=str(clips)), Limits(), Dropped())
+    ours = Evaluation(load_preset("nano"), examples, data, seed=0)()
+    options = AS_MEASURED.format(beams=data.validation_beams).split()
+    asked = ["eval", "nano", "--dataset", str(clips), *options, "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    found = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert found["scores"]["wer"]["rate"] == ours["wer"]
+    assert found["normalizer"]["id"] == ours["normalizer"]
+    assert 0 < ours["wer"] < 0.3
 
 
 def test_both_processes_have_work_in_every_step():

@@ -14,10 +14,12 @@ from tiny_audio.commands.decoding import Device, Model
 
 
 def adapt(
-    data: Annotated[Path, typer.Option(help="Manifest of your clips, each with audio and text.")],
+    data: Annotated[
+        Path, typer.Option(help="Manifest of your clips; each line has an audio file and its text.")
+    ],
     model: Model = DEFAULT_MODEL,
-    minutes: Annotated[float, typer.Option(min=0.05, help="Training time.")] = 5.0,
-    out: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/adapt"),
+    minutes: Annotated[float, typer.Option(min=0.05, help="Training time in minutes.")] = 5.0,
+    out: Annotated[Path, typer.Option(help="Folder for the run.")] = Path("runs/adapt"),
     device: Device = "cpu",
 ) -> None:
     """Train a model on your own clips for some minutes, and compare it before and after.
@@ -40,9 +42,11 @@ def verdict(difference: dict[str, float | None], out: Path) -> str:
     low, high = difference["low"], difference["high"]
     use = f"tiny-audio transcribe --model {out / 'run' / 'model'} FILE"
     if low is not None and low > 0:
-        return f"It errs less on the clips that were kept apart. Use it: {use}"
+        return f"It makes fewer errors on the clips that were kept apart. Use it: {use}"
     if high is not None and high < 0:
-        return "It errs more on the clips that were kept apart: keep the model that you had."
+        return (
+            "It makes more errors on the clips that were kept apart: keep the model that you had."
+        )
     return (
         "The difference may be chance: its 95 % interval holds 0. More clips, or more minutes, may "
         f"tell. The adapted model is there all the same: {use}"

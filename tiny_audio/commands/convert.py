@@ -12,12 +12,20 @@ from tiny_audio.commands import refusing
 
 def convert(
     source: Annotated[
-        str, typer.Argument(help="A GGUF file, a CTranslate2 Whisper folder, or package:NAME/PATH.")
+        str,
+        typer.Argument(
+            help=(
+                "What to convert: a GGUF file, a Whisper folder in CTranslate2's layout, or "
+                "package:NAME/PATH."
+            )
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The folder to write: new, or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must be new or empty.")],
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="How weights are stored; by default so that none of them changes."),
+        typer.Option(
+            help="Type in which weights are stored; by default one that changes no weight."
+        ),
     ] = None,
 ) -> None:
     """Write a language model (GGUF) or a whole Whisper (CTranslate2) in the Hub's layout."""

@@ -12,17 +12,20 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str,
-    typer.Option(envvar="TINY_AUDIO_MODEL", help="tiny, nano, a checkpoint folder, or a Hub id."),
+    typer.Option(
+        envvar="TINY_AUDIO_MODEL",
+        help="The model: tiny, nano, the folder of a checkpoint, or a Hub id.",
+    ),
 ]
 Prompt = Annotated[
-    str | None, typer.Option(help="What to ask instead of the model's own instruction.")
+    str | None, typer.Option(help="Instruction to give in place of the model's own.")
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")]
 Beams = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Beam width: 1 is greedy; 5 makes fewer errors.",
+        help="Beam width: 1 is greedy; 5 makes fewer errors and takes longer.",
         show_default="the model's own",
     ),
 ]
@@ -30,21 +33,29 @@ CtcWeight = Annotated[
     float | None,
     typer.Option(
         min=0,
-        help="Weight of the CTC head in beam search; 0.3 is typical.",
+        help="Weight of the CTC head in beam search; 0.3 is typical, and 0 leaves it out.",
         show_default="the model's own",
     ),
 ]
 AlignerFolder = Annotated[
-    Path | None, typer.Option(help="Folder of the CTC head, if not the model's own.")
+    Path | None, typer.Option(help="Folder of a CTC head to use in place of the model's own.")
 ]
 MinLogprob = Annotated[
     float | None,
     typer.Option(
-        help="Text with a lower mean log-probability a token counts as no speech; -99 keeps all.",
+        help=(
+            "Lowest mean log-probability of a token: a text below it counts as no speech. "
+            "-99 keeps every text."
+        ),
         show_default="the model's own",
     ),
 ]
-Whole = Annotated[bool, typer.Option("--whole", help="Hear as much at once as the encoder takes.")]
+Whole = Annotated[
+    bool,
+    typer.Option(
+        "--whole", help="Cut audio only where the encoder's limit demands it, and not in pauses."
+    ),
+]
 
 
 def refuse_idle(aligner: Path | None, request: Request) -> None:

@@ -11,8 +11,11 @@ from rich.console import Console
 from tiny_audio.commands import refusing
 
 
-def doctor(run: Annotated[Path, typer.Argument(help="The folder of a training run.")]) -> None:
-    """Say in words whether a model listens, and what looks broken. Exit code 1 if something is."""
+def doctor(run: Annotated[Path, typer.Argument(help="Folder of a training run.")]) -> None:
+    """Say in words whether a model listens and what looks broken in its run.
+
+    The exit code is 1 if something is wrong.
+    """
     with refusing():
         from tiny_audio.scope.doctor.diagnosis import diagnose, render
 

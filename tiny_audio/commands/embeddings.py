@@ -14,11 +14,13 @@ from tiny_audio.commands.decoding import Model
 
 
 def embeddings(
-    file: Annotated[Path, typer.Argument(help="An audio file.")],
+    file: Annotated[Path, typer.Argument(help="Audio file to look at.")],
     model: Model = DEFAULT_MODEL,
-    out: Annotated[Path, typer.Option(help="The picture.")] = Path("embedding_distributions.png"),
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path(
+        "embedding_distributions.png"
+    ),
 ) -> None:
-    """Three distributions: encoder frames, audio embeddings, the decoder's own words."""
+    """Draw three distributions: encoder frames, audio embeddings, and the decoder's own words."""
     with refusing():
         from tiny_audio import load
         from tiny_audio.scope.trace.embeddings import draw, embeddings_of, render

@@ -27,11 +27,20 @@ def evaluate(
         str,
         typer.Argument(
             envvar="TINY_AUDIO_MODEL",
-            help="tiny, nano, a folder, a Hub id, hf:ID, openai:URL#MODEL, or ctc:MODEL.",
+            help=(
+                "What to evaluate: tiny, nano, the folder of a checkpoint, a Hub id, another "
+                "model as hf:ID, a server as openai:URL#MODEL, or a CTC head as ctc:MODEL."
+            ),
         ),
     ] = DEFAULT_MODEL,
     dataset: Annotated[
-        str, typer.Option(help="A name (tiny-audio datasets), a path, or hf:ID.")
+        str,
+        typer.Option(
+            help=(
+                "Clips to evaluate on: a name that tiny-audio datasets lists, a manifest, a "
+                "folder, or hf:ID of a dataset on the Hub."
+            )
+        ),
     ] = "quickstart",
     prompt: Prompt = None,
     beams: Beams = None,
@@ -39,16 +48,29 @@ def evaluate(
     whole: Whole = False,
     aligner: AlignerFolder = None,
     min_logprob: MinLogprob = None,
-    max_samples: Annotated[int, typer.Option(min=0, help="So many clips; 0 is all.")] = 0,
+    max_samples: Annotated[
+        int, typer.Option(min=0, help="Number of clips to evaluate; 0 means all.")
+    ] = 0,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="Only such clips; repeat it for more."),
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Evaluate only clips with this value in this column. Repeat it to add conditions.",
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Of a dataset that has splits.")] = "",
-    normalizer: Annotated[str, typer.Option(help="What does not count.")] = "whisper-en",
-    batch_s: Annotated[float, typer.Option(help="Seconds of audio answered at once.")] = 60.0,
-    out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of the clips.")] = 42,
+    split: Annotated[str, typer.Option(help="Split to use, where the dataset has splits.")] = "",
+    normalizer: Annotated[
+        str,
+        typer.Option(
+            help="Text normaliser applied before scoring, for example whisper-en or plain."
+        ),
+    ] = "whisper-en",
+    batch_s: Annotated[float, typer.Option(help="Seconds of audio in one batch.")] = 60.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the run; without it one is made below runs/eval."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order in which clips are drawn.")] = 42,
     device: Device = "cpu",
 ) -> None:
     """Transcribe a dataset and score it. A run that was stopped goes on where it stopped.
@@ -64,8 +86,8 @@ def evaluate(
         from tiny_audio.evaluate.evaluator import evaluate as run
         from tiny_audio.evaluate.report import write_report
         from tiny_audio.evaluate.rivals import system
-        from tiny_audio.evaluate.systems import readable
-        from tiny_audio.evaluate.view import Lines, show_result
+        from tiny_audio.evaluate.systems import OurModel, readable
+        from tiny_audio.evaluate.view import Lines, decoding, show_result
         from tiny_audio.infer.transcriber import Request
 
         source = named(dataset)
@@ -81,7 +103,9 @@ def evaluate(
         )
         how = Request(min_logprob=min_logprob, beams=beams, ctc_weight=ctc_weight, whole=whole)
         refuse_idle(aligner, how)
-        result, folder = run(system(model, device, how, aligner), config, out, Lines())
+        opened = system(model, device, how, aligner)
+        found = [decoding(opened.decoding())] if isinstance(opened, OurModel) else []
+        result, folder = run(opened, config, out, Lines(", ".join([normalizer, *found])))
         page = write_report(folder)
     Console(emoji=False).print(show_result(f"{model} on {config.name}", result))
     say(f"Open {page} in a browser; score it again: tiny-audio score {folder}")

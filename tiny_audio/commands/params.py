@@ -11,12 +11,20 @@ from tiny_audio.commands import refusing
 
 
 def params(
-    preset: Annotated[str, typer.Argument(help="nano, whisper_tiny, hubert_swiglu_qwen3 …")],
+    preset: Annotated[
+        str,
+        typer.Argument(
+            help="Preset to count, for example nano, whisper_tiny or hubert_swiglu_qwen3."
+        ),
+    ],
     lora: Annotated[
-        bool, typer.Option("--lora/--no-lora", help="With the preset's adapters, or before them.")
+        bool,
+        typer.Option(
+            "--lora/--no-lora", help="Count the preset's LoRA adapters too, or leave them out."
+        ),
     ] = True,
 ) -> None:
-    """Parameters and memory of every component, counted without weights or a download."""
+    """Count parameters and memory of every component, without weights or a download."""
     with refusing():
         from tiny_audio.scope.plan.parameters import components, render, true_scale
 

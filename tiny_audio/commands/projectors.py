@@ -13,12 +13,15 @@ from tiny_audio.commands import refusing
 def projectors(
     configs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[kind=swiglu,k=5,hidden=8192]…", help="Default: one of each kind."),
+        typer.Argument(
+            metavar="[kind=swiglu,k=5,hidden=8192]…",
+            help="Projectors to compare; by default one of each kind.",
+        ),
     ] = None,
-    encoder_dim: Annotated[int, typer.Option(min=1, help="Width of the frames.")] = 1280,
-    decoder_dim: Annotated[int, typer.Option(min=1, help="Width of the decoder.")] = 2048,
+    encoder_dim: Annotated[int, typer.Option(min=1, help="Width of the encoder's frames.")] = 1280,
+    decoder_dim: Annotated[int, typer.Option(min=1, help="Width of the language model.")] = 2048,
     seconds: Annotated[
-        float, typer.Option(help="Length of the clip, at 50 frames a second.")
+        float, typer.Option(help="Length of the clip in seconds; it has 50 frames per second.")
     ] = 3.0,
 ) -> None:
     """Compare projectors: parameters, positions, compression, milliseconds per position."""

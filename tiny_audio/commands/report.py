@@ -11,7 +11,7 @@ from tiny_audio.commands import refusing, say
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Of a run of tiny-audio eval.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run of tiny-audio eval.")],
 ) -> None:
     """Write report.html beside a result: errors, groups, worst clips with their audio."""
     with refusing():

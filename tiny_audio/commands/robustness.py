@@ -13,18 +13,33 @@ from tiny_audio.commands.decoding import Device
 
 
 def robustness(
-    model: Annotated[str, typer.Argument(help="As for tiny-audio eval.")],
-    dataset: Annotated[str, typer.Option(help="As for tiny-audio eval.")] = "quickstart",
+    model: Annotated[str, typer.Argument(help="The same as for tiny-audio eval.")],
+    dataset: Annotated[str, typer.Option(help="The same as for tiny-audio eval.")] = "quickstart",
     conditions: Annotated[
-        str, typer.Option(help="noise:pink@10dB,speed:0.9,band:telephone,codec:mp3, …")
+        str,
+        typer.Option(
+            help=(
+                "Conditions with commas between them, for example "
+                "noise:pink@10dB,speed:0.9,band:telephone,codec:mp3."
+            )
+        ),
     ] = "",
-    max_samples: Annotated[int, typer.Option(min=0, help="So many clips; 0 is all.")] = 200,
-    out: Annotated[Path, typer.Option(help="The folder of the runs.")] = Path("runs/robustness"),
-    normalizer: Annotated[str, typer.Option(help="What does not count.")] = "whisper-en",
-    seed: Annotated[int, typer.Option(help="Of the clips' order and of what is added.")] = 42,
+    max_samples: Annotated[
+        int, typer.Option(min=0, help="Number of clips to evaluate; 0 means all.")
+    ] = 200,
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/robustness"),
+    normalizer: Annotated[
+        str, typer.Option(help="Text normaliser applied before scoring.")
+    ] = "whisper-en",
+    seed: Annotated[
+        int, typer.Option(help="Seed of the order of the clips and of the noise that is added.")
+    ] = 42,
     device: Device = "cpu",
 ) -> None:
-    """WER of the same clips under every condition of a grid, with intervals. It can be resumed."""
+    """Measure the WER of the same clips under every condition of a grid, with intervals.
+
+    A run that was stopped goes on where it stopped.
+    """
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from tiny_audio.evaluate.datasets import dataset as named
         from tiny_audio.evaluate.evaluator import RunConfig

@@ -12,23 +12,31 @@ from rich.console import Console
 from tiny_audio.commands import refusing
 
 Normalizing = Annotated[
-    str | None, typer.Option("--normalizer", help="Instead of the run's own (whisper-en).")
+    str | None,
+    typer.Option(
+        "--normalizer",
+        help="Text normaliser applied before scoring; by default that of the run, or whisper-en.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def score(
-    predictions: Annotated[list[Path], typer.Argument(help="Folders of runs, or .jsonl files.")],
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, or .jsonl files with predictions.")
+    ],
     ref_field: Annotated[
-        str | None, typer.Option(help="In a file of another program: what was said.")
+        str | None,
+        typer.Option(help="Field that holds the reference, in a file of another program."),
     ] = None,
     hyp_field: Annotated[
-        str | None, typer.Option(help="In a file of another program: what was written.")
+        str | None,
+        typer.Option(help="Field that holds the hypothesis, in a file of another program."),
     ] = None,
     normalizer: Normalizing = None,
-    worst: Annotated[int, typer.Option(min=0, help="Show so many of the worst clips.")] = 0,
+    worst: Annotated[int, typer.Option(min=0, help="Number of the worst clips to show.")] = 0,
     utterances: Annotated[
-        Path | None, typer.Option(help="Write the table of all utterances there, as CSV.")
+        Path | None, typer.Option(help="CSV file to write, with one line for each utterance.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,15 +65,23 @@ def score(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="The folder of a run, or its predictions.")],
-    b: Annotated[Path, typer.Argument(help="Another one, of the same clips.")],
+    a: Annotated[Path, typer.Argument(help="Folder of a run, or its predictions.")],
+    b: Annotated[
+        Path, typer.Argument(help="Folder or predictions of another run on the same clips.")
+    ],
     by: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Also by speaker, gender, age, …")
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", help="Compare groups too, by this column: speaker, gender, age …"
+        ),
     ] = None,
     normalizer: Normalizing = None,
     as_json: AsJson = False,
 ) -> None:
-    """By how much A differs from B, with its interval; negative where A has fewer errors."""
+    """Compare two runs on the same clips: the difference A − B of their error rates.
+
+    It comes with its interval, and is negative where A has fewer errors.
+    """
     with refusing():
         from tiny_audio.evaluate.compare import compare as make
         from tiny_audio.evaluate.saved import Saved, common_normalizer

@@ -23,7 +23,12 @@ def serve(
     model: Model = DEFAULT_MODEL,
     model_name: Annotated[
         list[str] | None,
-        typer.Option(help="What clients call it; again for more names, e.g. whisper-1."),
+        typer.Option(
+            help=(
+                "Name by which clients ask for the model, for example whisper-1. Repeat it for "
+                "more names."
+            )
+        ),
     ] = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
@@ -31,18 +36,39 @@ def serve(
     token_file: TokenFile = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(help="A web page's origin that may use it: https://example.org"),
+        typer.Option(
+            help=(
+                "Origin of a web page that may use the server, for example https://example.org. "
+                "Repeat it for more."
+            )
+        ),
     ] = None,
     language: Language = "en",
     device: Device = "cpu",
     max_requests: Annotated[
-        int, typer.Option(min=1, help="Accepted at once; more get 503 and when to try again.")
+        int,
+        typer.Option(
+            min=1,
+            help=(
+                "Requests accepted at a time; further ones are answered 503 with the time to "
+                "try again."
+            ),
+        ),
     ] = 128,
-    max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Size of one upload.")] = 25.0,
-    max_audio_s: Annotated[float, typer.Option(min=1, help="Length of one upload.")] = 1_800.0,
-    timeout_s: Annotated[float, typer.Option(min=1, help="Time for one answer.")] = 120.0,
+    max_upload_mb: Annotated[
+        float, typer.Option(min=0.001, help="Largest upload, in megabytes.")
+    ] = 25.0,
+    max_audio_s: Annotated[
+        float, typer.Option(min=1, help="Longest audio in an upload, in seconds.")
+    ] = 1_800.0,
+    timeout_s: Annotated[
+        float, typer.Option(min=1, help="Longest time for one answer, in seconds.")
+    ] = 120.0,
 ) -> None:
-    """Answer over HTTP: transcriptions, chat with audio, live audio; SIGTERM ends it in order."""
+    """Serve a model over HTTP: transcriptions, chat with audio, and live audio.
+
+    OpenAI's clients understand it. SIGTERM ends it after everything accepted is answered.
+    """
     from tiny_audio.serve.limits import Limits
 
     limits = Limits(

@@ -12,19 +12,29 @@ from tiny_audio.commands import refusing, say
 if TYPE_CHECKING:
     from tiny_audio.serve.limits import Limits
 
-Host = Annotated[str, typer.Option(help="Another than this machine needs a token.")]
-Port = Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")]
+Host = Annotated[
+    str,
+    typer.Option(
+        help="Address to listen on; anything but localhost requires --token or --token-file."
+    ),
+]
+Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")]
 Token = Annotated[
     str | None,
     typer.Option(
         envvar="TINY_AUDIO_TOKEN",
         show_envvar=True,
-        help="The secret that clients send as their API key; as an option, `ps` shows it.",
+        help=(
+            "Secret that clients send as their API key. Other users see an option in the "
+            "output of `ps`."
+        ),
     ),
 ]
-TokenFile = Annotated[Path | None, typer.Option(help="A file that holds the secret.")]
-Language = Annotated[str, typer.Option(help="What the model writes.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")]
+TokenFile = Annotated[Path | None, typer.Option(help="File that holds the secret.")]
+Language = Annotated[
+    str, typer.Option(help="Language that the model writes, as answers report it.")
+]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")]
 
 
 def start(

@@ -15,17 +15,20 @@ from tiny_audio.commands.decoding import Model
 def stream(
     model: Model = DEFAULT_MODEL,
     rate: Annotated[
-        int, typer.Option(help="Samples a second of raw sound; a WAV header says its own.")
+        int, typer.Option(help="Sampling rate of raw sound in Hz; a WAV file states its own.")
     ] = 16_000,
     hotwords: Annotated[
-        str, typer.Option(help="Words that may well be said: 'Ada,Grace Hopper'.")
+        str,
+        typer.Option(
+            help="Words that are likely to be said, with commas between them: 'Ada,Grace Hopper'."
+        ),
     ] = "",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")] = "cpu",
 ) -> None:
-    """Write what is said on stdin while it is said: arecord -f S16_LE -r 16000 | tiny-audio stream.
+    """Transcribe live sound from stdin: arecord -f S16_LE -r 16000 | tiny-audio stream.
 
-    Stdin is WAV or raw, 16 bits mono; or a file (mp3, ogg, flac, webm …), decoded while it arrives.
-    Every pause ends a line; a terminal shows the open line too.
+    Stdin may be WAV, raw samples of 16 bits (mono), or a file (mp3, ogg, flac, webm …), which is
+    decoded while it arrives. Every pause ends a line; a terminal also shows the unfinished line.
     """
     from tiny_audio.infer.pipes import read_sound
     from tiny_audio.infer.streaming import Streamer, events_of

@@ -17,20 +17,20 @@ from tiny_audio.progress import progress
 
 
 def trace(
-    file: Annotated[str, typer.Argument(help="Audio of up to five minutes; - is stdin.")],
+    file: Annotated[str, typer.Argument(help="Audio file of up to five minutes; - reads stdin.")],
     model: Model = DEFAULT_MODEL,
     prompt: Prompt = None,
     versus: Annotated[
-        str | None, typer.Option(help="A second model, to be seen beside the first.")
+        str | None, typer.Option(help="Second model to show beside the first.")
     ] = None,
     channel: Annotated[
-        int | None, typer.Option(help="Take this channel (from 0) instead of the mean of all.")
+        int | None, typer.Option(help="Channel to use, counted from 0; by default the mean of all.")
     ] = None,
     allow_truncated: Annotated[
-        bool, typer.Option("--allow-truncated", help="Take what is readable of a damaged file.")
+        bool, typer.Option("--allow-truncated", help="Use the readable part of a damaged file.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("data_trace.html"),
-    open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("data_trace.html"),
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     device: Device = "cpu",
 ) -> None:
     """Show all that happens to a clip, from its samples to the text, on one page."""

@@ -17,19 +17,25 @@ KEYS = {"ignore_unknown_options": True, "allow_extra_args": True}  # key=value, 
 def train(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="+experiment=NAME [KEY=VALUE]…", help="Or a recipe.yaml."),
+        typer.Argument(
+            metavar="+experiment=NAME [KEY=VALUE]…",
+            help="Name of an experiment, or the recipe.yaml of a run; then keys to change.",
+        ),
     ],
     multirun: Annotated[
-        bool, typer.Option("--multirun", "-m", help="Run all combinations of key=a,b.")
+        bool,
+        typer.Option(
+            "--multirun", "-m", help="Train every combination of values given as key=a,b."
+        ),
     ] = False,
     processes: Annotated[
-        int, typer.Option(help="Processes of this machine; torchrun brings its own.")
+        int, typer.Option(help="Number of processes on this machine; leave it out under torchrun.")
     ] = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse to train if any clip is unusable.")
     ] = False,
 ) -> None:
-    """Train a recipe, or go on with it where it stopped."""
+    """Train a recipe, or continue one where it stopped."""
     if processes > 1:
         import_ahead()
     with refusing(FloatingPointError):
@@ -46,12 +52,14 @@ def train(
 
 def quickstart(
     minutes: Annotated[
-        float | None, typer.Option(help="Training time; else as the recipe says.")
+        float | None, typer.Option(help="Training time in minutes; by default that of the recipe.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/quickstart"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run there.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the run.")] = Path("runs/quickstart"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete an earlier run in that folder first.")
+    ] = False,
 ) -> None:
-    """Train your first recogniser: a few minutes on two cores, offline."""
+    """Train your first recogniser in a few minutes on two cores, offline."""
     with refusing(FloatingPointError):
         require("tiny-audio quickstart", "train")
         import_ahead()
@@ -62,13 +70,19 @@ def quickstart(
 
 def plan(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="EXPERIMENT [KEY=VALUE]…", help="Or a recipe.yaml.")
+        list[str],
+        typer.Argument(
+            metavar="EXPERIMENT [KEY=VALUE]…",
+            help="Name of an experiment, or the recipe.yaml of a run; then keys to change.",
+        ),
     ],
-    memory: Annotated[str, typer.Option(help="Of the device, for example 24GB.")] = "24GB",
-    hours: Annotated[float, typer.Option(help="Hours of audio in an epoch.")] = 100.0,
-    tflops: Annotated[float, typer.Option(help="TFLOP/s that the device really reaches.")] = 50.0,
+    memory: Annotated[str, typer.Option(help="Memory of the device, for example 24GB.")] = "24GB",
+    hours: Annotated[float, typer.Option(help="Hours of audio in one epoch.")] = 100.0,
+    tflops: Annotated[
+        float, typer.Option(help="Speed that the device reaches in practice, in TFLOP/s.")
+    ] = 50.0,
 ) -> None:
-    """Parameters, peak memory, batch budget and time per epoch, before anything is downloaded."""
+    """Estimate parameters, peak memory, batch size and time per epoch, before any download."""
     with refusing():
         from tiny_audio.scope.plan.plan import parse_memory, render
         from tiny_audio.scope.plan.plan import plan as make

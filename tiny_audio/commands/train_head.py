@@ -12,37 +12,64 @@ from tiny_audio.commands import refusing, require, say
 
 def train_head(
     model: Annotated[
-        str, typer.Argument(help="nano, a checkpoint folder, or (with --encoder) a preset.")
+        str,
+        typer.Argument(
+            help=(
+                "Model whose encoder the head belongs to: nano, the folder of a checkpoint, or, "
+                "with --encoder, a preset."
+            )
+        ),
     ],
     data: Annotated[
-        list[str], typer.Option(help="Manifest or folder; PATH=0.6 for its share; repeatable.")
+        list[str],
+        typer.Option(
+            help=(
+                "Manifest or folder of clips. PATH=0.6 gives it this share of training; repeat "
+                "it for more."
+            )
+        ),
     ],
     encoder: Annotated[
-        str, typer.Option(help="Folder or Hub id that takes the place of the preset's encoder.")
+        str, typer.Option(help="Encoder to use in place of the preset's: a folder or a Hub id.")
     ] = "",
     head: Annotated[
-        str, typer.Option(help="A head of this encoder to begin with, in place of a fresh one.")
+        str, typer.Option(help="Folder of a head to begin with, in place of a fresh one.")
     ] = "",
-    learning_rate: Annotated[float | None, typer.Option(help="Of the head; else as usual.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate of the head; by default the usual one.")
+    ] = None,
     validation: Annotated[
-        str, typer.Option(help="Clips to measure on; else speakers of --data are set apart.")
+        str,
+        typer.Option(
+            help="Clips to measure on; without it some speakers of --data are kept apart."
+        ),
     ] = "",
     validation_speakers: Annotated[
-        int, typer.Option(help="How many speakers are set apart without --validation.")
+        int, typer.Option(help="Number of speakers kept apart where --validation is not given.")
     ] = 4,
-    minutes: Annotated[float, typer.Option(help="Training time, after listening once.")] = 5.0,
+    minutes: Annotated[
+        float, typer.Option(help="Training time in minutes, after the encoder has made its frames.")
+    ] = 5.0,
     encoder_rate: Annotated[
-        float, typer.Option(help="Learning rate of an encoder that trains too; 0: it is frozen.")
+        float,
+        typer.Option(help="Learning rate of the encoder, if it trains too; 0 keeps it frozen."),
     ] = 0.0,
-    frames: Annotated[Path, typer.Option(help="Where frames are kept.")] = Path("runs/frames"),
-    seed: Annotated[int, typer.Option(help="Of the head and of the order of clips.")] = 0,
+    frames: Annotated[Path, typer.Option(help="Folder in which frames are kept.")] = Path(
+        "runs/frames"
+    ),
+    seed: Annotated[
+        int, typer.Option(help="Seed of the head's first weights and of the order of clips.")
+    ] = 0,
     precision: Annotated[
-        str, typer.Option(help="bf16, fp32, or auto: what this machine is fast in.")
+        str, typer.Option(help="bf16, fp32, or auto, which takes what is fast on this machine.")
     ] = "auto",
-    out: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/head"),
-    device: Annotated[str, typer.Option(help="Empty: a GPU if there is one, else cpu.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the run.")] = Path("runs/head"),
+    device: Annotated[
+        str,
+        typer.Option(help="Where to compute; by default a GPU if there is one, and else the CPU."),
+    ] = "",
 ) -> None:
-    """Train a CTC head: transcripts without a language model, and the times of words."""
+    """Train a CTC head, which gives word times, and transcripts without a language model."""
     with refusing(FloatingPointError):
         require("tiny-audio train-head", "train")
         from tiny_audio.data.examples import SourceConfig
@@ -72,11 +99,12 @@ def train_head(
             }
         )
         result = run(recipe)
-        say(f"{result['wer']:.1%} WER on {result['clips']} clips. The head: {out / 'ctc'}")
+        rate = f"{result['wer']:.1%} WER (the head alone, normaliser plain)"
+        say(f"{rate} on {result['clips']} clips. The head: {out / 'ctc'}")
 
 
 def shared(given: str) -> Any:
-    """A source from PATH, or from PATH=SHARE of all that is heard."""
+    """The source that PATH names, or PATH=SHARE with its share of the training clips."""
     from tiny_audio.data.examples import SourceConfig
 
     path, _, share = given.rpartition("=")

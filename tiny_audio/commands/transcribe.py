@@ -53,45 +53,61 @@ SUFFIXES = {Format.text: ".txt", Format.verbose_json: ".json"}  # the others are
 
 
 def transcribe(
-    files: Annotated[list[str], typer.Argument(help="Audio files of any length; - is stdin.")],
+    files: Annotated[list[str], typer.Argument(help="Audio files of any length; - reads stdin.")],
     model: Model = DEFAULT_MODEL,
     prompt: Annotated[
-        str | None, typer.Option(help="What to ask instead of the model's own instruction.")
+        str | None, typer.Option(help="Instruction to give in place of the model's own.")
     ] = None,
     hotwords: Annotated[
-        str, typer.Option(help="Words that may well be said: 'Ada,Grace Hopper'.")
+        str,
+        typer.Option(
+            help="Words that are likely to be said, with commas between them: 'Ada,Grace Hopper'."
+        ),
     ] = "",
     beams: Beams = None,
     ctc_weight: CtcWeight = None,
     whole: Whole = False,
     format: Annotated[
-        Format, typer.Option(help="One line or one JSON object per file, or subtitles.")
+        Format,
+        typer.Option(
+            help="What to write: one line of text or one JSON object for each file, or subtitles."
+        ),
     ] = Format.text,
     timestamps: Annotated[
         Timestamps,
         typer.Option(
-            help="word: times of every word, in subtitles one word at a time. line: subtitles that "
-            "begin and end with a word. Both need a CTC head."
+            help=(
+                "What gets times. word: every word, and subtitles show one word at a time. line: "
+                "subtitles begin and end with a word. Both need a CTC head."
+            )
         ),
     ] = Timestamps.segment,
     aligner: AlignerFolder = None,
     min_logprob: MinLogprob = None,
     output_dir: Annotated[
-        Path | None, typer.Option(help="Write NAME.txt, .json, .srt or .vtt there, print nothing.")
+        Path | None,
+        typer.Option(
+            help="Folder in which to write NAME.txt, .json, .srt or .vtt, instead of printing."
+        ),
     ] = None,
     channel: Annotated[
-        int | None, typer.Option(help="Take this channel (from 0) instead of the mean of all.")
+        int | None, typer.Option(help="Channel to use, counted from 0; by default the mean of all.")
     ] = None,
     track: Annotated[
         int | None,
-        typer.Option(min=1, help="Take this audio track (from 1) instead of the default one."),
+        typer.Option(
+            min=1, help="Audio track to use, counted from 1; by default the file's own default."
+        ),
     ] = None,
     allow_truncated: Annotated[
-        bool, typer.Option("--allow-truncated", help="Take what is readable of a damaged file.")
+        bool, typer.Option("--allow-truncated", help="Use the readable part of a damaged file.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")] = "cpu",
 ) -> None:
-    """Turn audio files into text. Exit code 1 if any file failed; the others are still printed."""
+    """Turn audio files into text.
+
+    The exit code is 1 if any file failed; the texts of the others are still printed.
+    """
     from tiny_audio.infer.jobs import Failed
     from tiny_audio.infer.transcriber import Request, Transcriber
 

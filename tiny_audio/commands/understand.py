@@ -13,18 +13,33 @@ from tiny_audio.commands.decoding import Device
 
 
 def understand(
-    model: Annotated[str, typer.Argument(help="As for tiny-audio eval.")],
-    task: Annotated[str, typer.Option(help="emotion, describe, intent, … or a .json file.")],
-    dataset: Annotated[str, typer.Option(help="As for tiny-audio eval.")],
-    label: Annotated[str, typer.Option(help="The column with the right answer.")] = "text",
-    max_samples: Annotated[int, typer.Option(min=0, help="So many clips; 0 is all.")] = 0,
-    out: Annotated[Path, typer.Option(help="Where answers and scores go.")] = Path(
+    model: Annotated[str, typer.Argument(help="The same as for tiny-audio eval.")],
+    task: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "Question to ask: emotion, describe, intent …, or a .json file with one of your "
+                "own."
+            )
+        ),
+    ],
+    dataset: Annotated[str, typer.Option(help="The same as for tiny-audio eval.")],
+    label: Annotated[str, typer.Option(help="Column that holds the right answer.")] = "text",
+    max_samples: Annotated[
+        int, typer.Option(min=0, help="Number of clips to ask about; 0 means all.")
+    ] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for answers and scores.")] = Path(
         "runs/understand"
     ),
-    seed: Annotated[int, typer.Option(help="Of the clips' order and of the swaps.")] = 42,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the order of the clips and of the swapped audio.")
+    ] = 42,
     device: Device = "cpu",
 ) -> None:
-    """Ask about clips and score strictly, beside silence, another clip's audio, and a constant."""
+    """Ask questions about clips, and score the answers strictly.
+
+    Beside them stand the scores with silence, with another clip's audio, and of a constant answer.
+    """
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from dataclasses import replace
 

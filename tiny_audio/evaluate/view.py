@@ -38,7 +38,9 @@ def cut(text: str, most: int = MOST_CHARS) -> str:
 class Lines(Watch):
     """Prints samples and checkpoints on stdout; the corpus figure is that of all clips so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: str = "") -> None:
+        """`settings` stand beside every corpus figure: the normaliser, and how texts are found."""
+        self.settings = f" ({settings})" if settings else ""
         self.num, self.seconds, self.words = 0, 0.0, Counts()
 
     def resumed(self, table: Sequence[Utterance]) -> None:
@@ -65,7 +67,7 @@ class Lines(Watch):
     def checkpoint(self) -> None:
         print(RULE)
         print(f"CHECKPOINT @ {self.num} samples:")
-        print(f"  Corpus WER: {percent(self.words.rate)}")
+        print(f"  Corpus WER: {percent(self.words.rate)}{self.settings}")
         print(f"  Avg Time/Sample: {self.seconds / self.num:.2f}s")
         print(RULE, flush=True)
 
@@ -99,9 +101,20 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
     if dropped := result["dataset"].get("dropped"):
         facts.append("left out: " + ", ".join(f"{n} × {why}" for why, n in dropped.items()))
     facts.append(f"normaliser: {normal['id']} (version {normal['version']})")
+    if decode := (result["system"] or {}).get("decode"):
+        facts.append(f"decoding: {decoding(decode)}")
     if (factor := result["speed"]["real_time_factor"]) is not None:
         facts.append(f"real-time factor: {factor:.4f} on {_hardware(result['speed'])}")
     return facts
+
+
+def decoding(decode: Mapping[str, Any]) -> str:
+    """How texts were found, as people say it: greedy, or 5 beams; then what is not as usual."""
+    told = dict(decode)
+    method, beams = told.pop("method", "greedy"), told.pop("beams", None)
+    told.pop("ctc_head", None)
+    others = [f"{key.replace('_', ' ')} {value}" for key, value in told.items()]
+    return ", ".join([f"{beams} beams" if beams else str(method), *others])
 
 
 def _hardware(speed: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ def record(folder: Path, row: dict[str, Any]) -> None:
     if row["kind"] == "evaluation":
         say(f"step {row['step']}, {row['elapsed_s']:.0f} s: {row['wer']:.1%} WER")
         for sample in row["samples"][:1]:
-            say(f"    said   {sample['text']}\n    heard  {sample['hypothesis']}")
+            say(f"    reference   {sample['text']}\n    hypothesis  {sample['hypothesis']}")
 
 
 class SpelledBatch(NamedTuple):

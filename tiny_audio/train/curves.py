@@ -47,6 +47,9 @@ PANELS = {
 }
 
 
+SHARES = ("token accuracy", "word error rate")  # drawn in percent
+
+
 class Span(NamedTuple):
     """A stage's part of the axis."""
 
@@ -60,6 +63,7 @@ def draw_curves(run: Path, over: Axis = "step") -> Path:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import PercentFormatter
     except ImportError as error:
         raise MissingExtra("Drawing curves", "train") from error
     rows = read_metrics(run)
@@ -70,6 +74,9 @@ def draw_curves(run: Path, over: Axis = "step") -> Path:
     grid = figure.subplots(2, 2, sharex=True)
     for panel, (title, lines) in zip(grid.flat, PANELS.items(), strict=True):
         _draw(panel, rows, lines, place)
+        panel.set_ylim(bottom=0)
+        if title in SHARES:
+            panel.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
         panel.set_title(title, loc="left", fontweight="bold", pad=22)
         _shade(panel, spans)
     for panel in grid[1]:

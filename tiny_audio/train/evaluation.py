@@ -158,6 +158,8 @@ class Evaluation:
         ended = sum(s.outcome in ("ok", "no_speech") for s in written)
         return {
             **(word_errors(said, heard) if any(said) else {"wer": None}),
+            "normalizer": "plain",
+            "beams": self.request.beams or 1,
             "ended": ended / len(written),
             "empty": sum(not h for h, s in zip(heard, said, strict=True) if s) / len(written),
             "samples": [{"text": text, "hypothesis": hypothesis} for text, hypothesis in shown],

@@ -62,6 +62,9 @@ Batches = Callable[[State], Iterator[tuple[Sequence[Batch], State]]]
 Evaluate = Callable[[], dict[str, Any]]
 
 MOST_SKIPPED = 20
+# There is an evaluation before the first step, and one after this share of `evaluate_every_s`: they
+# show the plateau, on which the clip itself does not help yet.
+EARLY = 0.2
 
 
 @dataclass(frozen=True)
@@ -194,10 +197,16 @@ class Loop:
     def run(
         self, batches: Batches, evaluate: Evaluate | None = None, stop_after: int | None = None
     ) -> None:
-        """Train to the end of the budget (or `stop_after` more steps), then save and evaluate."""
+        """Train to the end of the budget (or `stop_after` more steps), then save and evaluate.
+
+        Evaluations before the first step and soon after it take no time off the budget.
+        """
+        every_s, begins = self.config.evaluate_every_s, self.step == 0
+        if evaluate and begins:
+            self.log(self._evaluate(evaluate))
         self.module.train()
         last = self.step + stop_after if stop_after is not None else None
-        saved_s = evaluated_s = self.elapsed_s
+        saved_s, due_s = self.elapsed_s, self.elapsed_s + (EARLY if begins else 1) * every_s
         self._start_clock()
         window: list[dict[str, float]] = []
         steps = batches(self.state)
@@ -218,10 +227,12 @@ class Loop:
                 if self.elapsed_s - saved_s > self.config.save_every_s:
                     self.save()
                     saved_s = self.elapsed_s
-                if evaluate and self.elapsed_s - evaluated_s > self.config.evaluate_every_s:
+                if evaluate and self.elapsed_s > due_s:
                     wait([job])  # a tokenizer cannot be used by two threads at once
                     self.log(self._evaluate(evaluate))
-                    evaluated_s = self.elapsed_s
+                    if begins and due_s < every_s:
+                        self._start_clock()
+                    due_s = max(every_s, self.elapsed_s + every_s * (due_s >= every_s))
             if window:
                 self.log(self._summary(window))
         self.save()

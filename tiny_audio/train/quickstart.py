@@ -23,6 +23,9 @@ from tiny_audio.train.run import train
 from tiny_audio.train.screen import Rows, say
 
 CPU_PROCESSES = 2
+# Options with which `eval` does what evaluations of a run do: it keeps every text, cuts nothing,
+# and compares words without case and punctuation.
+AS_MEASURED = "--beams {beams} --normalizer plain --min-logprob -99 --whole"
 
 
 def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, Any]:
@@ -43,8 +46,8 @@ def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, An
     result = read_json(output / "result.json", cure)
     clip = next(iter(sorted((EMBEDDED / "held-out").glob("*.opus"))))
     transcriber = Transcriber.from_pretrained(output / "model")
-    heard = transcriber.transcribe(clip, beams=result["beams"]).text
-    report(output, result, clip, heard, time.monotonic() - began_s)
+    text = transcriber.transcribe(clip, beams=result["beams"]).text
+    report(output, result, clip, text, time.monotonic() - began_s)
     return result
 
 
@@ -60,15 +63,19 @@ def forget(output: Path) -> None:
             path.unlink()
 
 
-def report(output: Path, result: dict[str, Any], clip: Path, heard: str, seconds: float) -> None:
+def report(output: Path, result: dict[str, Any], clip: Path, text: str, seconds: float) -> None:
+    """Print the figure with all that it depends on, and what to type next."""
+    model, beams = output / "model", result["beams"]
     say(
-        f"\nHeld-out voices: {result['wer']:.1%} WER ({result['clips']} clips, {result['words']} "
-        f"words, {result['voices']} voices it never heard, {result['beams']} beams), after "
-        f"{seconds:.0f} s in all."
+        f"\nHeld-out voices: {result['wer']:.1%} WER with {beams} beams, normaliser plain "
+        f"({result['clips']} clips, {result['words']} words, {result['voices']} voices that the "
+        f"model was not trained on), after {seconds:.0f} s in all."
     )
-    say(f"{clip.name}: {heard}")
+    say(f"{clip.name}: {text}")
     say(
-        f"\nYour model: {output / 'model'}   curves: {output / 'curves.png'}\n"
-        f"  tiny-audio transcribe --beams {result['beams']} --model {output / 'model'} FILE\n"
-        f"  tiny-audio doctor {output}"
+        f"\nYour model: {model}   curves: {output / 'curves.png'}\n"
+        f"  tiny-audio transcribe --beams {beams} --model {model} FILE\n"
+        f"  tiny-audio doctor {output}\n"
+        f"The same figure from the saved model:\n"
+        f"  tiny-audio eval {model} --dataset quickstart {AS_MEASURED.format(beams=beams)}"
     )

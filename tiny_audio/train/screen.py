@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tiny_audio.progress import stderr
+
+SENTENCE = 5  # words, so that a reader sees a sentence become right
 
 
 def say(text: str) -> None:
@@ -27,30 +30,53 @@ class Lines:
 
     def evaluation(self, row: dict[str, Any]) -> None:
         gap = row["loss_shuffled"] - row["loss"]
-        loss = f"loss {row['loss']:.2f} ({gap:+.2f} with another clip's sound)"
+        loss = f"loss {row['loss']:.2f} ({gap:+.2f} after another clip)"
         accuracy = f"token accuracy {row['token_accuracy']:.1%}"
-        say(f"{row['stage']} step {row['step']}: {wer(row)} WER · {loss} · {accuracy}")
-        for sample in row["samples"][:1]:
-            say(f"    said   {sample['text']}\n    heard  {sample['hypothesis']}")
+        rate = f"{wer(row)} WER ({settings(row)})"
+        say(f"{row['stage']} step {row['step']}: {rate} · {loss} · {accuracy}")
+        sample = watched(row["samples"])
+        say(f"    reference   {sample['text']}\n    hypothesis  {sample['hypothesis']}")
 
 
 class Rows(Lines):
-    """A table that grows: time, loss, token accuracy, WER, and what one clip sounds like by now."""
+    """A table that grows: time, the three losses, token accuracy, WER, and the text of one clip.
+
+    The losses are those of the same answers after the clip itself, another clip and silence. They
+    start together, and part when the model begins to listen.
+    """
 
     def start(self, row: dict[str, Any]) -> None:
         super().start(row)
-        say("   time   step   loss   tokens right    WER   what it hears in one clip")
+        say("                  loss of the right texts after    tokens")
+        say("  time    step   the clip  another clip  silence    right      WER*")
 
     def evaluation(self, row: dict[str, Any]) -> None:
-        sample = row["samples"][0]
-        if not hasattr(self, "told"):
-            self.told = sample["text"]
-            say(f"{'':48}({self.told})")
+        sample = watched(row["samples"])
+        if not hasattr(self, "reference"):
+            self.reference = sample["text"]
+            say(f"{'':9}* {settings(row)}")
+            say(f"{'':9}One clip is shown; its right text is: {self.reference}")
+        losses = (row["loss"], row["loss_shuffled"], row["loss_silent"])
+        clip, another, silent = (f"{loss:.2f}" for loss in losses)
         say(
-            f"{row['elapsed_s']:6.0f} s {row['step']:6} {row['loss']:6.2f} "
-            f"{row['token_accuracy']:12.1%} {wer(row):>8}   {sample['hypothesis']}"
+            f"{row['elapsed_s']:4.0f} s {row['step']:7} {clip:>10} {another:>13} {silent:>8} "
+            f"{row['token_accuracy']:8.1%} {wer(row):>8}"
         )
+        say(f"{'':9}it writes: {sample['hypothesis'] or '(nothing)'}")
+
+
+def watched(samples: Sequence[dict[str, str]]) -> dict[str, str]:
+    """The sample that is shown: the first that is a sentence, or else the longest."""
+    sentences = [s for s in samples if len(s["text"].split()) >= SENTENCE]
+    return sentences[0] if sentences else max(samples, key=lambda s: len(s["text"].split()))
+
+
+def settings(row: dict[str, Any]) -> str:
+    """What a word error rate depends on: the normaliser, and how texts are found."""
+    beams = row["beams"]
+    return f"normaliser {row['normalizer']}, {f'{beams} beams' if beams > 1 else 'greedy'}"
 
 
 def wer(row: dict[str, Any]) -> str:
+    """The word error rate of an evaluation as a percentage; – where nothing was said."""
     return "–" if row["wer"] is None else f"{row['wer']:.1%}"
