@@ -85,7 +85,7 @@ def main() -> None:
             for held_out in (False, True):
                 write_real(name, held_out)
         return
-    texts = Texts(shared_data(), CORPUS / "everyday.txt")
+    texts = Texts(shared_data())
     speaker = SPEAKERS[options.engine]()
     for number in range(options.clips // SHARD):
         write_spoken(options.engine, number, options.seed, texts, speaker)

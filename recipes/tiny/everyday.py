@@ -2,16 +2,17 @@
 
 For each of 13,000 words that are one token, the language model continues a list of short sentences
 with one that holds the word. So the corpus knows the decoder's vocabulary, not only that of books.
+`everyday.txt` holds those that were written so far; new ones are added to it, and what is trained
+and held out changes with them.
 """
 
 import argparse
 import random
 import re
-from pathlib import Path
 
 import torch
 
-from recipes.tiny.paths import CORPUS
+from recipes.tiny.paths import EVERYDAY
 from tiny_audio.model.decoder import load_decoder, load_tokenizer
 from tiny_audio.presets import preset
 from tiny_audio.progress import progress
@@ -88,16 +89,17 @@ class Writer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sentences", type=int, default=16_000)
+    parser.add_argument(
+        "--sentences", type=int, default=16_000, help="as many as the file shall hold"
+    )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=CORPUS / "everyday.txt")
     options = parser.parse_args()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    writer, kept = Writer(options.seed), dict[str, None]()
-    with progress() as bar, options.out.open("w") as file:
+    kept = dict.fromkeys(EVERYDAY.read_text().splitlines())
+    writer = Writer(options.seed + len(kept))
+    with progress() as bar, EVERYDAY.open("a") as file:
         task = bar.add_task("writing sentences", total=options.sentences)
         while len(kept) < options.sentences:
-            fresh = [text for text in writer.write() if text not in kept]
+            fresh = [text for text in dict.fromkeys(writer.write()) if text not in kept]
             kept.update(dict.fromkeys(fresh))
             file.writelines(text + "\n" for text in fresh)
             file.flush()

@@ -3,6 +3,7 @@
     readers.jsonl   500 sentences of 25 readers of speechocean762 who are in no training set
     voices.jsonl    300 sentences of books and of every day by flite's voice rms, never trained on;
                     true case and marks, none of these sentences was read for training
+    long.jsonl      40 windows of up to 29 s: clips of one reader each, with pauses of 0.3 to 1.5 s
 
 Then `tiny-audio eval tiny --dataset runs/tiny/sets/readers.jsonl`, and so on.
 """
@@ -10,23 +11,57 @@ Then `tiny-audio eval tiny --dataset runs/tiny/sets/readers.jsonl`, and so on.
 import json
 import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import soundfile
 
 from recipes.nano.sources import real_rows, shared_data
 from recipes.nano.synth import HELD_OUT_FLITE, Voice, speak
-from recipes.tiny.paths import CORPUS, RUNS
+from recipes.tiny.paths import RUNS
 from recipes.tiny.texts import Texts, cased, is_held_out, write_lines
-from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 
 SETS = RUNS / "sets"
-NUM_VOICES = 300
+NUM_VOICES, NUM_LONG = 300, 40
+LONGEST_S = 29.0
 
 
 def write_readers(path: Path) -> None:
     rows = real_rows("speechocean762", held_out=True)
     kept = [{**row, "text": cased(row["text"])} for row in rows]
     write_lines(path, kept)
+
+
+def write_long(path: Path) -> None:
+    """Clips of one held-out reader after another, joined as far as a window of the encoder goes."""
+    rng, rows = random.Random(12), list[dict[str, object]]()
+    (path.parent / "long").mkdir(parents=True, exist_ok=True)
+    given = real_rows("speechocean762", held_out=True)
+    speakers = list(dict.fromkeys(row["speaker"] for row in given))
+    for number in range(NUM_LONG):
+        speaker = speakers[number % len(speakers)]
+        clips = [row for row in given if row["speaker"] == speaker]
+        rng.shuffle(clips)
+        samples, texts = joined(clips, rng)
+        name = f"long/{number:03d}.flac"
+        soundfile.write(path.parent / name, samples, SAMPLE_RATE)
+        rows.append({"audio": name, "text": " ".join(texts), "speaker": speaker})
+    write_lines(path, rows)
+
+
+def joined(rows: list[dict[str, Any]], rng: random.Random) -> tuple[np.ndarray, list[str]]:
+    """Samples and texts of as many rows as fit into LONGEST_S, with pauses between."""
+    parts, texts, room = list[np.ndarray](), list[str](), int(LONGEST_S * SAMPLE_RATE)
+    for row in rows:
+        samples = load_audio(row["audio"]).samples.numpy()
+        pause = np.zeros(int(rng.uniform(0.3, 1.5) * SAMPLE_RATE), np.float32)
+        if len(samples) + len(pause) > room:
+            break
+        room -= len(samples) + len(pause)
+        parts += [samples, pause]
+        texts.append(cased(row["text"]))
+    return np.concatenate(parts), texts
 
 
 def write_voices(path: Path, texts: Texts) -> None:
@@ -45,7 +80,8 @@ def write_voices(path: Path, texts: Texts) -> None:
 def main() -> None:
     SETS.mkdir(parents=True, exist_ok=True)
     write_readers(SETS / "readers.jsonl")
-    write_voices(SETS / "voices.jsonl", Texts(shared_data(), CORPUS / "everyday.txt"))
+    write_long(SETS / "long.jsonl")
+    write_voices(SETS / "voices.jsonl", Texts(shared_data()))
     for path in sorted(SETS.glob("*.jsonl")):
         print(path, len([json.loads(line) for line in path.read_text().splitlines()]), "clips")
 

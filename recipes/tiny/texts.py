@@ -13,6 +13,7 @@ from pathlib import Path
 from recipes.nano.sentences import BOOK_HEAD, BOOK_TAIL, domain_sentence
 from recipes.nano.sources import real_rows
 from recipes.nano.words import DAYS, FIRST_NAMES, LAST_NAMES, MONTHS, PLACES
+from recipes.tiny.paths import EVERYDAY
 
 HELD_OUT_SHARE = 40
 SHARES = {"book": 0.28, "dictionary": 0.42, "everyday": 0.10, "domain": 0.10, "reader": 0.10}
@@ -126,15 +127,15 @@ def plain_example(example: str, most_words: int) -> list[str]:
 
 
 class Texts:
-    """Draws texts by their shares; `everyday` is what SmolLM2 wrote (`everyday.py`)."""
+    """Draws texts by their shares; "everyday" is what SmolLM2 wrote (`everyday.py`)."""
 
-    def __init__(self, data: Path, everyday: Path, seed: int = 3):
+    def __init__(self, data: Path, seed: int = 3):
         rng = random.Random(seed)
         readers = [row["text"] for row in real_rows("speechocean762", held_out=False)]
         self.lists = {
             "book": book_sentences(data / "text" / "gutenberg"),
             "dictionary": dictionary_sentences(),
-            "everyday": everyday.read_text().splitlines(),
+            "everyday": EVERYDAY.read_text().splitlines(),
             "domain": [cased(domain_sentence(rng)[0]) for _ in range(6000)],
             "reader": [cased(text) for text in readers if len(text.split()) > 2],
         }

@@ -69,7 +69,7 @@ def shipped_adapters(reader: Reader) -> None:
 
 def used_tokens(model: AudioLM) -> Tensor:
     """The decoder's tokens that occur in the texts of the corpus."""
-    texts = Texts(shared_data(), CORPUS / "everyday.txt")
+    texts = Texts(shared_data())
     found: set[int] = set()
     for lines in texts.lists.values():
         for line in lines:

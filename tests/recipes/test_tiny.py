@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from recipes.tiny.clips import BUCKETS, padded
 from recipes.tiny.decoder import AdaptedLlama
 from recipes.tiny.model import ctc_mean
-from recipes.tiny.texts import cased, is_held_out, split_book
+from recipes.tiny.texts import cased, is_held_out, plain_example, split_book
 from recipes.tiny.voices import Hibari, melodic, moved
 
 TARGETS = r".*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -76,6 +76,23 @@ def test_a_book_is_split_into_plain_sentences():
         "It was so.",
         "She Emma smiled!",
     ]
+
+
+@pytest.mark.parametrize(
+    ("example", "sentences"),
+    [
+        ("a second degree burn", ["A second degree burn."]),
+        ("how can I make amends?", ["How can I make amends?"]),
+        ("is he ill", ["Is he ill?"]),
+        ("when the shooting stopped", ["When the shooting stopped."]),
+        ("rose; and fell", ["Rose, and fell."]),
+        ("polar diameter", []),  # two words
+        ("a prissy creature...settles", []),
+        ("at 10 o'clock", []),
+    ],
+)
+def test_an_example_of_the_dictionary_becomes_a_sentence(example, sentences):
+    assert plain_example(example, most_words=25) == sentences
 
 
 def test_marks_and_case_do_not_decide_what_is_held_out():

@@ -1,0 +1,100 @@
+"""How `tiny` decodes best: `uv run python -m recipes.tiny.decoding [--model FOLDER]`.
+
+Word error rates of the clips that training watched (held-out readers, unread sentences) by beam
+width and weight of the CTC heads; then, for the model's own way, how many of these clips and how
+many sounds without speech (ESC-10) fall below each limit of the mean log-probability a token.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from recipes.nano.sources import shared_data
+from recipes.tiny.clips import Clip, environmental
+from recipes.tiny.train import TRAILING_S, watched
+from tiny_audio.evaluate.metrics import word_errors
+from tiny_audio.evaluate.normalize import normalizer
+from tiny_audio.infer.results import Segment
+from tiny_audio.infer.transcriber import KEEP_ALL, Request, Transcriber, Window
+from tiny_audio.model.audio import SAMPLE_RATE
+
+WAYS = [(1, 0.0), (4, 0.0), (4, 0.2), (4, 0.3), (4, 0.45), (8, 0.3)]
+LIMITS = (-0.8, -1.0, -1.2, -1.5, -1.8, -2.2)
+BATCH = 8
+
+
+def written(
+    transcriber: Transcriber, sounds: Sequence[torch.Tensor], request: Request
+) -> list[Segment]:
+    """The segment of every sound, shortest sounds first in a batch, in the order given."""
+    order = sorted(range(len(sounds)), key=lambda n: len(sounds[n]))
+    found: dict[int, Segment] = {}
+    for at in range(0, len(order), BATCH):
+        rows = order[at : at + BATCH]
+        windows = [Window(0, sounds[n]) for n in rows]
+        found |= zip(rows, transcriber.transcribe_windows(windows, request=request), strict=True)
+    return [found[n] for n in range(len(sounds))]
+
+
+def padded(clips: Sequence[Clip]) -> list[torch.Tensor]:
+    silence = torch.zeros(int(TRAILING_S * SAMPLE_RATE))
+    return [torch.cat([torch.from_numpy(clip.samples), silence]) for clip in clips]
+
+
+def error_rate(clips: Sequence[Clip], segments: Sequence[Segment]) -> float:
+    plain = normalizer()
+    texts = [plain(segment.text) for segment in segments]
+    return float(word_errors([plain(clip.text) for clip in clips], texts)["wer"])
+
+
+def by_way(transcriber: Transcriber, sets: dict[str, list[Clip]]) -> Table:
+    table = Table("beams", "ctc weight", *sets, title="WER by decoding (whisper-en)")
+    for beams, weight in WAYS:
+        request = Request(beams=beams, ctc_weight=weight, min_logprob=KEEP_ALL)
+        rates = [
+            error_rate(clips, written(transcriber, padded(clips), request))
+            for clips in sets.values()
+        ]
+        table.add_row(str(beams), f"{weight:g}", *(f"{rate:.1%}" for rate in rates))
+    return table
+
+
+def by_limit(transcriber: Transcriber, sets: dict[str, list[Clip]]) -> Table:
+    """Clips taken for no speech, and words that are written for sounds without any."""
+    sounds = [torch.from_numpy(samples) for samples in environmental(shared_data() / "esc10")[::4]]
+    request = Request(min_logprob=KEEP_ALL)
+    noise = written(transcriber, sounds, request)
+    speech = {n: written(transcriber, padded(c), request) for n, c in sets.items()}
+    minutes = sum(map(len, sounds)) / SAMPLE_RATE / 60
+    table = Table("min_logprob", *(f"{n} lost" for n in sets), "false words a minute")
+    for limit in LIMITS:
+        lost = [sum(below(s, limit) for s in segments) for segments in speech.values()]
+        words = sum(len(s.text.split()) for s in noise if not below(s, limit))
+        table.add_row(f"{limit:g}", *map(str, lost), f"{words / minutes:.1f}")
+    return table
+
+
+def below(segment: Segment, limit: float) -> bool:
+    """Whether a text would count as no speech."""
+    return segment.mean_logprob is not None and segment.mean_logprob < limit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--clips", type=int, default=100, help="of each set")
+    options = parser.parse_args()
+    checkpoint = Path(options.model) if Path(options.model).is_dir() else None
+    transcriber = Transcriber.from_pretrained(checkpoint or options.model)
+    sets = {name: clips[: options.clips] for name, clips in watched().items()}
+    console = Console()
+    console.print(by_limit(transcriber, sets))
+    console.print(by_way(transcriber, sets))
+
+
+if __name__ == "__main__":
+    main()
