@@ -1,14 +1,14 @@
 """Encoder output: three seconds of sound become 149 or 150 frames, and how long a frame is."""
 
 import torch
-from options import options, title
+from options import model_of, options, title
 from torch import Tensor
 
-from tiny_audio import load, load_audio
+from tiny_audio import load_audio
 from tiny_audio.model.encoder import features
 from tiny_audio.scope.plan.parameters import true_scale
 
-args = options(__doc__)
+args = options(__doc__, encoder=True)
 samples_N = load_audio(args.file).samples[:48_000]
 
 
@@ -25,10 +25,12 @@ def show(name: str, frames_BTE: Tensor, promised: int) -> None:
 
 
 if args.scale != "true":
-    model = load("nano")
+    model = model_of(args)
     frames_BTE = model.encode(samples_N, 16_000)
     promised = model.config.encoder.frames_for(len(samples_N))
-    show("nano: log-mel, then 5 layers", frames_BTE, promised)
+    depth = model.config.encoder.hf.num_hidden_layers
+    front = "log-mel" if model.config.encoder.is_whisper else "waveform"
+    show(f"{args.encoder or args.model}: {front}, then {depth} layers", frames_BTE, promised)
     print(f"Mean {frames_BTE.mean():.4f}, std {frames_BTE.std():.4f}")
     print(f"Min {frames_BTE.min():.4f}, max {frames_BTE.max():.4f}")
 
@@ -40,4 +42,3 @@ if args.scale != "nano":
     frames_BTE = model.encoder.model(values_BN).last_hidden_state
     layers = encoder.hf.num_hidden_layers
     show(f"HuBERT-xlarge, {layers} layers", frames_BTE, encoder.frames_for(len(samples_N)))
-    print("Earlier texts of this exercise say 24 layers. The published model has 48.")

@@ -1,9 +1,8 @@
 """Parameters by component: what is there, and what of it trains."""
 
-from options import options, title
+from options import model_of, options, title
 from torch import nn
 
-from tiny_audio import load
 from tiny_audio.scope.plan.parameters import true_scale
 
 args = options(__doc__)
@@ -21,11 +20,11 @@ def count(name: str, module: nn.Module) -> None:
 
 
 if args.scale != "true":
-    model = load("nano")
-    count("nano ENCODER", model.encoder)
-    count("nano PROJECTOR", model.projector)
-    count("nano DECODER", model.decoder)
-    count("nano ALL", model)
+    model = model_of(args)
+    count(f"{args.model} ENCODER", model.encoder)
+    count(f"{args.model} PROJECTOR", model.projector)
+    count(f"{args.model} DECODER", model.decoder)
+    count(f"{args.model} ALL", model)
 
 if args.scale != "nano":
     model = true_scale("hubert_swiglu_qwen3")  # on `meta`, with the preset's LoRA
@@ -33,5 +32,3 @@ if args.scale != "nano":
     count(f"PROJECTOR (SwiGLU, 1280 → {model.config.llm_dim})", model.projector)
     count("DECODER (Qwen3-8B + LoRA r=32 on q, v)", model.decoder)
     count("ALL", model)
-    print("\nEarlier texts say 1,267,200,000 and 8,000,000,000: round guesses, not these modules.")
-    print("Their projector ended at 2048, but Qwen3-8B is 4096 wide: 138,422,528, not 121,643,264.")

@@ -1,11 +1,11 @@
 """The SwiGLU projector in six steps, with RMS before and after each norm."""
 
 import torch
-from options import options, title
+from options import model_of, options, title
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiny_audio import load, load_audio
+from tiny_audio import load_audio
 from tiny_audio.model.projector import SwigluConfig, SwigluProjector, stack_frames
 
 args = options(__doc__)
@@ -41,8 +41,8 @@ def walk(projector: SwigluProjector, frames_BTE: Tensor) -> Tensor:
 
 
 if args.scale != "true":
-    title("nano, trained")
-    model = load("nano")
+    title(args.model)
+    model = model_of(args)
     frames_BTE = model.encode(load_audio(args.file).samples[:48_000], 16_000)
     by_hand = walk(model.projector, frames_BTE)
     torch.testing.assert_close(by_hand, model.projector(frames_BTE))

@@ -1,17 +1,16 @@
 """Three distributions: frames, audio embeddings, the language model's own embeddings."""
 
-from options import options, title
+from options import model_of, options, title
 from rich.console import Console
 
-from tiny_audio import load
 from tiny_audio.presets import preset
 from tiny_audio.scope.trace.embeddings import draw, embeddings_of, render
 
 args = options(__doc__)
 
 if args.scale != "true":
-    title("EMBEDDING STATISTICS (nano)")
-    found = embeddings_of(load("nano"), args.file)
+    title(f"EMBEDDING STATISTICS ({args.model})")
+    found = embeddings_of(model_of(args), args.file)
     Console().print(render(found))
     draw(found, args.out / "embedding_distributions.png")
     print(f"Saved {args.out / 'embedding_distributions.png'}")

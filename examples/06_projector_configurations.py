@@ -24,6 +24,4 @@ if args.scale != "true":
 if args.scale != "nano":
     title("true scale: 1280 to 2048")
     table(1280, 2048)
-    print("Earlier texts print 121,651,456 for k=8 and 121,634,880 for k=2: nearly no difference.")
-    print("But gate and up have k × 1280 × 8192 weights each, so the count grows with k.")
-    print("For hidden=4096 they print 3,840 too many: their norms count 12,288, not 6,400 + 2,048.")
+    print("gate and up have k × 1280 × 8192 weights each, so the count grows with k.")

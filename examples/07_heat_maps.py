@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from options import options, title
+from options import model_of, options, title
 from torch import Tensor
 
-from tiny_audio import load, load_audio
+from tiny_audio import load_audio
 from tiny_audio.model.encoder import features
 from tiny_audio.scope.plan.parameters import true_scale
 
-args = options(__doc__)
+args = options(__doc__, encoder=True)
 samples_N = load_audio(args.file).samples[:48_000]
 
 
@@ -21,18 +21,21 @@ def show(frames_BTE: Tensor, audio_BPD: Tensor, rate: float, dims: tuple[int, in
 
 
 def draw(values_TD: Tensor, heading: str, path: Path) -> None:
+    """One row for each dimension, one column for each vector, over the seconds of the clip."""
     figure = Figure(figsize=(15, 5), layout="constrained")
     axis = figure.subplots()
-    image = axis.imshow(values_TD.T, aspect="auto", origin="lower", interpolation="nearest")
+    extent = (0, len(samples_N) / 16_000, 0, values_TD.shape[1])
+    how = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
+    image = axis.imshow(values_TD.T, extent=extent, **how)
     figure.colorbar(image, label="activation")
-    axis.set(title=heading, xlabel="time step", ylabel="dimension")
+    axis.set(title=heading, xlabel="time (s)", ylabel="dimension")
     figure.savefig(path, dpi=120)
     print(f"Saved {path}")
 
 
 if args.scale != "true":
-    title("nano")
-    model = load("nano")
+    title(args.encoder or args.model)
+    model = model_of(args)
     config = model.config
     with torch.inference_mode():
         frames_BTE = model.encode(samples_N, 16_000)
@@ -53,4 +56,3 @@ if args.scale != "nano":
     frames_BTE = frames_BTE[:, :valid]
     dims = (config.encoder_dim, config.llm_dim)
     show(frames_BTE, model.projector(frames_BTE), config.audio_downsample_rate, dims)
-    print("Earlier texts say 1536 and 30 ms; SmolLM3 is 2048 wide and a frame is 20 ms.")

@@ -17,7 +17,7 @@ print(f"Python {platform.python_version()}, PyTorch {torch.__version__}")
 print(f"transformers {transformers.__version__}, Tiny Audio {tiny_audio.__version__}")
 
 title("THE FIRST TRANSCRIPT")
-transcriber = Transcriber.from_pretrained("nano")
+transcriber = Transcriber.from_pretrained(args.model)
 began = time.perf_counter()
 transcript = transcriber.transcribe(args.file)
 took_s = time.perf_counter() - began

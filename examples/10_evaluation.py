@@ -18,7 +18,7 @@ random.Random(42).shuffle(rows)
 
 # Case, punctuation, contractions and spelled numbers do not count as errors.
 normalise = EnglishTextNormalizer()
-transcriber = Transcriber.from_pretrained("nano")
+transcriber = Transcriber.from_pretrained(args.model)
 references, predictions, took_s = [], [], []
 for number, row in enumerate(rows, start=1):
     began = time.perf_counter()

@@ -6,5 +6,5 @@ from tiny_audio.cli import app
 
 args = options(__doc__, scales=False)
 page = args.out / "data_trace.html"
-app(["trace", args.file, "--model", "nano", "--out", str(page)], standalone_mode=False)
+app(["trace", args.file, "--model", args.model, "--out", str(page)], standalone_mode=False)
 print(f"Open {page} in a browser.")

@@ -79,8 +79,8 @@ def test_the_reference_hears_30_s_of_every_clip(parts, visits):
     step, plain = parts("training_parts.step"), parts("training_parts.plain")
     model = plain.with_long_window(step.nano("cpu"), step.STAGE)
     batch = plain.PlainCollator(step.collator(model), plain.WINDOW_S)(visits)
-    assert batch.heard.values.shape == (2, 80, 3000)
-    assert batch.heard.lengths_B.tolist() == [3000, 3000]
+    assert batch.audio.values.shape == (2, 80, 3000)
+    assert batch.audio.lengths_B.tolist() == [3000, 3000]
     assert model.is_audio(batch.ids_BL).sum(1).tolist() == [1500 // 4] * 2
 
 
@@ -113,7 +113,7 @@ def test_a_cached_step_reads_every_clip_from_the_cache(parts, visits, tmp_path):
     assert isinstance(collate.cache, FrameCache)
     assert len(collate.cache) == len(visits)
     width = model.config.encoder.width
-    assert collate(visits).heard.values.shape[::2] == (len(visits), width)
+    assert collate(visits).audio.values.shape[::2] == (len(visits), width)
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ DEFAULT_MODEL = "tiny"  # of every command and of `Transcriber.from_pretrained`
 
 # Public name → a module that has it; `checkpoint` also makes transformers know our models.
 _EXPORTS = {
+    "ASRConfig": "course",
+    "ASRModel": "course",
     "AudioError": "model.errors",
     "AudioLM": "model.checkpoint",
     "AudioLMConfig": "model.checkpoint",
@@ -33,17 +35,13 @@ _EXPORTS = {
     "load_audio": "model.audio",
     "save": "model.saving",
 }
-# The course's earlier names for the same classes.
-_ALIASES = {"ASRConfig": "AudioLMConfig", "ASRModel": "AudioLM"}
-
-__all__ = sorted([*_EXPORTS, *_ALIASES, "__version__"])
+__all__ = sorted([*_EXPORTS, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
-    target = _ALIASES.get(name, name)
-    if target not in _EXPORTS:
+    if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[target]}"), target)
+    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -63,7 +63,7 @@ class PlainCollator:
         self.collator, self.size = collator, int(window_s * SAMPLE_RATE)
 
     def __call__(self, visits: Sequence[Visit]) -> Batch:
-        heard = [self.collator.hear(visit) for visit in visits]
+        heard = [self.collator.audio_of(visit) for visit in visits]
         padded = [F.pad(clip, (0, max(0, self.size - len(clip)))) for clip in heard]
         return self.collator.collate(padded, visits)
 
@@ -80,7 +80,7 @@ class PlainStep:
 
     def loss(self, batch: Batch) -> Tensor:
         batch = batch.to(self.model.device)
-        audio = self.model.embed_audio(batch.heard)
+        audio = self.model.embed_audio(batch.audio)
         made: Any = self.model.language_model(
             inputs_embeds=self.model.fuse(batch.ids_BL, audio.audio_BPD, audio.lengths_B),
             attention_mask=batch.mask_BL,

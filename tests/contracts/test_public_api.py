@@ -36,9 +36,10 @@ def test_public_names_are_exactly_these_and_importable():
         assert getattr(tiny_audio, name) is not None
 
 
-def test_the_courses_names_are_the_same_classes():
-    assert tiny_audio.ASRModel is tiny_audio.AudioLM
-    assert tiny_audio.ASRConfig is tiny_audio.AudioLMConfig
+def test_the_courses_names_give_the_same_classes():
+    config = tiny_audio.ASRConfig.from_pretrained("nano")
+    assert type(config) is tiny_audio.AudioLMConfig
+    assert isinstance(tiny_audio.ASRModel(config), tiny_audio.AudioLM)
 
 
 def test_parts_are_handed_in():

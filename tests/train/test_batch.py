@@ -71,8 +71,8 @@ def test_the_prompt_trained_on_is_the_prompt_of_inference(family, encoder):
             len(clips[number])
         )
     name = "input_features" if model.config.encoder.is_whisper else "input_values"
-    assert torch.equal(batch.heard.values, served[name])
-    assert torch.equal(batch.heard.lengths_B, served[f"{name}_mask"].sum(-1))
+    assert torch.equal(batch.audio.values, served[name])
+    assert torch.equal(batch.audio.lengths_B, served[f"{name}_mask"].sum(-1))
 
 
 def test_several_tasks_share_a_batch():
@@ -108,10 +108,10 @@ def test_visits_hear_one_copy_after_another(tmp_path):
         frames = torch.full((10 + turn, 32), float(turn))
         cache.add([(cached_key(visit(0, turn), FASTER, copies), frames)])
     cache.flush()
-    hear = Collator(model, FASTER, cache, copies).hear
+    audio_of = Collator(model, FASTER, cache, copies).audio_of
     for turn in range(8):
         assert copy_of(visit(0, turn), FASTER, copies) == turn % 3
-        frames = hear(visit(0, turn))
+        frames = audio_of(visit(0, turn))
         assert frames.shape == (10 + turn % 3, 32)
         assert (frames == turn % 3).all()
     assert cached_key(visit(0), None, {}) == cached_key(visit(0), FASTER, copies)
@@ -125,7 +125,7 @@ def test_without_copies_or_augmentation_every_visit_hears_the_recording(tmp_path
     cache = FrameCache(tmp_path, model.audio_tower)
     cache.add([(cached_key(visit(0), None, {}), torch.ones(4, 32))])
     cache.flush()
-    assert torch.equal(Collator(model, None, cache).hear(visit(0, 7)), torch.ones(4, 32))
+    assert torch.equal(Collator(model, None, cache).audio_of(visit(0, 7)), torch.ones(4, 32))
 
 
 def test_live_clips_are_augmented_by_the_seed_of_their_visit():
@@ -136,7 +136,7 @@ def test_live_clips_are_augmented_by_the_seed_of_their_visit():
     assert not np.array_equal(played(one, how), played(other, how))
     live = Collator(toy_model(), how)([one])
     clip = torch.from_numpy(played(one, how))
-    assert torch.equal(live.heard.values, features(toy_model().config.encoder, [clip]).values)
+    assert torch.equal(live.audio.values, features(toy_model().config.encoder, [clip]).values)
 
 
 def test_a_clip_does_not_outgrow_the_encoders_window():
@@ -144,12 +144,12 @@ def test_a_clip_does_not_outgrow_the_encoders_window():
     model = toy_model()
     how = Augment(speed=1.0, speed_range=(0.8, 0.8), silence=0.0, noise=0.0, band=0.0)
     long = visit(0, size=28 * 16_000)
-    clip = Collator(model, how).hear(long)
+    clip = Collator(model, how).audio_of(long)
     assert torch.equal(clip, torch.from_numpy(long.example.sound.samples()))
     short = visit(0, size=16_000)
-    assert len(Collator(model, how).hear(short)) == pytest.approx(20_000, abs=2)
+    assert len(Collator(model, how).audio_of(short)) == pytest.approx(20_000, abs=2)
     waveform = toy_model("hubert_large")  # no window
-    assert len(Collator(waveform, how).hear(long)) == pytest.approx(35 * 16_000, abs=2)
+    assert len(Collator(waveform, how).audio_of(long)) == pytest.approx(35 * 16_000, abs=2)
 
 
 def test_a_clip_longer_than_its_header_said_is_left_out():
@@ -213,7 +213,7 @@ def test_an_unusable_clip_is_counted_and_left_out():
     assert batch.where == ("clips:0", "clips:1")
     whole = Collator(toy_model())([visit(0), visit(1)])
     assert torch.equal(batch.ids_BL, whole.ids_BL)
-    assert torch.equal(batch.heard.values, whole.heard.values)
+    assert torch.equal(batch.audio.values, whole.audio.values)
     assert collate.dropped.places == {"not audio": ["clips:99"]}
 
 
@@ -228,20 +228,20 @@ def test_a_batch_of_nothing_usable_is_none_and_counts_every_clip_once():
 def test_frames_and_samples_give_the_same_prompts(tmp_path):
     model = toy_model()
     live = Collator(model)(visits(4))
-    frames, lengths_B = model.audio_tower(live.heard)
+    frames, lengths_B = model.audio_tower(live.audio)
     heard = [f[:n] for f, n in zip(frames, lengths_B.tolist(), strict=True)]
     cached = Collator(model).collate(heard, visits(4))
-    assert isinstance(cached.heard, Frames)
+    assert isinstance(cached.audio, Frames)
     for name in ("ids_BL", "mask_BL", "labels_BL"):
         assert torch.equal(getattr(live, name), getattr(cached, name))
     padded = Collator(model, few_shapes=True).collate(heard, visits(4))
-    assert padded.heard.values.shape[1] == 64
+    assert padded.audio.values.shape[1] == 64
     assert AUDIO_TOKEN in model.tokenizer.decode(live.ids_BL[0])
 
 
 def test_moving_a_batch_keeps_all_of_it():
     batch = Collator(toy_model())([Visit(example(0), 0, 0)])
     moved = batch.to("cpu")
-    assert torch.equal(moved.heard.values, batch.heard.values)
+    assert torch.equal(moved.audio.values, batch.audio.values)
     assert torch.equal(moved.labels_BL, batch.labels_BL)
     assert (moved.where, moved.audio_s) == (batch.where, batch.audio_s)

@@ -251,8 +251,8 @@ def test_every_clip_has_copies_of_its_own(tmp_path):
     examples = [example(n, size=16_000) for n in range(6)]
     cache, _ = filled(tmp_path, model, examples, recipe)
     assert len(cache) == 18
-    hear = Collator(model, SPEED, cache, copies_of(recipe)).hear
-    lengths = [[len(hear(visit(n, turn, size=16_000))) for turn in range(4)] for n in range(6)]
+    audio_of = Collator(model, SPEED, cache, copies_of(recipe)).audio_of
+    lengths = [[len(audio_of(visit(n, turn, size=16_000))) for turn in range(4)] for n in range(6)]
     assert {row[0] for row in lengths} == {50}
     assert all(row[3] == row[0] for row in lengths)
     for copy in (1, 2):

@@ -40,7 +40,7 @@ class SourceConfig(StrictConfig):
     """One set of clips: a manifest (.jsonl, .json, .csv, .tsv), a folder, tar shards, a corpus made
     by this library, or a dataset of the Hub's library (`hf:ID[:CONFIG]`, or a folder made by it).
 
-    Without `weight` every clip is heard once an epoch; with it, that share of the training clips
+    Without `weight` every clip is used once an epoch; with it, that share of the training clips
     comes from here. `copies` versions of every clip are kept where frames are cached: one as
     recorded, the others augmented. `prompt` replaces the model's own instruction: several tasks in
     one run.

@@ -24,7 +24,7 @@ State = dict[str, Any]  # of the data, after a step; plain JSON values
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(StrictConfig):
-    """Which clips are heard, and how they are brought into batches.
+    """Settings that say which clips are used, and how they are brought into batches.
 
     `validation_speakers` are set apart by name from all training sources, unless `validation` names
     clips of its own. A micro-batch holds at most `batch_s` seconds of padded audio, `batch_tokens`
@@ -85,7 +85,7 @@ def shares(sizes: dict[str, int], weights: dict[str, float]) -> dict[str, float]
 
 
 class Mixture:
-    """Block number → visits. An epoch is over when every clip without a weight was heard once."""
+    """Block number → visits. An epoch is over when every clip without a weight was used once."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Evaluation: what a system answers, kept with everything needed to score it again.
 
 datasets       names, and where their clips are
-clips          which of them are heard, in which order
+clips          which of them are answered, in which order
 robustness     the same clips under noise, speed, band and codec; grid: a run for each
 systems        what can be evaluated: anything that answers clips
 rivals         recognisers of transformers, and by which name a system is called

@@ -135,7 +135,7 @@ def words(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     each with what the second wrote most often instead ("" for nothing)."""
     missed, instead = Counter[str](), defaultdict[str, Counter[str]](Counter)
     for a, b in pairs:
-        for ours, theirs in zip(heard(a), heard(b), strict=True):
+        for ours, theirs in zip(reference_edits(a), reference_edits(b), strict=True):
             if ours.kind == "equal" != theirs.kind:
                 missed[theirs.ref] += 1
                 instead[theirs.ref][theirs.hyp] += 1
@@ -145,7 +145,7 @@ def words(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     ]
 
 
-def heard(utterance: Utterance) -> list[Edit]:
+def reference_edits(utterance: Utterance) -> list[Edit]:
     """What became of every word of the reference, in order."""
     edits = align(utterance.ref.split(), (utterance.hyp or "").split())
     return [edit for edit in edits if edit.kind != "insert"]

@@ -61,8 +61,8 @@ def derangement(num: int, seed: int) -> list[int]:
     return places
 
 
-def heard(examples: Sequence[Example], control: str, seed: int) -> list[Example]:
-    """The same questions with what is heard under a control."""
+def controlled(examples: Sequence[Example], control: str, seed: int) -> list[Example]:
+    """The same questions with the audio that a control puts in place of their own."""
     if control == "silence":
         return [replace(one, sound=Silence(one.duration_s)) for one in examples]
     if control == "swapped":
@@ -113,7 +113,7 @@ def with_controls(
     for control in CONTROLS[:3]:
         answers = [
             prediction
-            for batch in batches(heard(asked, control, seed), batch_s)
+            for batch in batches(controlled(asked, control, seed), batch_s)
             for prediction in predict(system, config, batch)
         ]
         found[control] = sorted(answers, key=lambda p: order[p.id])
@@ -161,8 +161,8 @@ def show_controls(result: dict[str, Any]) -> Table:
     verdict = "above every control" if result["listens"] else "NOT above every control"
     title = f"{result['system']['name']}: with the audio, accuracy is {verdict}"
     shown = Table(title=title, title_justify="left")
-    for head in ("heard", "accuracy", "95 % interval", "macro-F1", "clips", "unparsed", "failed"):
-        shown.add_column(head, justify="left" if head == "heard" else "right")
+    for head in ("audio", "accuracy", "95 % interval", "macro-F1", "clips", "unparsed", "failed"):
+        shown.add_column(head, justify="left" if head == "audio" else "right")
     for name, one in result["scores"].items():
         low, high = one["interval"]
         counts = (one["num_clips"], one["num_unparsed"], one["num_failed"])

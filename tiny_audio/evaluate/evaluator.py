@@ -183,19 +183,19 @@ def answer_missing(
 
 def predict(system: System, config: RunConfig, batch: Sequence[Example]) -> Iterator[Prediction]:
     """The predictions of one batch. A clip that cannot be read fails alone."""
-    heard, failed = dict[int, Tensor](), dict[int, Answer]()
+    clips, failed = dict[int, Tensor](), dict[int, Answer]()
     for n, example in enumerate(batch):
         try:
-            heard[n] = torch.from_numpy(example.sound.samples())
+            clips[n] = torch.from_numpy(example.sound.samples())
         except AudioError as error:
             failed[n] = failure(error)
     asked = [example.prompt or config.prompt for example in batch]
     start = time.perf_counter()
-    answers = system.answer(list(heard.values()), [asked[n] for n in heard]) if heard else []
-    share_s = (time.perf_counter() - start) / max(1, len(heard))
-    found = failed | dict(zip(heard, answers, strict=True))
+    answers = system.answer(list(clips.values()), [asked[n] for n in clips]) if clips else []
+    share_s = (time.perf_counter() - start) / max(1, len(clips))
+    found = failed | dict(zip(clips, answers, strict=True))
     for n, example in enumerate(batch):
-        seconds = share_s if n in heard else 0.0
+        seconds = share_s if n in clips else 0.0
         yield _prediction(example, config.source, asked[n], found[n], seconds)
 
 

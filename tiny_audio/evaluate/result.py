@@ -100,7 +100,7 @@ def _rate(counts: Sequence[Counts]) -> dict[str, Any]:
 
 
 def speed(table: Sequence[Utterance]) -> dict[str, Any]:
-    """Wall time of the answers against the length of what was heard."""
+    """Wall time of the answers against the length of their audio."""
     lengths = [one.prediction.duration_s for one in table]
     audio_s = 0.0 if UNKNOWN_S in lengths else sum(lengths)
     seconds = sum(one.prediction.seconds for one in table)

@@ -116,12 +116,12 @@ class HfPipeline:
         samples = clip.numpy()
         if self.rate != SAMPLE_RATE:
             samples = soxr.resample(samples, SAMPLE_RATE, self.rate)
-        heard = {"raw": samples, "sampling_rate": self.rate}
+        audio = {"raw": samples, "sampling_rate": self.rate}
         long = (
             self.pipeline.type == "seq2seq_whisper" and len(clip) > WHISPER_WINDOW_S * SAMPLE_RATE
         )
         try:
-            written = self.pipeline(heard, **({"return_timestamps": True} if long else {}))
+            written = self.pipeline(audio, **({"return_timestamps": True} if long else {}))
         except (RuntimeError, ValueError) as error:
             return failure(error)
         text = str(written["text"]).strip()

@@ -6,7 +6,7 @@
     band:telephone          300 to 3,400 Hz; band:LOW-HIGHHz is any other
     codec:NAME              there and back through mulaw, mp3, vorbis or opus
 
-Clips are made worse when they are heard, from a seed of their own, which their prediction keeps in
+Clips are made worse when they are read, from a seed of their own, which their prediction keeps in
 the column `degraded_seed` beside `condition`.
 """
 
@@ -100,8 +100,8 @@ def through_codec(samples_N: np.ndarray, name: str) -> np.ndarray:
     file = io.BytesIO()
     soundfile.write(file, samples_N, SAMPLE_RATE, subtype, format=container)
     file.seek(0)
-    heard, _ = soundfile.read(file, dtype="float32")
-    return np.pad(heard, (0, max(0, len(samples_N) - len(heard))))[: len(samples_N)]
+    decoded, _ = soundfile.read(file, dtype="float32")
+    return np.pad(decoded, (0, max(0, len(samples_N) - len(decoded))))[: len(samples_N)]
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ def embed_by_length(model: AudioLM, features: Features) -> EncodedAudio:
     groups = list(alike(features.lengths_B))
     if len(groups) == 1:
         return model.embed_audio(features)
-    heard = [model.embed_audio(part(features, rows_B)) for rows_B in groups]
+    encoded = [model.embed_audio(part(features, rows_B)) for rows_B in groups]
     back_B = torch.cat(groups).argsort()
     return EncodedAudio(
-        joined([h.frames_BTE for h in heard])[back_B],
-        torch.cat([h.frame_lengths_B for h in heard])[back_B],
-        joined([h.audio_BPD for h in heard])[back_B],
-        torch.cat([h.lengths_B for h in heard])[back_B],
+        joined([h.frames_BTE for h in encoded])[back_B],
+        torch.cat([h.frame_lengths_B for h in encoded])[back_B],
+        joined([h.audio_BPD for h in encoded])[back_B],
+        torch.cat([h.lengths_B for h in encoded])[back_B],
     )
 
 

@@ -1,7 +1,7 @@
-"""Two windows that heard the same second become one text, with what was said there kept once.
+"""Two windows that share a second of audio become one text, which keeps its words once.
 
 Where the words are decides, not which words they are: "one" and "the" stand in every text. What
-may go is bounded by what the second can hold; where nothing shows that a word was heard twice, both
+may go is bounded by what the second can hold; where nothing shows that a word stands in both, both
 windows keep all they wrote: a word too many is seen, a word too few is not.
 """
 
@@ -27,8 +27,10 @@ class Run(NamedTuple):
 
 
 def join(before: Segment, after: Segment, overlap_s: float) -> tuple[Segment, Segment]:
-    """Two segments that both heard `overlap_s`, parted where they agree on a run of words there:
-    in its middle. Where they agree on none, the times of words decide if these are known.
+    """Part two segments that share `overlap_s` of audio, so that no word stands in both.
+
+    The cut is in the middle of a run of words on which they agree there. Where they agree on none,
+    the times of words decide, if these are known.
     """
     most = max(1, math.ceil(WORDS_PER_S * overlap_s))
     tail, head = before.words[-most:], after.words[:most]
@@ -74,7 +76,7 @@ def _longest(tail: Words, head: Words, same: Callable[[Word, Word], bool], most:
 
 def _by_time(tail: Words, head: Words, middle_s: float) -> tuple[int, int]:
     """How many words of the tail stay and how many of the head go: what begins before the middle is
-    the tail's, the rest the head's, but for words at whose time the other heard nothing, and for
+    the tail's, the rest the head's, but for words at whose time the other has none, and for
     those that would go on both sides.
     """
     kept = sum(_start(word) < middle_s for word in tail)

@@ -50,7 +50,7 @@ class State:
     resampling: Resampling
     cutting: Cutting
     pending: Segment | None = None  # ended, but its last words may be joined with the next one's
-    shown: int = 0  # up to which sample the last partial result had heard
+    shown: int = 0  # the sample up to which the last partial result goes
 
 
 class Streamer:

@@ -35,7 +35,7 @@ from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import SHIPPED
 
 ANYTHING = -1  # a label that fits every frame: what stands for a word that cannot be spelled
-# A head writes a word's first character when it has heard it: 49 ms after the word began (median of
+# A head writes a word's first character 49 ms after the word began (median of
 # 227 words, docs/decisions/017); its last one when the word ends (1 ms).
 LATE_S = 0.05
 SPACE = encode_characters(" ")[0]
@@ -98,14 +98,14 @@ class Aligner:
         return read_frames(self.head, self.frames(samples_N))
 
     def frames(self, samples_N: Tensor) -> Tensor:
-        """Frames (T, E); a clip longer than the encoder's window is heard window by window."""
+        """Frames (T, E); a clip longer than the encoder's window is encoded window by window."""
         longest = self.encoder.config.max_samples or len(samples_N)
         device = next(self.encoder.parameters()).device
-        heard = [
+        windows = [
             self.encoder(self.encoder.features([window.to(device)]))[0][0]
             for window in samples_N.split(longest)
         ]
-        return torch.cat(heard)
+        return torch.cat(windows)
 
 
 def frame_s(config: EncoderConfig) -> float:

@@ -282,8 +282,8 @@ class Transcriber:
         """Empty the pool: windows in batches of about one length, then back to their jobs."""
         segments: dict[int, tuple[Segment, Timings]] = {}
         for batch in batches([window for _, window in pool]):
-            heard = self._transcribe_batch([pool[number][1] for number in batch], request)
-            segments |= zip(batch, heard, strict=True)
+            made = self._transcribe_batch([pool[number][1] for number in batch], request)
+            segments |= zip(batch, made, strict=True)
         for number, (job, window) in enumerate(pool):
             job.take(window, *segments[number])
             if on_progress:
@@ -307,16 +307,16 @@ class Transcriber:
         made = [(silence(window), Timings()) for window in windows]
         if not loud:
             return made
-        heard = [windows[number] for number in loud]
+        spoken = [windows[number] for number in loud]
         asked = [prompt[n] for n in loud] if isinstance(prompt, list) else prompt or request.prompt
         started = perf_counter()
-        embeds_BLD, mask_BL = self.encode(heard, asked)
+        embeds_BLD, mask_BL = self.encode(spoken, asked)
         encoded = perf_counter()
-        written = self.write_prompts(heard, embeds_BLD, mask_BL, request)
-        segments = [self.segment(*each, request) for each in zip(heard, written, strict=True)]
+        written = self.write_prompts(spoken, embeds_BLD, mask_BL, request)
+        segments = [self.segment(*each, request) for each in zip(spoken, written, strict=True)]
         ended = perf_counter()
-        total = sum(len(window.samples_N) for window in heard)
-        for number, window, segment in zip(loud, heard, segments, strict=True):
+        total = sum(len(window.samples_N) for window in spoken)
+        for number, window, segment in zip(loud, spoken, segments, strict=True):
             share = len(window.samples_N) / total
             times = Timings(0.0, share * (encoded - started), share * (ended - encoded))
             made[number] = segment, times
@@ -337,9 +337,9 @@ class Transcriber:
         batch = self.processor(audio=clips, text=prompt, sampling_rate=SAMPLE_RATE)
         batch = batch.to(self.model.device)
         ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
-        heard = as_features(*(batch.get(name) for name in FEATURE_KEYS))
-        assert heard is not None, "a window without samples"
-        audio = embed_by_length(self.model, heard)
+        clip_features = as_features(*(batch.get(name) for name in FEATURE_KEYS))
+        assert clip_features is not None, "a window without samples"
+        audio = embed_by_length(self.model, clip_features)
         return self.model.fuse(ids, audio.audio_BPD, audio.lengths_B), mask
 
     def write_prompts(

@@ -13,7 +13,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from .audio import SAMPLE_RATE
@@ -184,8 +185,40 @@ class AudioEncoder(nn.Module, ABC):
         """Clips (samples_N each, 16 kHz mono) → padded features with their true lengths."""
         return features(self.config, clips)
 
-    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Features → frames_BTE and lengths_B; frames behind a clip's length are zero."""
+    @overload
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def forward(self, features: None = None, **batch: Tensor) -> BaseModelOutput: ...
+    def forward(
+        self, features: Features | None = None, **batch: Tensor
+    ) -> tuple[Tensor, Tensor] | BaseModelOutput:
+        """Features → frames_BTE and lengths_B; frames behind a clip's length are zero.
+
+        Called as transformers' encoders are, `encoder(**inputs)` with `input_values` (samples) or
+        `input_features` (log-mel), it gives an output with `last_hidden_state`, the frames.
+        """
+        if features is not None:
+            return self.frames(features)
+        frames_BTE, _ = self.frames(self._features_of(batch))
+        return BaseModelOutput(last_hidden_state=frames_BTE)
+
+    def _features_of(self, batch: dict[str, Tensor]) -> Features:
+        """A batch of transformers' front ends. Samples become what this encoder takes."""
+        mask, whisper = batch.pop("attention_mask", None), self.config.is_whisper
+        taken = ("input_values", "input_features") if whisper else ("input_values",)
+        if len(batch) != 1 or not set(batch) <= set(taken):
+            raise EncoderError(
+                f"The encoder got {', '.join(batch) or 'nothing'}; give {' or '.join(taken)}."
+            )
+        ((name, values),) = batch.items()
+        longest = values.shape[-1]
+        lengths = [longest] * len(values) if mask is None else mask.sum(-1).tolist()
+        if name == "input_values" and whisper:
+            return self.features([row[:n] for row, n in zip(values, lengths, strict=True)])
+        return Features(values, torch.tensor(lengths, device=values.device))
+
+    def frames(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Features → frames_BTE and lengths_B, with the promised lengths checked."""
         steps, longest = features.values.shape[-1], int(features.lengths_B.max())
         if longest > steps:
             raise EncoderError(

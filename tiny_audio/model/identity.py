@@ -163,15 +163,15 @@ def golden(model: AudioLM) -> dict[str, Tensor]:
     was_training = model.training
     model.eval()
     clip = probe(model.device)
-    heard = features(model.config.encoder, [clip])
-    audio = model.embed_audio(heard)
+    clip_features = features(model.config.encoder, [clip])
+    audio = model.embed_audio(clip_features)
     turns = transcription_turns(model.config.prompt)
     prompt = render(turns, audio.lengths_B.tolist(), model.tokenizer, model.config.prompt)
     ids = torch.tensor([prompt.ids], device=model.device)
     logits = model(inputs_embeds=model.fuse(ids, audio.audio_BPD, audio.lengths_B)).logits[:, -1]
     model.train(was_training)
     stages = {
-        "features": heard.values,
+        "features": clip_features.values,
         "frames": audio.frames_BTE,
         "audio": audio.audio_BPD,
         "logits": logits,

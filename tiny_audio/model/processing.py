@@ -79,14 +79,14 @@ class AudioProcessor(ProcessorMixin):
         """Conversations and their clips (samples_N at 16 kHz) → padded tensors."""
         config = self.config
         rendered = []
-        for said, heard in zip(turns, clips, strict=True):
-            positions = [config.positions_for(len(clip)) for clip in heard]
-            rendered.append(render(said, positions, self.tokenizer, config.prompt))
+        for conversation, sounds in zip(turns, clips, strict=True):
+            positions = [config.positions_for(len(clip)) for clip in sounds]
+            rendered.append(render(conversation, positions, self.tokenizer, config.prompt))
         batch = pad_prompts(rendered, self.pad_id, padding_side)
         windows = [
             window
-            for heard in clips
-            for clip in heard
+            for sounds in clips
+            for clip in sounds
             for window in clip.split(config.windows(len(clip)))
         ]
         if windows:

@@ -216,8 +216,8 @@ class FastSteps:
         bias = self.bias_BS[:, None, None, : self.used]
         own = self.layers[number].self_attn
         seen = (keys[:, :, : self.used], values[:, :, : self.used])
-        heard = F.scaled_dot_product_attention(grouped, *seen, bias, scale=own.scaling)
-        return heard.flatten(1, 2)
+        attended = F.scaled_dot_product_attention(grouped, *seen, bias, scale=own.scaling)
+        return attended.flatten(1, 2)
 
     def _attend_prompts(self, number: int, queries_NHC: Tensor, cells: Cells) -> Tensor:
         """Whole prompts, padded for this product alone."""
@@ -229,7 +229,7 @@ class FastSteps:
         ahead_LL = torch.ones(length, length, dtype=torch.bool, device=padded.device).triu(1)
         lowest = torch.finfo(padded.dtype).min
         bias = self.bias_BS[:, None, None, :length].masked_fill(ahead_LL, lowest)
-        heard = F.scaled_dot_product_attention(
+        attended = F.scaled_dot_product_attention(
             padded.transpose(1, 2),
             keys[:, :, :length],
             values[:, :, :length],
@@ -237,7 +237,7 @@ class FastSteps:
             scale=own.scaling,
             enable_gqa=True,
         )
-        return heard.transpose(1, 2)[cells.rows, cells.columns]
+        return attended.transpose(1, 2)[cells.rows, cells.columns]
 
 
 def normalised(norm: Any, x: Tensor) -> Tensor:

@@ -55,11 +55,11 @@ def answer(
     transcriber.check_room(turns, [len(clip) for clip in question.clips], question.num_tokens)
     batch = processor.batch([turns], [question.clips]).to(model.device)
     ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
-    heard = as_features(*(batch.get(name) for name in FEATURE_KEYS))
-    if heard is None:
+    clips = as_features(*(batch.get(name) for name in FEATURE_KEYS))
+    if clips is None:
         embeds_BLD = model.get_input_embeddings()(ids)
     else:
-        audio = model.embed_audio(heard)
+        audio = model.embed_audio(clips)
         embeds_BLD = model.fuse(ids, audio.audio_BPD, audio.lengths_B)
     speaking = _Speaking(transcriber, said, abandoned)
     stop = processor.stop_ids()

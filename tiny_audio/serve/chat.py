@@ -109,9 +109,9 @@ class _Reply:
         # Every clip takes a position at least: most of what is too much is so before it is decoded.
         await service.on_model(service.transcriber.check_room, turns, [1] * len(sounds))
         for sound in sounds:
-            heard = await service.hear(io.BytesIO(decoded(sound)))
-            stack.enter_context(service.holding(heard))
-            clips.append(torch.from_numpy(heard.samples_N.copy()))
+            upload = await service.decode(io.BytesIO(decoded(sound)))
+            stack.enter_context(service.holding(upload))
+            clips.append(torch.from_numpy(upload.samples_N.copy()))
             self._check([len(clip) for clip in clips], len(sounds))
         max_tokens = asked.max_completion_tokens or asked.max_tokens
         return Question(turns, clips, max_tokens, service.limits.max_answer_tokens)

@@ -21,7 +21,7 @@ from .refusals import Refusal, no_room
 
 
 @dataclass(frozen=True)
-class Heard:
+class DecodedUpload:
     """A decoded upload. Its samples lie in a file without a name, which goes when they go."""
 
     samples_N: NDArray[np.float32]
@@ -43,7 +43,7 @@ class DecodePool:
         for _ in range(limits.decode_workers):  # the first one imports torch: not in our way
             self._threads.submit(self._start)
 
-    def submit(self, upload: BinaryIO) -> "Future[Heard]":
+    def submit(self, upload: BinaryIO) -> "Future[DecodedUpload]":
         """Decode an open file; its bytes are read when a worker is free, not before."""
         return self._threads.submit(self._decode, upload)
 
@@ -64,7 +64,7 @@ class DecodePool:
                 503, f"No process to decode files can start ({error}). {cure}."
             ) from error
 
-    def _decode(self, upload: BinaryIO) -> Heard:
+    def _decode(self, upload: BinaryIO) -> DecodedUpload:
         path = self.folder / f"{next(self._names)}.f32"
         upload.seek(0)
         data = upload.read()  # whole: a file closed midway must not leave half a question
@@ -74,7 +74,7 @@ class DecodePool:
                 raise no_room(reply.trouble)
             if reply.refusal:
                 raise AudioError(reply.refusal, reply.reason)
-            return Heard(np.memmap(path, np.float32, "r"), reply.notes)
+            return DecodedUpload(np.memmap(path, np.float32, "r"), reply.notes)
         finally:
             path.unlink(missing_ok=True)
 

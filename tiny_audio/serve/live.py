@@ -22,7 +22,7 @@ from .service import Service
 
 router = APIRouter()
 POLICY, AGAIN = 1008, 1013  # why a socket is closed
-BUFFER_S = 10.0  # received and not yet heard; then the client has to wait
+BUFFER_S = 10.0  # received and not yet transcribed; then the client has to wait
 
 
 @router.websocket("/v1/audio/stream")
@@ -59,7 +59,7 @@ async def refuse(socket: WebSocket, message: str, code: int) -> None:
 
 
 class _Session:
-    """Sound is received while earlier sound is heard, so that partial results catch up."""
+    """Sound is received while earlier sound is transcribed, so that partial results catch up."""
 
     def __init__(self, socket: WebSocket, service: Service, rate: int) -> None:
         self.socket, self.service, self.rate = socket, service, rate

@@ -20,7 +20,7 @@ from tiny_audio.presets import SHIPPED
 from tiny_audio.scope.trace import trace
 from tiny_audio.scope.trace.page import render
 
-from .decoding import Heard
+from .decoding import DecodedUpload
 from .refusals import Refusal
 from .service import Service, unless_gone
 
@@ -96,16 +96,16 @@ async def explain(request: Request, file: Annotated[UploadFile, File()]) -> Resp
 
 
 async def _traced(service: Service, file: UploadFile) -> str:
-    heard = await service.hear(file.file)
-    if heard.duration_s > MAX_TRACE_S:
-        problem = f"A clip of {heard.duration_s:.1f} s; the limit is {MAX_TRACE_S:g} s"
+    upload = await service.decode(file.file)
+    if upload.duration_s > MAX_TRACE_S:
+        problem = f"A clip of {upload.duration_s:.1f} s; the limit is {MAX_TRACE_S:g} s"
         raise Refusal(400, f"{problem}. Cut it, or use the command tiny-audio trace.", param="file")
-    with service.holding(heard):
-        return await service.on_model(_page_of, service, heard, (file.filename or "clip")[:200])
+    with service.holding(upload):
+        return await service.on_model(_page_of, service, upload, (file.filename or "clip")[:200])
 
 
-def _page_of(service: Service, heard: Heard, name: str) -> str:
-    samples_N = torch.from_numpy(heard.samples_N.copy())
+def _page_of(service: Service, upload: DecodedUpload, name: str) -> str:
+    samples_N = torch.from_numpy(upload.samples_N.copy())
     traced = trace(
         service.transcriber.model, samples_N, name=service.name, sampling_rate=SAMPLE_RATE
     )

@@ -18,7 +18,7 @@ from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import CheckpointError
 
 from .batcher import Batcher
-from .decoding import DecodePool, Heard
+from .decoding import DecodedUpload, DecodePool
 from .limits import Limits
 from .metrics import Metrics
 from .refusals import CLIENT_GONE, Refusal
@@ -88,26 +88,26 @@ class Service:
         """Run something on the model's thread, where alone models and tokenizers may be used."""
         return await asyncio.wrap_future(self.batcher.call(function, *arguments))
 
-    async def hear(self, upload: BinaryIO) -> Heard:
+    async def decode(self, file: BinaryIO) -> DecodedUpload:
         """Decode an upload in a process of its own."""
-        return await asyncio.wrap_future(self.decoding.submit(upload))
+        return await asyncio.wrap_future(self.decoding.submit(file))
 
     @contextmanager
-    def holding(self, heard: Heard) -> Iterator[None]:
+    def holding(self, upload: DecodedUpload) -> Iterator[None]:
         """Count decoded audio while it lies in the temporary folder."""
-        if self.held_s + heard.duration_s > self.limits.max_held_s:
+        if self.held_s + upload.duration_s > self.limits.max_held_s:
             message = f"{self.held_s:,.0f} s of audio are waiting already"
             raise Refusal(503, f"{message}. Try again in 30 s.", retry_after_s=30)
-        self.held_s += heard.duration_s
+        self.held_s += upload.duration_s
         try:
             yield
         finally:
-            self.held_s -= heard.duration_s
+            self.held_s -= upload.duration_s
 
-    async def segments(self, heard: Heard, asked: Asked) -> AsyncGenerator[Segment, None]:
+    async def segments(self, upload: DecodedUpload, asked: Asked) -> AsyncGenerator[Segment, None]:
         """The segments of a file in order; its windows share batches with those of others."""
         last: Segment | None = None
-        async with aclosing(self._written(heard, asked)) as written:
+        async with aclosing(self._written(upload, asked)) as written:
             async for window, segment in written:
                 if last and window.overlap:
                     last, segment = join(last, segment, window.overlap / SAMPLE_RATE)
@@ -118,9 +118,9 @@ class Service:
         yield last
 
     async def _written(
-        self, heard: Heard, asked: Asked
+        self, upload: DecodedUpload, asked: Asked
     ) -> AsyncGenerator[tuple[Window, Segment], None]:
-        windows = self.transcriber.windows(heard.samples_N, SAMPLE_RATE, [])
+        windows = self.transcriber.windows(upload.samples_N, SAMPLE_RATE, [])
         ahead: deque[tuple[Window, asyncio.Future[Segment]]] = deque()
         try:
             while (window := await asyncio.to_thread(next, windows, None)) is not None:

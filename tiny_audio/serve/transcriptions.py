@@ -132,15 +132,15 @@ async def written(
 ) -> AsyncGenerator[Segment | Transcript, None]:
     """The segments of an upload as they come, then all of it."""
     started = time.monotonic()
-    heard = await service.hear(upload)
+    audio = await service.decode(upload)
     decoded, found = time.monotonic(), list[Segment]()
-    with service.holding(heard):
-        async with aclosing(service.segments(heard, asked)) as segments:
+    with service.holding(audio):
+        async with aclosing(service.segments(audio, asked)) as segments:
             async for segment in segments:
                 found.append(segment)
                 yield segment
     timings = Timings(decoded - started, 0.0, time.monotonic() - decoded)
-    yield Transcript("upload", heard.duration_s, tuple(found), heard.notes, timings)
+    yield Transcript("upload", audio.duration_s, tuple(found), audio.notes, timings)
 
 
 def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> Response:

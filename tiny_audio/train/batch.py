@@ -1,4 +1,4 @@
-"""A micro-batch: clips heard (or their cached frames) with prompts, labels and padding.
+"""A micro-batch: clips (or their cached frames) with prompts, labels and padding.
 
 One collator for all of training; prompts come from the same renderer as everywhere else.
 """
@@ -39,7 +39,7 @@ class Frames(NamedTuple):
 class Batch:
     """Right-padded rows with what a decoder is to learn from them."""
 
-    heard: Features | Frames
+    audio: Features | Frames
     ids_BL: Tensor
     mask_BL: Tensor
     labels_BL: Tensor
@@ -53,9 +53,9 @@ class Batch:
         return replace(self, counts=False, audio_s=0.0, padding=0.0)
 
     def to(self, device: Any) -> Batch:
-        heard = type(self.heard)(*(t.to(device, non_blocking=True) for t in self.heard))
+        audio = type(self.audio)(*(t.to(device, non_blocking=True) for t in self.audio))
         moved = {n: getattr(self, n).to(device) for n in ("ids_BL", "mask_BL", "labels_BL")}
-        return replace(self, heard=heard, **moved)
+        return replace(self, audio=audio, **moved)
 
 
 Copies = Mapping[str, int]  # source → cached versions of each of its clips
@@ -90,16 +90,16 @@ class Collator:
 
     def __call__(self, visits: Sequence[Visit]) -> Batch | None:
         """None when no clip of these can be used."""
-        heard, kept = [], []
+        audio, kept = [], []
         for visit in visits:
             try:
-                heard.append(self.hear(visit))
+                audio.append(self.audio_of(visit))
                 kept.append(visit)
             except AudioError as error:
                 self.dropped.add(error.reason, visit.example.where)
-        return self.collate(heard, kept) if kept else None
+        return self.collate(audio, kept) if kept else None
 
-    def hear(self, visit: Visit) -> Tensor:
+    def audio_of(self, visit: Visit) -> Tensor:
         """Frames (T, E) from the cache, or samples (N,)."""
         if self.cache is None:
             most = self.model.config.encoder.max_samples
@@ -108,9 +108,9 @@ class Collator:
         frames_TE = stretched(self.cache[key], self.frame_stretch, visit.seed)
         return thinned(frames_TE, self.frame_dropout, visit.seed)
 
-    def collate(self, heard: Sequence[Tensor], visits: Sequence[Visit]) -> Batch:
-        """What was heard, samples or frames, and what was said."""
-        batch = self.front_end(heard)
+    def collate(self, audio: Sequence[Tensor], visits: Sequence[Visit]) -> Batch:
+        """A batch of samples or frames, with prompts and answers."""
+        batch = self.front_end(audio)
         lengths = self.frame_lengths(batch)
         positions = [self.model.config.projector.positions_for(n) for n in lengths]
         prompts = [self.prompt(v, p) for v, p in zip(visits, positions, strict=True)]
@@ -122,10 +122,10 @@ class Collator:
             padding=padding([len(p.ids) for p in prompts]),
         )
 
-    def front_end(self, heard: Sequence[Tensor]) -> Features | Frames:
-        if heard[0].ndim == 2:
-            return Frames(*pad_frames(heard, 64 if self.few_shapes else 1))
-        made = features(self.model.config.encoder, heard)
+    def front_end(self, audio: Sequence[Tensor]) -> Features | Frames:
+        if audio[0].ndim == 2:
+            return Frames(*pad_frames(audio, 64 if self.few_shapes else 1))
+        made = features(self.model.config.encoder, audio)
         extra = -made.values.shape[-1] % (40 if self.few_shapes else 1)
         return Features(torch.nn.functional.pad(made.values, (0, extra)), made.lengths_B)
 
@@ -192,7 +192,7 @@ def stretched(frames_TE: Tensor, most: float, seed: int) -> Tensor:
 
 def thinned(frames_TE: Tensor, share: float, seed: int) -> Tensor:
     """Frames without a random share of them and without up to three at the start: another cut into
-    positions, and another tempo, each time they are heard.
+    positions, and another tempo, each time they are used.
     """
     if not share:
         return frames_TE

@@ -43,9 +43,9 @@ def record(folder: Path, row: dict[str, Any]) -> None:
 
 
 class SpelledBatch(NamedTuple):
-    """What was heard of clips, and what is said in them in the head's characters."""
+    """Frames or features of clips, and their texts in the head's characters."""
 
-    heard: Frames | Features
+    audio: Frames | Features
     texts: list[str]
     audio_s: float
     padding: float
@@ -123,12 +123,12 @@ class SpelledClips:
 
     def loss(self, head: CtcHead, batch: SpelledBatch) -> Losses:
         """CTC loss, summed over the clips, and their characters."""
-        frames_BTE, lengths_B = self.frames(batch.heard)
+        frames_BTE, lengths_B = self.frames(batch.audio)
         return Losses(*spelling_loss(head(frames_BTE, lengths_B), lengths_B, batch.texts))
 
-    def frames(self, heard: Any) -> tuple[Tensor, Tensor]:
+    def frames(self, audio: Any) -> tuple[Tensor, Tensor]:
         """frames_BTE and lengths_B, on the model's device."""
-        return heard.values.to(self.model.device), heard.lengths_B.to(self.model.device)
+        return audio.values.to(self.model.device), audio.lengths_B.to(self.model.device)
 
     def batches(self, state: State) -> Iterator[tuple[Sequence[SpelledBatch], State]]:
         """Steps for the loop, each with the state of the data after it."""
@@ -155,21 +155,21 @@ class SpelledClips:
     def word_errors(self, head: CtcHead, most: int) -> dict[str, Any]:
         """Word errors of the best path on the first `most` validation clips."""
         clips = sorted(self.validation[:most], key=num_frames)
-        heard: list[str] = []
+        hypotheses: list[str] = []
         for batch in cut([Visit(e, 0, 0) for e in clips], self.recipe.data, num_frames):
-            heard += head.transcribe(*self.frames(self.recorded(batch)))
-        said = [spell(example.text) for example in clips]
-        pairs = list(zip(said, heard, strict=True))[:: max(1, len(said) // 8)]
+            hypotheses += head.transcribe(*self.frames(self.recorded(batch)))
+        references = [spell(example.text) for example in clips]
+        pairs = list(zip(references, hypotheses, strict=True))[:: max(1, len(references) // 8)]
         shown = [{"text": text, "hypothesis": hypothesis} for text, hypothesis in pairs]
-        return {"kind": "evaluation", **word_errors(said, heard), "samples": shown}
+        return {"kind": "evaluation", **word_errors(references, hypotheses), "samples": shown}
 
 
-def spelled(heard: Frames | Features, visits: Sequence[Visit]) -> SpelledBatch:
+def spelled(audio: Frames | Features, visits: Sequence[Visit]) -> SpelledBatch:
     return SpelledBatch(
-        heard,
+        audio,
         [spell(visit.example.text) for visit in visits],
         sum(visit.example.duration_s for visit in visits),
-        padding(heard.lengths_B.tolist()),
+        padding(audio.lengths_B.tolist()),
     )
 
 

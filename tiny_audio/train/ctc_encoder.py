@@ -36,7 +36,7 @@ MASKED_SHARE = 0.5  # of the batches; in all of them, training is slower at firs
 
 
 class LiveClips(SpelledClips):
-    """The clips of a recipe, heard anew at every visit by the encoder that trains."""
+    """The clips of a recipe, encoded anew at every visit by the encoder that trains."""
 
     def listen(self) -> None:
         """Nothing is kept; only validation clips that can be used stay."""
@@ -59,13 +59,13 @@ class LiveClips(SpelledClips):
 
     def batch(self, visits: Sequence[Visit]) -> SpelledBatch | None:
         pairs = [(visit, self.samples(visit, self.recipe.data.augment)) for visit in visits]
-        heard = [(visit, clip) for visit, clip in pairs if clip is not None]
-        if not heard:
+        usable = [(visit, clip) for visit, clip in pairs if clip is not None]
+        if not usable:
             return None
-        made = self.features([clip for _, clip in heard])
+        made = self.features([clip for _, clip in usable])
         if self.recipe.data.augment is not None and self.model.config.encoder.is_whisper:
             change(made, np.random.default_rng(visits[0].seed))
-        return spelled(made, [visit for visit, _ in heard])
+        return spelled(made, [visit for visit, _ in usable])
 
     def features(self, clips: Sequence[Tensor]) -> Features:
         made = features(self.model.config.encoder, clips)
@@ -76,8 +76,8 @@ class LiveClips(SpelledClips):
         clips = [self.samples(visit) for visit in visits]
         return self.features([clip for clip in clips if clip is not None])
 
-    def frames(self, heard: Any) -> tuple[Tensor, Tensor]:
-        return self.model.audio_tower(Features(*super().frames(heard)))
+    def frames(self, audio: Any) -> tuple[Tensor, Tensor]:
+        return self.model.audio_tower(Features(*super().frames(audio)))
 
     def trained(self, head: CtcHead) -> tuple[nn.Module, dict[str, float]]:
         parts = nn.ModuleDict({"encoder": self.model.audio_tower, "head": head})

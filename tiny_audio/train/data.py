@@ -196,7 +196,7 @@ class Cost:
         own, planned = (
             int(s * SAMPLE_RATE) for s in (example.duration_s, planned_s(example, self.how))
         )
-        most = config.encoder.max_samples or planned  # what becomes longer is heard as recorded
+        most = config.encoder.max_samples or planned  # what becomes longer is used as recorded
         frames = config.encoder.frames_for(max(1, own, min(planned, most)))
         frames = math.ceil(frames * (1 + self.stretch))
         asked, said = self._asked(example.prompt), self._said(example.text)
@@ -260,12 +260,12 @@ def fill(cache: FrameCache, found: Gathered, recipe: Setting, model: AudioLM) ->
     own = {key(v): v for e in examples[rank() :: world_size()] for v in turns(e, recipe)}
     batches = cut([v for k, v in own.items() if k not in cache], recipe.data, lambda e: 1)
     most = model.config.encoder.max_samples
-    hear = functools.partial(hear_all, recipe=recipe, dropped=found.dropped, most=most)
+    decode = functools.partial(decode_copies, recipe=recipe, dropped=found.dropped, most=most)
     with ThreadPoolExecutor(1) as pool, progress(disable=rank() > 0) as bar:
-        made = one_ahead(pool, hear, batches)
-        for heard in bar.track(made, len(batches), description="listening once"):
-            frames = encode([clip for _, clip in heard], recipe, model)
-            cache.add(zip([key(visit) for visit, _ in heard], frames, strict=True))
+        made = one_ahead(pool, decode, batches)
+        for decoded in bar.track(made, len(batches), description="listening once"):
+            frames = encode([clip for _, clip in decoded], recipe, model)
+            cache.add(zip([key(visit) for visit, _ in decoded], frames, strict=True))
     cache.flush()
     wait_for_all()
     cache.refresh()
@@ -297,13 +297,13 @@ def turns(example: Example, recipe: Setting) -> list[Visit]:
     return [Visit(example, n, n) for n in range(copies_of(recipe).get(example.source, 1))]
 
 
-def hear_all(
+def decode_copies(
     visits: Sequence[Visit], recipe: Setting, dropped: Dropped, most: int | None
 ) -> list[tuple[Visit, Tensor]]:
     """Every clip is decoded once; its copies are changed in their own way: the seed is of sound and
     copy.
     """
-    heard, copies = [], copies_of(recipe)
+    decoded, copies = [], copies_of(recipe)
     for example, wanted in itertools.groupby(visits, lambda visit: visit.example):
         try:
             samples = recorded(example, most)
@@ -313,8 +313,8 @@ def hear_all(
         for visit in wanted:
             how = recipe.data.augment if visit.turn else None  # the first is as recorded
             seed = int(cached_key(visit, recipe.data.augment, copies)[:8], 16)
-            heard.append((visit, torch.from_numpy(changed(samples, seed, how, most))))
-    return heard
+            decoded.append((visit, torch.from_numpy(changed(samples, seed, how, most))))
+    return decoded
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ KINDS = ("", "_shuffled", "_silent")
 KEPT_BYTES = 2**28  # of frames that a frozen encoder need not make again
 
 
-class Heard(NamedTuple):
+class EncodedBatch(NamedTuple):
     """The frames of a batch of clips, and of a silence as long as the longest of them."""
 
     own: list[Tensor]
@@ -49,8 +49,9 @@ class Judged(NamedTuple):
 
 
 class Evaluation:
-    """The validation clips of a run, in batches that stay the same. What cannot be heard is counted
-    in `dropped`.
+    """The validation clips of a run, in batches that stay the same.
+
+    Clips that cannot be decoded are counted in `dropped`.
     """
 
     def __init__(
@@ -67,20 +68,20 @@ class Evaluation:
         drawn = list(examples)
         random.Random(f"evaluation/{seed}").shuffle(drawn)
         self.batches: list[tuple[list[Visit], list[Tensor]]] = []
-        heard = self._heard(drawn[: config.validation_clips])
-        if not heard:
+        usable = self._decodable(drawn[: config.validation_clips])
+        if not usable:
             raise ConfigError(
                 f"None of the {len(drawn)} validation clips can be used "
                 f"({dict(self.collator.dropped.counts())}); name others with data.validation."
             )
-        heard.sort(key=lambda pair: pair[0].example.duration_s)
-        self.samples = {id(visit): clip for visit, clip in heard}
-        for batch in cut([visit for visit, _ in heard], config, lambda e: 1):
+        usable.sort(key=lambda pair: pair[0].example.duration_s)
+        self.samples = {id(visit): clip for visit, clip in usable}
+        for batch in cut([visit for visit, _ in usable], config, lambda e: 1):
             self.batches.append((batch, [self.samples[id(visit)] for visit in batch]))
-        self._kept: dict[int, Heard] = {}
+        self._kept: dict[int, EncodedBatch] = {}
         self._kept_bytes = 0
 
-    def _heard(self, examples: Sequence[Example]) -> list[tuple[Visit, Tensor]]:
+    def _decodable(self, examples: Sequence[Example]) -> list[tuple[Visit, Tensor]]:
         kept, most = [], self.model.config.encoder.max_samples
         for example in examples:
             visit = Visit(example, 0, 0)
@@ -104,31 +105,31 @@ class Evaluation:
 
     def judge(self, number: int) -> Judged:
         visits, _ = self.batches[number]
-        own, silence = self.heard(number)
+        own, silence = self.encoded(number)
         # A clip that is alone in its batch hears one of another batch.
-        others = own[1:] + own[:1] if len(own) > 1 else self.heard(number - 1).own[-1:]
+        others = own[1:] + own[:1] if len(own) > 1 else self.encoded(number - 1).own[-1:]
         sums = []
         for frames in (own, others, [silence] * len(own)):
             losses = self.task(self.collator.collate(frames, visits).to(self.model.device))
             sums.append((float(losses.total), losses.tokens, losses.correct))
         return Judged(sums, self.write(visits, own))
 
-    def heard(self, number: int) -> Heard:
+    def encoded(self, number: int) -> EncodedBatch:
         """What a frozen encoder made of a batch the first time is kept."""
         if number in self._kept:
             return self._kept[number]
         _, clips = self.batches[number]
         longest = max(clips, key=len)
-        heard = Heard(self.frames(clips), self.frames([longest * 0])[0])
-        size = sum(frames.nbytes for frames in (*heard.own, heard.silence))
+        batch = EncodedBatch(self.frames(clips), self.frames([longest * 0])[0])
+        size = sum(frames.nbytes for frames in (*batch.own, batch.silence))
         frozen = not any(p.requires_grad for p in self.model.audio_tower.parameters())
         if frozen and self._kept_bytes + size <= KEPT_BYTES:
-            self._kept[number], self._kept_bytes = heard, self._kept_bytes + size
-        return heard
+            self._kept[number], self._kept_bytes = batch, self._kept_bytes + size
+        return batch
 
     def frames(self, clips: Sequence[Tensor]) -> list[Tensor]:
-        heard = features(self.model.config.encoder, [c.to(self.model.device) for c in clips])
-        frames_BTE, lengths_B = self.model.audio_tower(heard)
+        made = features(self.model.config.encoder, [c.to(self.model.device) for c in clips])
+        frames_BTE, lengths_B = self.model.audio_tower(made)
         return [f[:n] for f, n in zip(frames_BTE, lengths_B.tolist(), strict=True)]
 
     def write(self, visits: Sequence[Visit], frames: Sequence[Tensor]) -> list[Segment]:
@@ -151,16 +152,17 @@ class Evaluation:
     def words(self, written: Sequence[Segment]) -> dict[str, Any]:
         """Word error rate over words without case and punctuation, and how answers ended."""
         texts = [visit.example.text for visits, _ in self.batches for visit in visits]
-        said = [clean(text, "plain") for text in texts]
-        heard = [clean(segment.text, "plain") for segment in written]
+        references = [clean(text, "plain") for text in texts]
+        hypotheses = [clean(segment.text, "plain") for segment in written]
         step = max(1, len(texts) // SHOWN)
         shown = list(zip(texts, (s.text for s in written), strict=True))[::step][:SHOWN]
         ended = sum(s.outcome in ("ok", "no_speech") for s in written)
         return {
-            **(word_errors(said, heard) if any(said) else {"wer": None}),
+            **(word_errors(references, hypotheses) if any(references) else {"wer": None}),
             "normalizer": "plain",
             "beams": self.request.beams or 1,
             "ended": ended / len(written),
-            "empty": sum(not h for h, s in zip(heard, said, strict=True) if s) / len(written),
+            "empty": sum(not h for h, r in zip(hypotheses, references, strict=True) if r)
+            / len(written),
             "samples": [{"text": text, "hypothesis": hypothesis} for text, hypothesis in shown],
         }

@@ -129,7 +129,7 @@ def whisper_tiny_nano() -> Recipe:
         micro_batches=2,
         block=4096,
     )
-    heard = Stage(
+    stage = Stage(
         learning_rate={"projector": 1.5e-3, "decoder": 1.5e-3},
         minutes=34,
         warmup_steps=60,
@@ -147,7 +147,7 @@ def whisper_tiny_nano() -> Recipe:
             projector={"kind": "swiglu", "k": 4, "hidden": 512},
         ),
         data=data,
-        stages={"frames": heard},
+        stages={"frames": stage},
     )
 
 

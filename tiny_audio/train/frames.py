@@ -1,4 +1,4 @@
-"""Frames on disk: a frozen encoder listens once, and training reads what it heard many times.
+"""Frames on disk: a frozen encoder computes them once, and training reads them many times.
 
 A folder holds shards of frames in bfloat16, each a safetensors file that names its clips. It
 belongs to one encoder with one front end (`about.json`); a clip is found by what is stored of its

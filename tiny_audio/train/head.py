@@ -1,4 +1,4 @@
-"""A CTC head for a frozen encoder, trained in minutes: the frames are heard once and kept.
+"""A CTC head for a frozen encoder, trained in minutes: the frames are computed once and kept.
 
     tiny-audio train-head nano --data clips.jsonl --out runs/head
 

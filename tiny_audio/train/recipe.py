@@ -156,17 +156,17 @@ class Recipe(Setting):
             raise ConfigError("A CTC head is trained by tiny-audio train-head, not by a stage.")
         if self.log_every < 1 or self.keep < 1:
             raise ConfigError(f"log_every={self.log_every} and keep={self.keep} begin at 1.")
-        self._refuse_unheard()
+        self._refuse_unused_augmentation()
 
-    def _refuse_unheard(self) -> None:
+    def _refuse_unused_augmentation(self) -> None:
         """Augmented copies need an augmentation, and cached frames of it need copies."""
         cached = [stage.cache for stage in self.stages.values()]
         copied = any(source.copies > 1 for source in self.data.sources.values())
         if all(cached) and self.data.augment and not copied:
             raise ConfigError(
-                "Stages with cache=true hear clips as they were recorded, unless a source has "
-                "copies: data.augment would not be heard. Give data.sources.NAME.copies=2 or more, "
-                "data.augment=null, or cache=false."
+                "Stages with cache=true use clips as they were recorded, unless a source has "
+                "copies: data.augment would have no effect. Give data.sources.NAME.copies=2 or "
+                "more, data.augment=null, or cache=false."
             )
         if copied and not (any(cached) and self.data.augment):
             raise ConfigError(

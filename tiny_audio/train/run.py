@@ -222,8 +222,8 @@ class Run:
         batch = collate(worst(plan))
         if batch is not None:
             with torch.no_grad():
-                heard = batch.to(self.model.device).heard
-                frames = self.model.audio_tower(heard) if collate.cache is None else heard
+                audio = batch.to(self.model.device).audio
+                frames = self.model.audio_tower(audio) if collate.cache is None else audio
                 scale_projector(self.model, (frames[0], frames[1]))
 
     def start(

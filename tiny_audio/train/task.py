@@ -78,11 +78,11 @@ class Listening(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """Prompt embeddings (B, L, D), from sound or from cached frames."""
         model = self.model
-        if isinstance(batch.heard, Features):
-            audio = model.embed_audio(batch.heard)
+        if isinstance(batch.audio, Features):
+            audio = model.embed_audio(batch.audio)
             audio_BPD, lengths_B = audio.audio_BPD, audio.lengths_B
         else:
-            audio_BPD, lengths_B = model.projector(*batch.heard)
+            audio_BPD, lengths_B = model.projector(*batch.audio)
         return model.fuse(batch.ids_BL, audio_BPD, lengths_B)
 
     def answers(

@@ -14,7 +14,7 @@ READABLE, UNREADABLE = 0.3, 0.9
 FAILS = 0.5
 # An answer that is cut off at its limit is rare; every tenth is a stop that was not learnt.
 ENDED, MOST_ENDED = 0.9, 0.5
-# Of the spoken clips: a few are too quiet to be heard, a fifth is not.
+# Of the spoken clips: a few are too quiet to be transcribed, a fifth is not.
 EMPTY, MANY_EMPTY = 0.05, 0.2
 # Of the shown answers, of which there are eight: one may be an accident, three are not.
 LOOPS = 0.3

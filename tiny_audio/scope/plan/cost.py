@@ -219,17 +219,17 @@ def flops_per_audio_s(model: AudioLM, stage: Stage, load: Load) -> float:
     """
     again = 2 if stage.checkpoint_activations else 0
     encoder, decoder = model.audio_tower, model.language_model
-    heard = 0
+    encoded = 0
     if learns(encoder):
-        heard = load.frames * _work(encoder, 4, 6)
+        encoded = load.frames * _work(encoder, 4, 6)
     elif not stage.cache:
-        heard = load.frames * _work(encoder, 2, 2)
+        encoded = load.frames * _work(encoder, 2, 2)
     head = decoder.get_output_embeddings().weight
     apart = {id(head), id(model.get_input_embeddings().weight)}  # not for every token, or a look-up
     read = _work(decoder, 4 + again, 6 + again, apart)
     spelled = load.supervised * head.numel() * (6 if head.requires_grad else 4)
     projected = load.positions * _work(model.projector, 4, 6)
-    return (heard + projected + load.tokens * read + spelled) / load.audio_s
+    return (encoded + projected + load.tokens * read + spelled) / load.audio_s
 
 
 def _work(part: nn.Module, frozen: int, trained: int, apart: Collection[int] = frozenset()) -> int:

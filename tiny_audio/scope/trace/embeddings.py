@@ -82,9 +82,9 @@ def embeddings_of(model: AudioLM, source: Any) -> Embeddings:
     samples = load_audio(source).samples
     longest = model.config.encoder.max_samples or len(samples)
     clips = list(samples.to(model.device).split(longest))
-    heard = model.embed_audio(features(model.config.encoder, clips))
-    frames = heard.frames_BTE[valid_mask(heard.frame_lengths_B, heard.frames_BTE.shape[1])]
-    audio = heard.audio_BPD[valid_mask(heard.lengths_B, heard.audio_BPD.shape[1])]
+    encoded = model.embed_audio(features(model.config.encoder, clips))
+    frames = encoded.frames_BTE[valid_mask(encoded.frame_lengths_B, encoded.frames_BTE.shape[1])]
+    audio = encoded.audio_BPD[valid_mask(encoded.lengths_B, encoded.audio_BPD.shape[1])]
     table: Any = model.get_input_embeddings()
     return Embeddings(frames.float(), audio.float(), table.weight.detach().float())
 

@@ -36,11 +36,11 @@ Json = dict[str, Any]
 
 
 def render(trace: Trace, versus: Trace | None = None) -> str:
-    """The page of a trace, or of two models that heard the same audio."""
+    """The page of a trace, or of two models with the same audio."""
     traces = [trace] if versus is None else [trace, versus]
     if versus is not None and not torch.equal(trace.samples_N, versus.samples_N):
         raise ConfigError(
-            f"Two traces go on one page if they heard the same samples; these are of "
+            f"Two traces go on one page if they are of the same samples; these are of "
             f"{trace.source} and {versus.source}. Trace one file with both models."
         )
     data = {

@@ -112,24 +112,24 @@ def trace(
             f"Cut out what matters: ffmpeg -ss 60 -t 30 -i FILE part.wav",
             Reason.TOO_LONG,
         )
-    heard: list[_Heard] = []
+    encoded: list[_Encoded] = []
     answers: list[Answer] = []
     for window in transcriber.windows(audio, None, []):
         inside = _listen(model, window)
-        first = sum(len(one.audio.values_SC) for one in heard)
+        first = sum(len(one.audio.values_SC) for one in encoded)
         answers.append(_answer(model, transcriber, window, inside, first, prompt))
-        heard += inside
-    names = [track.name for track in heard[0].stages]
-    embeddings = joined([one.audio for one in heard])
+        encoded += inside
+    names = [track.name for track in encoded[0].stages]
+    embeddings = joined([one.audio for one in encoded])
     nearest, text_norms_V = _compare(model, embeddings.values_SC)
     return Trace(
         source=audio.source,
         samples_N=audio.samples,
         model=_describe(model, name),
-        spans=tuple(one.span for one in heard),
-        log_mel=joined([one.log_mel for one in heard]),
-        frames=joined([one.frames for one in heard]),
-        stages=tuple(joined([one.stages[at] for one in heard]) for at in range(len(names))),
+        spans=tuple(one.span for one in encoded),
+        log_mel=joined([one.log_mel for one in encoded]),
+        frames=joined([one.frames for one in encoded]),
+        stages=tuple(joined([one.stages[at] for one in encoded]) for at in range(len(names))),
         audio=embeddings,
         nearest=nearest,
         answers=tuple(answers),
@@ -138,7 +138,7 @@ def trace(
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Encoded:
     """One window on its way to the decoder."""
 
     span: Span
@@ -148,17 +148,17 @@ class _Heard:
     audio: Track
 
 
-def _listen(model: AudioLM, window: Window) -> list[_Heard]:
+def _listen(model: AudioLM, window: Window) -> list[_Encoded]:
     """Encode a window of the file; a model with long prompts cuts it once more."""
     lengths = model.config.windows(len(window.samples_N))
-    heard, start = [], window.start
+    encoded, start = [], window.start
     for samples_N in window.samples_N.split(lengths):
-        heard.append(_hear(model, samples_N, Span(start, len(samples_N))))
+        encoded.append(_encode(model, samples_N, Span(start, len(samples_N))))
         start += len(samples_N)
-    return heard
+    return encoded
 
 
-def _hear(model: AudioLM, samples_N: Tensor, span: Span) -> _Heard:
+def _encode(model: AudioLM, samples_N: Tensor, span: Span) -> _Encoded:
     """Samples → features → frames → projector → audio embeddings, one clip, so without padding."""
     clock, encoder = Clock(model.config), model.audio_tower
     features = encoder.features([samples_N.to(model.device)])
@@ -170,7 +170,7 @@ def _hear(model: AudioLM, samples_N: Tensor, span: Span) -> _Heard:
         made = model.embed_audio(features)
     num_frames = int(made.frame_lengths_B[0])
     stages = [clock.stage(span, name, "", values, num_frames) for name, values in inside.items()]
-    return _Heard(
+    return _Encoded(
         span,
         clock.mel(span, mel_FM.T),
         clock.frames(span, made.frames_BTE[0]),
@@ -183,12 +183,12 @@ def _answer(
     model: AudioLM,
     transcriber: Transcriber,
     window: Window,
-    heard: list[_Heard],
+    encoded: list[_Encoded],
     first_position: int,
     instruction: str | None,
 ) -> Answer:
     """Prompt, prompt embeddings and tokens of one prompt."""
-    audio_PD = torch.cat([one.audio.values_SC for one in heard]).to(model.device)
+    audio_PD = torch.cat([one.audio.values_SC for one in encoded]).to(model.device)
     num_positions = len(audio_PD)
     prompt: Prompt = render(
         transcription_turns(model.config.prompt, instruction),

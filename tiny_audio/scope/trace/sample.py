@@ -98,15 +98,15 @@ def usable(row: Row, manifest: Path) -> Example | Unusable:
 def listen(model: AudioLM, example: Example, other: Example | None) -> Sample:
     """Losses after the clip itself, after silence as long, and after another clip."""
     collator = Collator(model.eval())
-    own = collator.hear(Visit(example, 0, 0))
+    own = collator.audio_of(Visit(example, 0, 0))
     prompt = collator.prompt(Visit(example, 0, 0), model.config.positions_for(len(own)))
     places = [place for place, label in enumerate(prompt.labels) if label != IGNORED]
-    sounds = [own, own * 0, *([collator.hear(Visit(other, 0, 0))] if other else [])]
+    sounds = [own, own * 0, *([collator.audio_of(Visit(other, 0, 0))] if other else [])]
     losses = [losses_of(model, sound, example) for sound in sounds]
     tokens = [spelled(model, number) for number in prompt.ids]
     targets = [
-        Target(place, prompt.ids[place], tokens[place], *heard)
-        for place, *heard in zip(places, *losses, strict=True)
+        Target(place, prompt.ids[place], tokens[place], *values)
+        for place, *values in zip(places, *losses, strict=True)
     ]
     where = other.where if other else None
     return Sample(example, len(own), prompt, tokens, targets, where)
@@ -128,7 +128,7 @@ def spelled(model: AudioLM, number: int) -> str:
 
 # For people ---------------------------------------------------------------------------------------
 
-SILENT, HEARD, LEARNT = "dim", "cyan", "green"  # no label, audio slot, label
+SILENT, AUDIO, LEARNT = "dim", "cyan", "green"  # no label, audio slot, label
 
 
 def render(sample: Sample) -> RenderableType:
@@ -138,7 +138,7 @@ def render(sample: Sample) -> RenderableType:
         f"{escape(example.where)}: {example.duration_s:.2f} s, {sample.num_samples:,} samples",
         f"text: {escape(example.text)}",
         f"{len(sample.prompt.ids)} ids, slots (start, length): {sample.prompt.slots}",
-        f"{len(sample.targets)} of them are labels; [{SILENT}]no label[/] · [{HEARD}]audio[/] · "
+        f"{len(sample.targets)} of them are labels; [{SILENT}]no label[/] · [{AUDIO}]audio[/] · "
         f"[{LEARNT}]label[/]",
     ]
     return Group(*(Text.from_markup(fact) for fact in facts), _prompt(sample), _targets(sample))
@@ -152,7 +152,7 @@ def _prompt(sample: Sample) -> Table:
     while place < len(sample.prompt.ids):
         length = slots.get(place, 1)
         number, label = sample.prompt.ids[place], sample.prompt.labels[place]
-        style = HEARD if place in slots else SILENT if label == IGNORED else LEARNT
+        style = AUDIO if place in slots else SILENT if label == IGNORED else LEARNT
         where = f"{place}…{place + length - 1}" if place in slots else f"{place}"
         token = f"{sample.tokens[place]} × {length}" if place in slots else sample.tokens[place]
         shown = "–" if label == IGNORED else f"{label}"

@@ -99,7 +99,7 @@ const rootMean = (track) => `root mean square ${short(track.rms)}`;
 
 function frames() {
   const made = panel("frames", "Encoder frames", `frames_BTE ${shapeOf(FIRST.frames)}`,
-    `What the encoder heard: the ${FIRST.frames.rows.length} most active of ${FIRST.frames.shape[2]} dimensions, the most active on top.`);
+    `The encoder's output: the ${FIRST.frames.rows.length} most active of ${FIRST.frames.shape[2]} dimensions, the most active on top.`);
   const tracks = DATA.same.frames ? [FIRST.frames] : DATA.traces.map((one) => one.frames);
   const compared = compareHeat(made, tracks, { map: "diverging", height: 150, rowName: dimension, text: rootMean, same: DATA.same.frames });
   legend(made, "diverging", compared.range);
@@ -227,7 +227,7 @@ function theme() {
 }
 
 document.getElementById("source").append(DATA.source.split("/").pop(), " ", element("small", {},
-  [`${DATA.duration_s.toFixed(2)} s`, ...(FIRST.windows.length > 1 ? [`heard in ${FIRST.windows.length} windows`] : [])].join(", ")));
+  [`${DATA.duration_s.toFixed(2)} s`, ...(FIRST.windows.length > 1 ? [`encoded in ${FIRST.windows.length} windows`] : [])].join(", ")));
 document.title = `Trace of ${DATA.source.split("/").pop()}`;
 document.getElementById("models").append(...DATA.traces.map(describeModel));
 theme();
