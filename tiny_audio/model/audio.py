@@ -147,7 +147,7 @@ class _Job:
         self._note_levels()
 
     def _resampled(self, decoded: Decoded, target_rate: int) -> Iterator[Block]:
-        """Mono at the target rate; where the rate of the file changes, another resampler begins."""
+        """Resample to mono at the target rate; where the rate of the file changes, begin anew."""
         rate = 0
         resampler: soxr.ResampleStream | None = None
         for chunk_rate, block in self._until_end(decoded):
@@ -293,7 +293,7 @@ def _open_array(job: _Job, values: NDArray[Any], rate: int | None) -> Decoded:
 
 
 def _whole_rate(rate: Any, what: str) -> int:
-    """`rate` as an int between 1 and 384 kHz, or `AudioError`."""
+    """Return `rate` as an int between 1 and 384 kHz, or raise `AudioError`."""
     number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
     if not number or not MIN_RATE <= rate <= MAX_RATE or rate != int(rate):
         expected = f"expected a whole number from {MIN_RATE} to {MAX_RATE}"
@@ -303,7 +303,7 @@ def _whole_rate(rate: Any, what: str) -> int:
 
 
 def source_name(source: Any) -> str:
-    """How messages call a source."""
+    """Return what messages call a source."""
     if isinstance(source, Audio):
         return source.source
     if isinstance(source, Pipe):

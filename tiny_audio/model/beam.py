@@ -1,4 +1,4 @@
-"""Step 7 with more patience: of several texts at a time, the one that is likeliest as a whole.
+"""Beam search, step 7: keep several texts at a time, and take the one that is likeliest as a whole.
 
 A greedy decoder cannot take a word back. Beam search keeps the `beams` likeliest beginnings of
 every answer, until none of them can become likelier than the best one that has ended. What counts
@@ -22,7 +22,7 @@ from .steps import steps_of
 
 
 class Text(NamedTuple):
-    """An answer or its beginning: the sum of its log-probabilities, and what a judge adds."""
+    """A text that is being written: the sum of its log-probabilities, and what a judge adds."""
 
     logprob: float = 0.0
     judged: float = 0.0
@@ -35,7 +35,7 @@ class Text(NamedTuple):
         return self.logprob + self.judged
 
     def then(self, token: int, logprob: float) -> "Text":
-        """With one token more, which is no stop token."""
+        """Return the text with one token more, which is no stop token."""
         tokens, logprobs = (*self.tokens, token), (*self.logprobs, logprob)
         return Text(self.logprob + logprob, self.judged, tokens, logprobs)
 
@@ -51,7 +51,7 @@ JUDGED = 3  # beginnings that a judge sees for every one that is kept
 
 @dataclass
 class _Search:
-    """The open texts of one prompt, and the likeliest one that has ended, however it ended."""
+    """The search for one prompt: its open texts, and the likeliest text that has ended."""
 
     limit: int
     beams: int
@@ -60,7 +60,9 @@ class _Search:
     judge: Judge | None = None
 
     def take(self, logprobs_KV: Tensor, stop: Collection[int]) -> list[int]:
-        """All next tokens of the open texts → the new open texts; from which old one each comes."""
+        """Extend the open texts by all next tokens; return the new ones, and from which old one
+        each comes.
+        """
         scores_K = logprobs_KV.new_tensor([text.score for text in self.open])
         scores_KV = scores_K[:, None] + logprobs_KV
         seen = self.beams * (JUDGED if self.judge else 1)
@@ -84,7 +86,7 @@ class _Search:
         return [place for place, _ in going]
 
     def _judged(self, made: list[tuple[int, Text]]) -> list[tuple[int, Text]]:
-        """With the judge's word on each, the likeliest first."""
+        """Add what the judge says of each text, and sort them, the likeliest first."""
         if self.judge is None:
             return made
         said = self.judge([text for _, text in made])
@@ -122,8 +124,8 @@ def search(
     judges: Sequence[Judge] | None = None,
     plain: bool = False,
 ) -> list[Written]:
-    """What `generation.write` takes and gives, with `beams` open texts a prompt; `judges`, one for
-    each prompt, add what they think of its texts.
+    """Search as `generation.write` writes, with `beams` open texts for each prompt. `judges`, one
+    for each prompt, add what they think of its texts.
 
     Costs `beams` times the key-value cache. One beam is greedy decoding that may also stop earlier,
     where that is the likelier text.

@@ -1,4 +1,4 @@
-"""A binary file read value by value: little-endian numbers, texts, and tensors where they lie."""
+"""Reading a binary file value by value: little-endian numbers, texts, and tensors in place."""
 
 import math
 import mmap
@@ -15,7 +15,7 @@ from .errors import CheckpointError
 
 
 class BinaryFile:
-    """A mapped file and a place in it; `take` and `text` read on from there."""
+    """A mapped file and a place in it, from which `take` and `text` read on."""
 
     def __init__(self, path: str) -> None:
         self.path, self.at = path, 0
@@ -25,20 +25,20 @@ class BinaryFile:
             self.data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
 
     def take(self, form: str) -> Any:
-        """One value of a `struct` format, or a tuple of several."""
+        """Read one value of a `struct` format, or a tuple of several."""
         found = struct.unpack_from(f"<{form}", self.data, self.at)
         self.at += struct.calcsize(f"<{form}")
         return found[0] if len(found) == 1 else found
 
     def text(self, size: int) -> str:
-        """The next `size` bytes as UTF-8."""
+        """Read the next `size` bytes as UTF-8."""
         if size > len(self.data) - self.at:
             raise struct.error(f"a text of {size} bytes at byte {self.at}")
         self.at += size
         return self.data[self.at - size : self.at].decode()
 
     def tensor(self, name: str, start: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A copy of the tensor that begins at byte `start`."""
+        """Return a copy of the tensor that begins at byte `start`."""
         end = start + math.prod(shape) * dtype.itemsize
         if end > len(self.data):
             raise CheckpointError(
@@ -52,7 +52,7 @@ class BinaryFile:
 
 @contextmanager
 def parsing(path: str) -> Iterator[None]:
-    """While a file's tables are read: what cannot be there makes the file cut or damaged."""
+    """Turn errors while a file's tables are read into one that says the file is cut or damaged."""
     try:
         yield
     except (struct.error, KeyError, IndexError, UnicodeDecodeError, MemoryError) as error:

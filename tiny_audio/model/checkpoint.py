@@ -57,8 +57,8 @@ from .sources import inside
 
 
 def asked_for(options: dict[str, Any]) -> dict[str, Any]:
-    """What a caller of transformers asked for, without what its Auto classes and pipelines always
-    add. No remote code runs here, trusted or not.
+    """Return what a caller of transformers asked for, without what its Auto classes and pipelines
+    always add. No remote code runs here, trusted or not.
     """
     added = {"trust_remote_code", "adapter_kwargs", "use_fast"}
     return {
@@ -75,7 +75,9 @@ class AudioLMForConditionalGeneration(AudioLM):
     def from_pretrained(
         cls, source: Any, *_: Any, config: Any = None, dtype: Any = None, **kwargs: Any
     ) -> "AudioLM":
-        """`load`, for callers that speak transformers; what it cannot honour is refused."""
+        """Load a model for callers that speak transformers; refuse options that cannot be
+        honoured.
+        """
         kwargs = asked_for(kwargs)
         device = kwargs.pop("device_map", "cpu")
         hub = {key: kwargs.pop(key) for key in OPTIONS if key in kwargs}
@@ -94,9 +96,9 @@ class AudioLMForConditionalGeneration(AudioLM):
     def save_pretrained(
         self, folder: Any, *, is_main_process: bool = True, state_dict: Any = None, **options: Any
     ) -> None:
-        """A self-contained folder. transformers' Trainer and `push_to_hub` add options: the weights
-        to write (refused unless they are this model's own names) and the largest file (there is
-        one a part).
+        """Write a self-contained folder. transformers' Trainer and `push_to_hub` add options: the
+        weights to write (refused unless they are this model's own names) and the largest file
+        (there is one for each part).
         """
         options = {k: v for k, v in options.items() if k != "max_shard_size" and v is not None}
         if options:
@@ -123,7 +125,9 @@ class PretrainedAudioProcessor(AudioProcessor):
         return cls(tokenizer, config)
 
     def save_pretrained(self, folder: Any, **_: Any) -> None:
-        """Nothing to write: the checkpoint's config.json and tokenizer are all there is."""
+        """Write nothing: the checkpoint's config.json and tokenizer are all that a processor
+        needs.
+        """
 
 
 def build(
@@ -136,7 +140,7 @@ def build(
     device: str = "cpu",
     **hub: Any,
 ) -> AudioLM:
-    """Pretrained encoder and decoder from their sources, with a fresh projector between them.
+    """Put a fresh projector between a pretrained encoder and a pretrained decoder.
 
     Their architectures are read from the sources' own config.json, whatever the configurations
     given here say: a shape is seen to be wrong, a wrong RoPE base is not. `hub` as in `load`.
@@ -163,7 +167,7 @@ def build(
 
 
 def empty(config: AudioLMConfig) -> AudioLM:
-    """The same model with fresh weights; under `torch.device("meta")` none, to be counted."""
+    """Make the same model with fresh weights, or, under `torch.device("meta")`, without any."""
     return assemble(config, empty_encoder(config.encoder), empty_decoder(config.language_model))
 
 
@@ -241,7 +245,9 @@ def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> AudioLM:
 
 
 def checkpoint_folder(source: str | Path, **hub: Any) -> Path:
-    """A local folder as it is; anything else is a Hub id."""
+    """Return the folder of a checkpoint; what is no local folder is taken for a Hub id and
+    downloaded.
+    """
     folder = Path(source)
     if not folder.is_dir():
         if folder.is_absolute() or str(source).startswith(".") or str(source).count("/") != 1:
@@ -259,7 +265,7 @@ def checkpoint_folder(source: str | Path, **hub: Any) -> Path:
 
 
 def _model_inside(folder: Path) -> str:
-    """The cure where the folder of a run is given in place of the model in it."""
+    """Return the cure where the folder of a run is given in place of the model in it."""
     if (folder / "model" / "config.json").is_file():
         return f" It is the folder of a run; its model is {folder / 'model'}."
     if (folder / "metrics.jsonl").is_file():

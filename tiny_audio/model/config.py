@@ -1,4 +1,4 @@
-"""Strict, typed configuration: what every component's frozen dataclass shares.
+"""Strict, typed configuration: the base class of every component's frozen dataclass.
 
 The dataclasses themselves stand next to their component (`EncoderConfig` in `encoder.py`, …). Here
 is only what makes them strict: an unknown key names its nearest valid one, a wrong type names the
@@ -31,7 +31,9 @@ class StrictConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From plain JSON values: lists become tuples, nested mappings become dataclasses."""
+        """Make a configuration from plain JSON values; lists become tuples, mappings become
+        dataclasses.
+        """
         known = {field.name: field for field in fields(cls)}
         for name in values:
             if name not in known:
@@ -43,12 +45,14 @@ class StrictConfig:
         return cls(**{name: _revive(value, hints[name]) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` gives an equal object back."""
+        """Return plain JSON values, from which `from_dict` makes an equal object."""
         return json.loads(json.dumps(asdict(self)))
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 of the canonical JSON of `value` (key order and white space do not matter)."""
+    """Return the SHA-256 of the canonical JSON of `value`; key order and white space do not
+    matter.
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

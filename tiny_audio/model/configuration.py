@@ -21,8 +21,8 @@ from .prompt import PromptConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig(StrictConfig):
-    """Low-rank adapters on one part. `targets` are layer names within that part (never a suffix
-    that could also hit the other one): `q_proj` means every `….q_proj` of this part.
+    """Low-rank adapters on one part. `targets` are names of layers in that part: `q_proj` means
+    every `….q_proj` of this part, and never one of the other part.
     """
 
     rank: int
@@ -35,7 +35,7 @@ TYPED = ("encoder", "projector", "language_model", "prompt", "lora", "decoding",
 
 
 class AudioLMConfig(PreTrainedConfig):
-    """What `config.json` holds: the typed configuration of every part, as plain dicts."""
+    """The content of `config.json`: the typed configuration of every part, as plain dicts."""
 
     model_type = "tiny_audio"
     audio_config: dict | None = None
@@ -89,7 +89,7 @@ class AudioLMConfig(PreTrainedConfig):
 
     @functools.cached_property
     def lora(self) -> dict[str, LoraConfig]:
-        """Part name ("encoder", "decoder") → its adapters."""
+        """Return the adapters of each part that has some, by its name ("encoder", "decoder")."""
         return {part: LoraConfig.from_dict(v) for part, v in (self.lora_config or {}).items()}
 
     @functools.cached_property
@@ -113,18 +113,20 @@ class AudioLMConfig(PreTrainedConfig):
 
     @property
     def audio_downsample_rate(self) -> float:
-        """Encoder frames per audio position."""
+        """Return how many encoder frames make one audio position."""
         return self.projector.frames_per_position
 
     def positions_for(self, num_samples: int) -> int:
-        """P for one clip: what every prompt, batch and cache asks before any tensor exists."""
+        """Return P, the audio positions of one clip; prompts and batches ask before any tensor
+        exists.
+        """
         return sum(
             self.projector.positions_for(self.encoder.frames_for(n))
             for n in self.windows(num_samples)
         )
 
     def windows(self, num_samples: int) -> list[int]:
-        """Lengths of the windows in which a clip is encoded: one, unless it is long."""
+        """Return the lengths of the windows in which a clip is encoded: one, unless it is long."""
         longest = self.encoder.max_samples
         if longest is None or num_samples <= longest or self.prompt.long_audio == "error":
             return [num_samples]

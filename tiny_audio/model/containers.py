@@ -1,4 +1,4 @@
-"""What a file is by its bytes, where its sound begins, and where another recording begins in it.
+"""Finding out from its bytes what a file is, where its sound begins, and where another begins.
 
 The first bytes say what a file is; its name is never asked. Tags, zeros and junk before the sound
 are passed over, and recordings that were joined byte by byte are found by their first bytes.
@@ -52,7 +52,9 @@ MOST_JUNK_BYTES, MOST_TAGS = 2**20, 10_000
 
 
 class Start(NamedTuple):
-    """Where sound begins, of which kind ("" if unknown), the bytes there, and junk before it."""
+    """The place where sound begins, its kind ("" if unknown), the bytes there, and junk before
+    it.
+    """
 
     kind: str
     at: int
@@ -61,7 +63,7 @@ class Start(NamedTuple):
 
 
 def find_start(reader: Reader, at: int = 0) -> Start:
-    """The first recording at or after a place, behind tags, zeros and up to 1 MiB of junk."""
+    """Find the first recording at or after a place, behind tags, zeros and up to 1 MiB of junk."""
     at, head = skip_tags(reader, at)
     if kind := sniff(head):
         return Start(kind, at, head)
@@ -78,7 +80,7 @@ def find_start(reader: Reader, at: int = 0) -> Start:
 
 
 def skip_tags(reader: Reader, at: int) -> tuple[int, bytes]:
-    """The first place behind ID3 and APE tags and zeros, and 4 kB from there."""
+    """Return the first place behind ID3 and APE tags and zeros, and 4 kB from there."""
     for _ in range(MOST_TAGS):
         head = reader.peek(at, 4096)
         if head[:3] == b"ID3" and len(head) >= 10:
@@ -110,7 +112,7 @@ def _behind_zeros(reader: Reader, at: int) -> tuple[int, bytes]:
 
 
 def sniff(head: bytes) -> str:
-    """The kind of what begins with these bytes; "" if it is unknown."""
+    """Return the kind of what begins with these bytes; "" if it is unknown."""
     if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WEBP", b"RMID"):
         return "avi" if head[8:12] == b"AVI " else ""
     if head[4:8] in _BOXES:
@@ -126,7 +128,7 @@ def sniff(head: bytes) -> str:
 
 
 def kind_of_stream(head: bytes, whole: bool) -> str:
-    """The kind of what begins with these bytes, which may also be raw samples ("").
+    """Return the kind of a stream that begins with these bytes, which may be raw samples ("").
 
     "foreign" is neither: a text, a picture, an archive. `whole` says that nothing follows.
     """
@@ -155,7 +157,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _beginnings(data: bytes, start: int = 0) -> Iterator[int]:
-    """The earliest place where a recording begins, if there is one."""
+    """Return the earliest place where a recording begins, if there is one."""
     places = []
     for mark, pattern in _BEGINS.items():
         at = data.find(mark, start)
@@ -168,7 +170,7 @@ def _beginnings(data: bytes, start: int = 0) -> Iterator[int]:
 
 
 def next_beginning(reader: Reader, start: int, mark: bytes = b"") -> int:
-    """Where the next recording begins (of one kind, if its mark is given), or else the end.
+    """Return where the next recording begins (of one kind, if its mark is given), or the end.
 
     All of the bytes are read, but they are only searched.
     """
@@ -183,8 +185,8 @@ def next_beginning(reader: Reader, start: int, mark: bytes = b"") -> int:
 
 
 def next_link(reader: Reader) -> int:
-    """Where the first link of an Ogg file ends: at a first page behind one that is none, or else
-    behind the last page.
+    """Return where the first link of an Ogg file ends: at a first page behind one that is none, or
+    else behind the last page.
     """
     pages, inside, end = re.compile(rb"OggS\0([\0-\x07])"), False, 0
     for at, data in reader.blocks(0):
@@ -200,7 +202,7 @@ def next_link(reader: Reader) -> int:
 
 
 def end_of_boxes(reader: Reader) -> int:
-    """Where the boxes of the first MP4 or MOV end; behind them another file may begin."""
+    """Return where the boxes of the first MP4 or MOV end; behind them another file may begin."""
     at, has_moov = 0, False
     while at + 8 <= reader.end:
         head = reader.peek(at, 16)
@@ -217,8 +219,8 @@ def end_of_boxes(reader: Reader) -> int:
 
 
 def start_of_boxes(reader: Reader) -> int:
-    """Where the offsets of an MP4 or MOV count from: its start, or the first `ftyp` behind a box
-    that was put before it.
+    """Return where the offsets of an MP4 or MOV count from: its start, or the first `ftyp` behind a
+    box that was put before it.
     """
     at, places = 0, dict[bytes, int]()
     while at + 8 <= reader.end:
@@ -239,7 +241,9 @@ def start_of_boxes(reader: Reader) -> int:
 
 
 def end_of_matroska(reader: Reader) -> int:
-    """Where the first Matroska or WebM ends: by its segment's size, or where another begins."""
+    """Return where the first Matroska or WebM ends: by its segment's size, or where another
+    begins.
+    """
     start, size = _ebml_size(reader, 4)
     start, size = _ebml_size(reader, start + (size or 0) + 4)
     if size is not None and start + size <= reader.end:
@@ -248,7 +252,7 @@ def end_of_matroska(reader: Reader) -> int:
 
 
 def _ebml_size(reader: Reader, at: int) -> tuple[int, int | None]:
-    """(place behind it, value) of the size that stands at a place; None is unknown."""
+    """Return the place behind a size field and its value; None is unknown."""
     head = reader.peek(at, 8)
     length = 9 - head[0].bit_length() if head and head[0] else 1
     value = int.from_bytes(head[:length], "big") & ((1 << 7 * length) - 1)
@@ -256,6 +260,6 @@ def _ebml_size(reader: Reader, at: int) -> tuple[int, int | None]:
 
 
 def num_unexplained(reader: Reader, at: int) -> int:
-    """How many bytes from there to the end are neither tags nor zeros."""
+    """Count the bytes from there to the end that are neither tags nor zeros."""
     at, _ = skip_tags(reader, at)
     return max(0, reader.end - at)

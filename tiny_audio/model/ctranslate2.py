@@ -1,4 +1,4 @@
-"""A Whisper model in CTranslate2's binary layout, as faster-whisper takes it.
+"""Reading a Whisper model in CTranslate2's binary layout, which faster-whisper uses.
 
 `model.bin` (version 6): the name and revision of a specification, variables, and aliases of them.
 Every variable is put where transformers has it, or is refused by name.
@@ -98,14 +98,14 @@ class Ct2:
         return self.file.path
 
     def stored(self, name: str) -> Tensor:
-        """A variable as it is stored."""
+        """Return a variable as it is stored."""
         if name not in self.variables:
             raise CheckpointError(f"{self.path} is not whole (missing: {name}).")
         variable = self.variables[name]
         return self.file.tensor(name, variable.start, variable.shape, variable.dtype)
 
     def scalar(self, name: str) -> int:
-        """A variable that is one number."""
+        """Return a variable that is one number."""
         found = self.stored(name)
         if found.dim():
             raise CheckpointError(
@@ -114,8 +114,8 @@ class Ct2:
         return int(found)
 
     def value(self, name: str) -> Tensor:
-        """A variable, or what its alias stands for, as float; integers are divided by the scale
-        beside them: one for all (int16), or one a row (int8).
+        """Return a variable, or what its alias stands for, as float; integers are divided by the
+        scale beside them, which is one for all (int16) or one for each row (int8).
         """
         owner = self.aliases.get(name, name)
         found = self.stored(owner)
@@ -131,13 +131,13 @@ class Ct2:
         return found.float() / scale
 
     def quantisation(self) -> str:
-        """ "int8" or "int16" where weights hold integers; "" for floats."""
+        """Return "int8" or "int16" where weights hold integers, and "" for floats."""
         kinds = {str(v.dtype).split(".")[-1] for v in self.variables.values() if len(v.shape) > 1}
         return ", ".join(sorted(kind for kind in kinds if kind.startswith("int")))
 
 
 def read_ct2(folder: str) -> Ct2:
-    """The table of a folder's model.bin, whole; a cut file or another version is refused."""
+    """Read the whole table of a folder's model.bin; refuse a cut file or another version."""
     path = Path(folder) / "model.bin"
     found = path.stat()
     return _read(str(path), found.st_mtime_ns, found.st_size)
@@ -193,7 +193,9 @@ SHAPES = (
 
 
 def ct2_architecture(folder: str) -> dict[str, Any]:
-    """transformers' config of the Whisper model in a folder, read off its weights and tokens."""
+    """Return transformers' config of the Whisper model in a folder, read off its weights and
+    tokens.
+    """
     file = read_ct2(folder)
     needed = {name: file.variables.get(name) for name in SHAPES}
     if missing := [name for name, found in needed.items() if not found or len(found.shape) < 2]:
@@ -221,7 +223,7 @@ def ct2_architecture(folder: str) -> dict[str, Any]:
 
 
 def layers(file: Ct2, side: str) -> list[str]:
-    """The layers of the encoder or decoder, from the first to the last that has a variable."""
+    """Count the layers of the encoder or decoder, up to the last that has a variable."""
     found = [n.split("/")[1] for n in file.variables if n.startswith(f"{side}/layer_")]
     numbers = [int(n.removeprefix("layer_")) for n in found if n.removeprefix("layer_").isdigit()]
     last = min(max(numbers, default=-1), len(file.variables))  # a wrong number is refused later
@@ -229,7 +231,7 @@ def layers(file: Ct2, side: str) -> list[str]:
 
 
 def special_ids(folder: Path) -> dict[str, Any]:
-    """Ids of the tokens that begin and end a text."""
+    """Return the ids of the tokens that begin and end a text."""
     ids = token_ids(folder)
     try:
         end, start = ids["<|endoftext|>"], ids["<|startoftranscript|>"]
@@ -245,7 +247,7 @@ def special_ids(folder: Path) -> dict[str, Any]:
 
 
 def token_ids(folder: Path) -> dict[str, int]:
-    """Ids of Whisper's control tokens."""
+    """Return the ids of Whisper's control tokens."""
     try:
         read = json.loads((folder / "tokenizer.json").read_text("utf-8"))
         return {str(token["content"]): int(token["id"]) for token in read["added_tokens"]}
@@ -257,7 +259,7 @@ def token_ids(folder: Path) -> dict[str, int]:
 
 
 def ct2_weights(folder: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The weights of the whole Whisper model under transformers' names."""
+    """Return the weights of the whole Whisper model under transformers' names."""
     file = read_ct2(folder)
     names = places(file)
     scales = {f"{name}_scale" for name, v in file.variables.items() if v.shape}
@@ -275,7 +277,7 @@ def ct2_weights(folder: str, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def places(file: Ct2) -> dict[str, list[str]]:
-    """Every variable that has to be there → transformers' parameters that lie in it."""
+    """Map every variable that has to be there to transformers' parameters that lie in it."""
     modules = {name: [to] for name, to in MODULES.items()}
     if "decoder/projection/weight" not in file.variables:
         del modules["decoder/projection"]  # tied to the embeddings
@@ -293,7 +295,7 @@ def places(file: Ct2) -> dict[str, list[str]]:
 
 
 def parameters(module: str) -> tuple[str, ...]:
-    """What a module consists of, by its kind."""
+    """Return the parameters of a module, by its kind."""
     if module.endswith("layer_norm"):
         return ("gamma", "beta")
     if module.endswith("position_encodings"):
@@ -302,7 +304,7 @@ def parameters(module: str) -> tuple[str, ...]:
 
 
 def cut(file: Ct2, name: str, parts: list[str]) -> Iterator[tuple[str, Tensor]]:
-    """The parameters that lie in one variable; keys have no bias in Whisper."""
+    """Cut one variable into the parameters that lie in it; keys have no bias in Whisper."""
     value = file.value(name)
     if not value.dim() or len(value) % len(parts):
         raise CheckpointError(f"{file.path}: {name} does not hold {len(parts)} equal parts.")

@@ -1,4 +1,4 @@
-"""Files as chunks of samples: what `audio.py` reads from when a source is not an array.
+"""Reading files as chunks of samples, for `audio.py`.
 
 A file holds one recording after another, usually one. libsndfile reads wav, flac, mp3, ogg and
 opus; PyAV, an extra, reads the rest (`media.py`). Both stop without a word in some files; so what
@@ -71,7 +71,9 @@ def open_file(origin: Origin, source: Any, stack: ExitStack) -> Decoded:
 
 
 def _parts(origin: Origin, reader: Reader, part: Part, at: int) -> Iterator[Chunk]:
-    """The chunks of all recordings of a file, each compared with what its header announces."""
+    """Yield the chunks of all recordings of a file, each compared with what its header
+    announces.
+    """
     done_s, stack, failed = 0.0, ExitStack(), ""
     with stack:
         while True:
@@ -113,7 +115,7 @@ def _compare(origin: Origin, part: Part, read_s: float, done_s: float, failed: s
 def _open_next(
     origin: Origin, reader: Reader, at: int, done_s: float, stack: ExitStack
 ) -> tuple[Part, int] | None:
-    """The recording that begins at or behind a place, and where; a note says if there is none."""
+    """Open the recording that begins at or behind a place; note if there is none."""
     if not num_unexplained(reader, at):
         return None
     start, part, why = find_start(reader, at), None, ""
@@ -215,7 +217,7 @@ def _note_size(origin: Origin, file: _Forward, region: Region) -> None:
 def _without_header(
     reader: Reader, file: _Forward, region: Region, kind: str, stack: ExitStack
 ) -> _Forward:
-    """The same sound, read without a header: it is longer than the header's field can say."""
+    """Read the same sound without its header: it is longer than the header's field can say."""
     frame = _WIDTHS.get(file.subtype, 0) * file.channels
     if region.end - region.start < MOST_IN_HEADER or not frame:
         return file
@@ -247,7 +249,7 @@ def _file_chunks(origin: Origin, file: _Forward, reader: Reader, kind: str) -> I
 
 
 def _flac_beyond(origin: Origin, before: _Forward, reader: Reader) -> Iterator[Chunk]:
-    """Frames behind the number that the header announces: read again without that number."""
+    """Read frames behind the number that the header announces, again and without that number."""
     reader.patches[21] = bytes([reader.peek(21, 1)[0] & 0xF0, 0, 0, 0, 0])
     reader.seek(0)
     num_skipped, num_more = before.frames, 0
@@ -281,7 +283,7 @@ _CORRECTED = re.compile(
 
 
 def _promised_frames(file: _Forward, head: bytes) -> int | None:
-    """Frames that the header announces; None where it does not say."""
+    """Return the number of frames that the header announces; None where it does not say."""
     if sphere := re.match(rb"NIST_1A\s[^\0]*sample_count -i (\d+)", head):
         return int(sphere[1])
     if found := _CORRECTED.search(file.extra_info):
@@ -307,7 +309,7 @@ def _open_mpeg(origin: Origin, reader: Reader, start: Start, stack: ExitStack) -
 
 
 def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> Iterator[Chunk]:
-    """The chunks of all runs of frames; what lies between two runs and is no tag is noted."""
+    """Yield the chunks of all runs of frames, and note what lies between two runs and is no tag."""
     found = runs(reader, 0)
     run = next(found, None)
     if run is None or _fills(run, reader):
@@ -328,7 +330,7 @@ def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> 
 
 
 def _fills(run: Run, reader: Reader) -> bool:
-    """Whether one run of frames is the whole file, but for tags at its end."""
+    """Tell whether one run of frames is the whole file, but for tags at its end."""
     tail = reader.end - run.end
     return run.start == 0 and tail < 4096 and not num_unexplained(reader, run.end)
 
@@ -361,7 +363,7 @@ def _note_between(
 
 
 def _trust_mp3_length(reader: Reader, head: bytes) -> bool:
-    """Whether the Xing header of an mp3 tells its length; if not, the decoder may not use it.
+    """Tell whether the Xing header of an mp3 states its length; if not, the decoder may not use it.
 
     Without the header libsndfile guesses from the first frames; joined files keep the first header.
     """

@@ -24,9 +24,10 @@ from .prompt import add_audio_token
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(StrictConfig):
-    """Which language model. `architecture` is its own transformers config as a dict; every width
-    follows from it. `source` (see `sources.py`) says where weights and tokenizer come from, and
-    `quantisation` what the weights were quantised as there, e.g. "Q4_1"; "" for not at all.
+    """The configuration of a language model. `architecture` is its own transformers config as a
+    dict, from which every width follows. `source` (see `sources.py`) says where weights and
+    tokenizer come from, and `quantisation` how the weights were quantised there, e.g. "Q4_1"; ""
+    for not at all.
     """
 
     architecture: dict[str, Any]
@@ -35,32 +36,34 @@ class DecoderConfig(StrictConfig):
 
     @property
     def hf(self) -> PreTrainedConfig:
-        """A fresh copy of the language model's own config object."""
+        """Return a fresh copy of the language model's own config object."""
         values = dict(self.architecture)
         return AutoConfig.for_model(values.pop("model_type"), **values)
 
 
 def empty_decoder(config: DecoderConfig) -> PreTrainedModel:
-    """The decoder with fresh weights (or none, under `torch.device("meta")`)."""
+    """Make the decoder with fresh weights, or without any under `torch.device("meta")`."""
     return AutoModelForCausalLM.from_config(config.hf, trust_remote_code=False)
 
 
 def load_decoder(
     config: DecoderConfig, dtype: torch.dtype = torch.float32, **hub: Any
 ) -> PreTrainedModel:
-    """The pretrained language model, whole: missing or unknown weights are a `CheckpointError`."""
+    """Load the whole pretrained language model; missing or unknown weights are a
+    `CheckpointError`.
+    """
     return read_part(AutoModelForCausalLM, config.source, config.hf, dtype, hub)
 
 
 def load_tokenizer(source: str, **hub: Any) -> PreTrainedTokenizerBase:
-    """The decoder's tokenizer, with the audio placeholder added."""
+    """Load the decoder's tokenizer, and add the audio placeholder to it."""
     tokenizer = read_tokenizer(source, **hub)
     add_audio_token(tokenizer)
     return tokenizer
 
 
 def own_ends(model: PreTrainedModel) -> list[int]:
-    """Ids at which the language model's own generation settings stop (Qwen3 has two)."""
+    """Return the ids at which the language model's own generation settings stop (Qwen3 has two)."""
     ends = model.generation_config.eos_token_id
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 

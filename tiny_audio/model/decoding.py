@@ -1,4 +1,4 @@
-"""How a model looks for its texts unless somebody asks for another way: part of its config.json."""
+"""How a model decodes unless somebody asks for another way: a part of its config.json."""
 
 import math
 from dataclasses import dataclass

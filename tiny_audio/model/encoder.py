@@ -38,7 +38,9 @@ MIN_SAMPLES = 400
 
 
 class Features(NamedTuple):
-    """What an encoder takes: `values` (B, F, M) log-mel or (B, N) samples; valid steps of each."""
+    """The input of an encoder: `values` (B, F, M) log-mel or (B, N) samples, and valid steps of
+    each.
+    """
 
     values: Tensor
     lengths_B: Tensor
@@ -46,7 +48,8 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(StrictConfig):
-    """Which encoder, and which of its frames go on. Pure arithmetic; nothing here touches the disk.
+    """The configuration of an encoder, and which of its frames go on. It is pure arithmetic and
+    touches no disk.
 
     `architecture` is the encoder's own transformers config as a dict: widths, lengths,
     normalisation and mask all follow from it. `source` (see `sources.py`) says where the weights
@@ -82,7 +85,7 @@ class EncoderConfig(StrictConfig):
 
     @functools.cached_property
     def hf(self) -> PreTrainedConfig:
-        """The encoder's own config object."""
+        """Return the encoder's own config object."""
         values = dict(self.architecture)
         return AutoConfig.for_model(values.pop("model_type"), **values)
 
@@ -96,23 +99,27 @@ class EncoderConfig(StrictConfig):
 
     @property
     def width(self) -> int:
-        """E: frames are this wide (hidden states concatenated)."""
+        """Return E, the width of frames (hidden states are concatenated)."""
         return int(self.hf.hidden_size) * len(self.layers)
 
     @property
     def group_norm(self) -> bool:
-        """HuBERT/wav2vec 2.0/WavLM *base*: the first convolution normalises over the whole clip."""
+        """Tell whether the first convolution normalises over the whole clip, as *base* models
+        do.
+        """
         return not self.is_whisper and self.hf.feat_extract_norm == "group"
 
     @property
     def max_samples(self) -> int | None:
-        """The longest window in samples; None where the encoder has no limit."""
+        """Return the longest window in samples; None where the encoder has no limit."""
         if not self.is_whisper:
             return None
         return int(self.hf.max_source_positions) * 2 * HOP_SAMPLES
 
     def steps_for(self, num_samples: int) -> int:
-        """Feature steps (mel columns, or samples) of a clip; refuses what exceeds the window."""
+        """Return the feature steps (mel columns, or samples) of a clip; refuse what exceeds the
+        window.
+        """
         if num_samples < 1:
             raise EncoderError("A clip of 0 samples has no frames; give at least one sample.")
         if self.max_samples is not None and num_samples > self.max_samples:
@@ -125,11 +132,15 @@ class EncoderConfig(StrictConfig):
         return samples // HOP_SAMPLES if self.is_whisper else samples
 
     def frames_for(self, num_samples: int) -> int:
-        """T: frames of a clip of `num_samples` at 16 kHz. The one owner of this length."""
+        """Return T, the frames of a clip of `num_samples` at 16 kHz. It is the one owner of this
+        length.
+        """
         return self.pooled(self.unpooled_frames(self.steps_for(num_samples)))
 
     def unpooled_frames(self, steps: int) -> int:
-        """Frames that the encoder itself makes of feature steps; every convolution rounds down."""
+        """Return how many frames the encoder makes of feature steps; every convolution rounds
+        down.
+        """
         if self.is_whisper:
             return (steps - 1) // 2 + 1
         for kernel, stride in zip(self.hf.conv_kernel, self.hf.conv_stride, strict=True):
@@ -137,13 +148,13 @@ class EncoderConfig(StrictConfig):
         return steps
 
     def pooled(self, frames: int) -> int:
-        """Frames left after pooling; the last, incomplete group counts."""
+        """Return the frames left after pooling; the last, incomplete group counts."""
         return -(-frames * self.pool[1] // self.pool[0])
 
 
 @functools.cache
 def mel_filters(num_mel_bins: int) -> Tensor:
-    """Slaney mel filters (F, 201) up to 8 kHz, as Whisper uses them."""
+    """Return Slaney mel filters (F, 201) up to 8 kHz, as Whisper uses them."""
     filters = mel_filter_bank(
         num_frequency_bins=FFT_SAMPLES // 2 + 1,
         num_mel_filters=num_mel_bins,
@@ -157,7 +168,9 @@ def mel_filters(num_mel_bins: int) -> Tensor:
 
 
 def log_mel(samples_N: Tensor, num_mel_bins: int) -> Tensor:
-    """Log-mel spectrogram (F, N // 160) of one clip, float32: Whisper's formula, at any length."""
+    """Compute the log-mel spectrogram (F, N // 160) of one clip by Whisper's formula, at any
+    length.
+    """
     window = torch.hann_window(FFT_SAMPLES, device=samples_N.device)
     spectrum = torch.stft(
         samples_N.float(), FFT_SAMPLES, HOP_SAMPLES, window=window, return_complex=True
@@ -242,10 +255,10 @@ class AudioEncoder(nn.Module, ABC):
 
     @abstractmethod
     def hidden_states(self, features: Features, lengths_B: Tensor) -> list[Tensor]:
-        """The hidden states named by `config.layers`, each (B, T, width)."""
+        """Return the hidden states named by `config.layers`, each (B, T, width)."""
 
     def freeze(self, frozen: bool = True) -> None:
-        """No gradients and evaluation mode, also after `model.train()`."""
+        """Switch off gradients and stay in evaluation mode, also after `model.train()`."""
         self.frozen = frozen
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not frozen and name != self.constant)
@@ -316,7 +329,9 @@ class WaveformFrames(AudioEncoder):
         return [kept[n] for n in wanted]
 
     def _convolve(self, features: Features, lengths_B: Tensor) -> Tensor:
-        """The convolutional front end, (B, C, T); group norm sees padding, so clip by clip."""
+        """Run the convolutional front end, (B, C, T), clip by clip where group norm would see
+        padding.
+        """
         model: Any = self.model
         dtype = model.feature_extractor.conv_layers[0].conv.weight.dtype
         values = features.values.to(dtype)
@@ -338,7 +353,7 @@ ENCODERS: dict[str, type[AudioEncoder]] = {
 
 
 def features(config: EncoderConfig, clips: Sequence[Tensor]) -> Features:
-    """Samples → features; computed clip by clip, so that a batch changes nothing."""
+    """Compute features from samples, clip by clip, so that a batch changes nothing."""
     if not clips:
         raise EncoderError("No clips given; pass a list with at least one 1-D tensor of samples.")
     if bad := [tuple(clip.shape) for clip in clips if clip.dim() != 1]:
@@ -357,13 +372,13 @@ def features(config: EncoderConfig, clips: Sequence[Tensor]) -> Features:
 
 
 def normalised(samples_N: Tensor) -> Tensor:
-    """Zero mean and unit variance over the clip itself, never over its padding."""
+    """Scale a clip to zero mean and unit variance over itself, never over its padding."""
     samples_N = samples_N.float()
     return (samples_N - samples_N.mean()) / torch.sqrt(samples_N.var(correction=0) + 1e-7)
 
 
 def valid_mask(lengths_B: Tensor, longest: int) -> Tensor:
-    """(B, longest) bool: True where a position belongs to its row."""
+    """Return (B, longest) bool, True where a position belongs to its row."""
     return torch.arange(longest, device=lengths_B.device)[None] < lengths_B[:, None]
 
 
@@ -387,7 +402,7 @@ def average_pool(
 
 
 def resolve(layers: Sequence[int], depth: int) -> list[int]:
-    """Hidden-state numbers with -1 spelled out."""
+    """Return hidden-state numbers with -1 spelled out."""
     return [depth if n == -1 else n for n in layers]
 
 
@@ -399,7 +414,7 @@ def _keep(kept: dict[int, Tensor], number: int) -> Any:
 
 
 def empty_encoder(config: EncoderConfig) -> AudioEncoder:
-    """The encoder with fresh weights (or none, under `torch.device("meta")`)."""
+    """Make the encoder with fresh weights, or without any under `torch.device("meta")`."""
     hf = config.hf
     model = (
         WhisperEncoder(hf)
@@ -412,7 +427,7 @@ def empty_encoder(config: EncoderConfig) -> AudioEncoder:
 def load_encoder(
     config: EncoderConfig, dtype: torch.dtype = torch.float32, **hub: Any
 ) -> AudioEncoder:
-    """The pretrained encoder, whole: a missing or unknown encoder weight is a `CheckpointError`."""
+    """Load the whole pretrained encoder; a missing or unknown weight is a `CheckpointError`."""
     kind: Any = WhisperEncoder if config.is_whisper else AutoModel
     # A Whisper checkpoint holds `model.encoder.*`; without the mapping transformers would start
     # from random weights and only log it.

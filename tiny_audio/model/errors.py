@@ -19,7 +19,7 @@ from enum import StrEnum
 
 
 class TinyAudioError(Exception):
-    """Base of the tree: `except TinyAudioError` catches all that is raised on purpose."""
+    """The base of the tree: `except TinyAudioError` catches all that is raised on purpose."""
 
 
 class Reason(StrEnum):
@@ -103,6 +103,6 @@ class MissingExtra(TinyAudioError, ImportError):  # noqa: N818 — what is missi
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice most like `name`, or None when none is close."""
+    """Return the choice most like `name`, or None when none is close."""
     found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
     return found[0] if found else None

@@ -36,7 +36,7 @@ class Written:
 
 
 def token_limit(duration_s: float) -> int:
-    """Most tokens for a clip: nobody speaks faster than about 25 tokens a second."""
+    """Return the most tokens for a clip: nobody speaks faster than about 25 tokens a second."""
     return 32 + int(25 * duration_s)
 
 
@@ -75,7 +75,7 @@ def write(
     bias: Bias | None = None,
     plain: bool = False,
 ) -> list[Written]:
-    """Greedy decoding of a left-padded batch of prompt embeddings (B, L, D).
+    """Decode greedily after a left-padded batch of prompt embeddings (B, L, D).
 
     `limits` is the most tokens of each row: a row's answer must not depend on its neighbours.
     `bias` favours some next tokens (hotwords); log-probabilities stay the decoder's own. `plain`
@@ -99,7 +99,7 @@ def write(
 
 
 def refuse_padded_ends(mask_BL: Tensor) -> None:
-    """Nothing can be written behind padding."""
+    """Refuse prompts that end in padding: nothing can be written behind it."""
     if not mask_BL[:, -1].all():
         raise PromptError(
             "A prompt ends in padding, so there is nothing to write from; pad on the left "
@@ -110,7 +110,7 @@ def refuse_padded_ends(mask_BL: Tensor) -> None:
 def chosen(
     logits_BV: Tensor, batch: Sequence[_Row], bias: Bias | None
 ) -> tuple[list[int], list[float]]:
-    """The best next token of every row and its log-probability."""
+    """Return the best next token of every row and its log-probability."""
     scores_BV = logits_BV if bias is None else biased(logits_BV, batch, bias)
     ids_B1 = scores_BV.argmax(-1, keepdim=True)
     logprobs_B1 = logits_BV.gather(1, ids_B1) - logits_BV.logsumexp(-1, keepdim=True)
@@ -118,7 +118,7 @@ def chosen(
 
 
 def biased(logits_BV: Tensor, batch: Sequence[_Row], bias: Bias) -> Tensor:
-    """Logits with what the caller adds; those of rows that have ended do not matter."""
+    """Return the logits with what the caller adds; those of rows that have ended do not matter."""
     scores_BV = logits_BV.clone()
     for place, row in enumerate(batch):
         if row.reason is None and (more := bias(row.number, row.tokens)):
@@ -128,7 +128,7 @@ def biased(logits_BV: Tensor, batch: Sequence[_Row], bias: Bias) -> Tensor:
 
 
 def loops(tokens: list[int]) -> bool:
-    """Whether the end of `tokens` is one short run repeated LOOP_REPEATS times."""
+    """Tell whether the end of `tokens` is one short run repeated LOOP_REPEATS times."""
     for period in LOOP_PERIODS:
         span = period * LOOP_REPEATS
         if len(tokens) >= span and tokens[-span:] == tokens[-period:] * LOOP_REPEATS:

@@ -1,4 +1,4 @@
-"""A GGUF file: what it says about itself, and its tensors as plain numbers.
+"""Reading a GGUF file: its metadata, and its tensors as plain numbers.
 
 The format is llama.cpp's. A file that is cut or holds another format is refused. The common types
 of tensors are made into numbers here, the many others by the `gguf` package (extra [gguf]).
@@ -59,7 +59,9 @@ class Gguf:
         return self.file.path
 
     def quantisation(self) -> str:
-        """The type that most of the numbers have, e.g. "Q4_1"; "" where that is a plain float."""
+        """Return the type that most of the numbers have, e.g. "Q4_1"; "" where that is a plain
+        float.
+        """
         numbers: dict[int, int] = {}
         for tensor in self.stored.values():
             numbers[tensor.type] = numbers.get(tensor.type, 0) + math.prod(tensor.shape)
@@ -67,7 +69,7 @@ class Gguf:
         return "" if most in PLAIN else block_of(most, self.path)[0]
 
     def tensor(self, name: str) -> Tensor:
-        """One tensor in float32, or in the float type that the file holds."""
+        """Read one tensor in float32, or in the float type that the file holds."""
         stored = self.stored[name]
         if stored.type in PLAIN:
             return self.file.tensor(name, stored.start, stored.shape, PLAIN[stored.type])
@@ -83,7 +85,7 @@ class Gguf:
 
 
 def block_of(kind: int, path: str) -> tuple[str, int, int]:
-    """Name, numbers and bytes of a block of a quantised type."""
+    """Return the name, the numbers and the bytes of a block of a quantised type."""
     if kind in BLOCKS:
         return BLOCKS[kind]
     package = gguf_package()
@@ -95,7 +97,7 @@ def block_of(kind: int, path: str) -> tuple[str, int, int]:
 
 
 def gguf_package() -> Any:
-    """The `gguf` package, for types that are not in BLOCKS."""
+    """Import the `gguf` package, for types that are not in BLOCKS."""
     try:
         import gguf
     except ImportError as error:
@@ -104,7 +106,9 @@ def gguf_package() -> Any:
 
 
 def dequantised(blocks_NW: Tensor, kind: int) -> Tensor:
-    """Numbers of blocks: a scale of 16 bits, an offset in Q4_1, and 4 or 8 bits a number."""
+    """Return the numbers of blocks: a scale of 16 bits, an offset in Q4_1, and 4 or 8 bits a
+    number.
+    """
     if kind not in BLOCKS:
         package = gguf_package()
         values = package.dequantize(blocks_NW.numpy(), package.GGMLQuantizationType(kind))
@@ -122,7 +126,9 @@ def dequantised(blocks_NW: Tensor, kind: int) -> Tensor:
 
 
 def read_gguf(path: str) -> Gguf:
-    """The file's metadata and table of tensors; the same object until the file changes."""
+    """Read the file's metadata and table of tensors; return the same object until the file
+    changes.
+    """
     found = Path(path).stat()
     return _read(path, found.st_mtime_ns, found.st_size)
 
@@ -162,7 +168,9 @@ def _value(file: BinaryFile, kind: int) -> Any:
 
 
 def _row(file: BinaryFile) -> tuple[str, tuple[int, ...], int, int]:
-    """Name, shape, type and place of one tensor; the file names the fastest dimension first."""
+    """Read name, shape, type and place of one tensor; the file names the fastest dimension
+    first.
+    """
     name = _text(file)
     dims = tuple(file.take("Q") for _ in range(file.take("I")))
     kind, at = file.take("IQ")

@@ -1,4 +1,4 @@
-"""Headers of uncompressed containers that announce less, or more, than there is.
+"""Repairing headers of uncompressed containers that announce less, or more, than there is.
 
 A recorder that crashed leaves a size of 0, a long recording one that wrapped at 4 GiB, a pipe one
 that is unknown; two files joined byte by byte have a header in the middle. What the header says is
@@ -33,7 +33,7 @@ class _Size(NamedTuple):
 
 
 class Region(NamedTuple):
-    """Where the samples of a file lie, what its header announces in bytes (None: it does not know),
+    """The place of a file's samples, what its header announces in bytes (None: it does not know),
     where another recording begins behind them, and the size field as it should be.
     """
 
@@ -45,14 +45,16 @@ class Region(NamedTuple):
 
     @property
     def true_size(self) -> bytes:
-        """What should stand at `field.at`; a field that is too small gets the most it can hold."""
+        """Return what should stand at `field.at`; a field that is too small gets the most it can
+        hold.
+        """
         bits = 8 * struct.calcsize(self.field.order) - (self.field.order[1] == "q")
         size = min(self.end - self.start + self.field.more, 2**bits - 1)
         return struct.pack(self.field.order, size)
 
 
 class _Chunks(NamedTuple):
-    """How a container writes its chunks."""
+    """The way in which a container writes its chunks."""
 
     first: int  # place of the first one
     name: int  # bytes of a name
@@ -73,8 +75,9 @@ _CONTAINERS = {
 
 
 def find_region(kind: str, reader: Reader) -> Region | None:
-    """Where the samples lie, if the header and the bytes disagree or more follows; None if the
-    header is right, is unknown to us, or ends in nothing."""
+    """Find the samples, if the header and the bytes disagree or more follows; return None if the
+    header is right, is unknown to us, or ends in nothing.
+    """
     if kind == "au":
         start, size = struct.unpack(">II", reader.peek(4, 8).ljust(8, b"\0"))
         sound = (start, size, _Size(8, ">I")) if 24 <= start <= reader.end else None
@@ -95,7 +98,7 @@ def find_region(kind: str, reader: Reader) -> Region | None:
 
 
 def _sound_chunk(reader: Reader, how: _Chunks) -> tuple[int, int, _Size] | None:
-    """(start of the samples, their announced bytes, where that stands)."""
+    """Return the start of the samples, their announced bytes, and where that number stands."""
     wide: tuple[int, _Size] | None = None
     for name, start, size in _chunks(reader, how, how.first):
         if name == b"ds64":
@@ -115,7 +118,7 @@ def _sound_chunk(reader: Reader, how: _Chunks) -> tuple[int, int, _Size] | None:
 
 
 def _chunks(reader: Reader, how: _Chunks, at: int) -> Iterator[tuple[bytes, int, int]]:
-    """(name, start of the contents, size) of chunk after chunk; the last may reach too far."""
+    """Yield (name, start of the contents, size) of each chunk; the last may reach too far."""
     head = how.name + struct.calcsize(how.size)
     for _ in range(MOST_CHUNKS):
         data = reader.peek(at, head)
@@ -133,7 +136,7 @@ def _chunks(reader: Reader, how: _Chunks, at: int) -> Iterator[tuple[bytes, int,
 def _unsized(
     reader: Reader, how: _Chunks | None, start: int, size: int | None, field: _Size
 ) -> Region | None:
-    """The header announces nothing, does not know, or announces more than there is."""
+    """Treat a header that announces nothing, does not know, or announces more than there is."""
     if size == 0 and (start >= reader.end or _is_tail(reader, how, start)):
         return None
     end = next_beginning(reader, start)
@@ -145,7 +148,7 @@ def _unsized(
 def _sized(
     reader: Reader, how: _Chunks | None, start: int, size: int, field: _Size
 ) -> Region | None:
-    """The header announces as much as there is, or less."""
+    """Treat a header that announces as much as there is, or less."""
     end = start + size
     behind = [end, end + 1] if size % 2 else [end]
     for at in behind:
@@ -161,7 +164,7 @@ def _sized(
 
 
 def _is_tail(reader: Reader, how: _Chunks | None, at: int) -> bool:
-    """Whether nothing, or only chunks and tags that are no sound, follow from a place on."""
+    """Tell whether nothing, or only chunks and tags that are no sound, follow from a place on."""
     if reader.end - at < 2 or skip_tags(reader, at)[0] >= reader.end:
         return True
     if how is None:
@@ -177,7 +180,7 @@ def _is_tail(reader: Reader, how: _Chunks | None, at: int) -> bool:
 
 
 def endian(kind: str, reader: Reader) -> str:
-    """The order of the bytes in a sample, as soundfile calls it."""
+    """Return the order of the bytes in a sample, as soundfile calls it."""
     head = reader.peek(0, 4096)
     if kind == "aiff":
         return "LITTLE" if head[8:12] == b"AIFC" and b"sowt" in head else "BIG"

@@ -1,4 +1,4 @@
-"""Pretrained parts and checkpoints: read whole, or refused.
+"""Reading pretrained parts and checkpoints of the Hub, whole or not at all.
 
 transformers starts missing weights at random and only logs it. Here its report decides.
 """
@@ -38,7 +38,9 @@ FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 
 
 def hub_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Those that also hold for the encoder and decoder; an unknown one is a `TypeError`."""
+    """Return the options that also hold for encoder and decoder; an unknown one is a
+    `TypeError`.
+    """
     if unknown := sorted(set(given) - set(OPTIONS)):
         guess = nearest(unknown[0], [*OPTIONS, "dtype", "device", "check"])
         hint = f" Did you mean {guess!r}?" if guess else ""
@@ -47,12 +49,12 @@ def hub_options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def where(source: str, hub: dict[str, Any]) -> dict[str, Any]:
-    """Options for transformers: a folder is never looked for on the Hub."""
+    """Return options for transformers, so that a folder is never looked for on the Hub."""
     return {**hub, "local_files_only": Path(source).is_dir() or bool(hub.get("local_files_only"))}
 
 
 def download(hub_id: str, **hub: Any) -> Path:
-    """A Hub repository's folder in the local cache."""
+    """Download a Hub repository, and return its folder in the local cache."""
     try:
         return Path(snapshot_download(hub_id, allow_patterns=FILES, **hub))
     except (OSError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled) as error:
@@ -64,7 +66,7 @@ def download(hub_id: str, **hub: Any) -> Path:
 
 @contextmanager
 def reading(source: str) -> Iterator[None]:
-    """While transformers reads: its log and bars are silent, and what it cannot read at all is a
+    """Silence transformers' log and bars while it reads; what it cannot read at all becomes a
     `CheckpointError`.
     """
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -84,7 +86,7 @@ def reading(source: str) -> Iterator[None]:
 
 
 def architecture_of(source: str, **hub: Any) -> dict[str, Any]:
-    """A pretrained part's own configuration, without its weights."""
+    """Return a pretrained part's own configuration, without its weights."""
     place = located(source)
     with reading(source):
         match kind_of(place):
@@ -97,7 +99,9 @@ def architecture_of(source: str, **hub: Any) -> dict[str, Any]:
 
 
 def quantisation_of(source: str) -> str:
-    """What a part's weights are, or were, quantised as where they come from; "" for not at all."""
+    """Return how a part's weights are, or were, quantised where they come from; "" for not at
+    all.
+    """
     place = located(source)
     match kind_of(place):
         case "gguf":
@@ -108,7 +112,7 @@ def quantisation_of(source: str) -> str:
 
 
 def read_tokenizer(source: str, **hub: Any) -> PreTrainedTokenizerBase:
-    """A language model's tokenizer, as it is."""
+    """Read a language model's tokenizer, as it is."""
     place = located(source)
     match kind_of(place):
         case "gguf":
@@ -123,7 +127,9 @@ def read_tokenizer(source: str, **hub: Any) -> PreTrainedTokenizerBase:
 
 
 def own_weights(place: str, dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
-    """Weights of the formats that are read here; None where transformers reads them itself."""
+    """Return weights of the formats that are read here; None where transformers reads them
+    itself.
+    """
     match kind_of(place):
         case "gguf":
             return gguf_weights(place, dtype)
@@ -142,7 +148,7 @@ def read_part(
     may_hold_more: bool = False,
     **options: Any,
 ) -> Any:
-    """A pretrained model of class `kind`; a missing, unknown or reshaped weight is refused.
+    """Read a pretrained model of class `kind`; a missing, unknown or reshaped weight is refused.
 
     `may_hold_more`: weights of modules that `kind` does not have (Whisper's decoder) are left out.
     """
@@ -185,6 +191,6 @@ def read_part(
 
 
 def described(problems: dict[str, Any]) -> str:
-    """What is wrong with which keys, at most five of each kind; "" if nothing is."""
+    """Say what is wrong with which keys, at most five of each kind; "" if nothing is."""
     found = {what: sorted(keys) for what, keys in problems.items()}
     return "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in found.items() if keys)

@@ -1,4 +1,4 @@
-"""How a checkpoint knows what it belongs to: hashes of its frozen parts, and golden vectors.
+"""Hashes of a checkpoint's frozen parts, and golden vectors: by them it knows what it belongs to.
 
 Golden vectors are what every stage of the path made of one fixed second of sound when the model was
 saved. Hashes find another encoder, decoder, tokenizer or prompt; golden vectors also find another
@@ -29,7 +29,7 @@ TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 2e-2, torc
 
 
 def identity(model: AudioLM, trained: Iterable[str]) -> dict[str, str]:
-    """Hashes of all that a checkpoint relies on but does not hold."""
+    """Return hashes of all that a checkpoint relies on but does not hold."""
     return {
         "encoder": weights_hash(model.audio_tower.model, _under("audio_tower.model.", trained)),
         "decoder": weights_hash(model.language_model, _under("language_model.", trained)),
@@ -39,7 +39,9 @@ def identity(model: AudioLM, trained: Iterable[str]) -> dict[str, str]:
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """Of all that turns text into ids; how the last call padded and cut is no part of that."""
+    """Return a hash of all that turns text into ids; padding and cutting of the last call are no
+    part of it.
+    """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     return fingerprint({k: v for k, v in state.items() if k not in ("padding", "truncation")})
 
@@ -49,12 +51,12 @@ def _under(prefix: str, names: Iterable[str]) -> set[str]:
 
 
 def base_name(name: str) -> str:
-    """A weight's name as it is without adapters on its layer."""
+    """Return a weight's name as it is without adapters on its layer."""
     return name.replace(".base_layer.", ".")
 
 
 def base_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state of a part as it was before adapters were put on it.
+    """Return the state of a part as it was before adapters were put on it.
 
     Read from the modules themselves: under FSDP2 `state_dict` gives shards, even of weights that
     are gathered.
@@ -71,14 +73,16 @@ def base_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def weights_hash(module: nn.Module, left_out: set[str]) -> str:
-    """Of names, shapes and bfloat16 values: the same in whatever dtype it was loaded."""
+    """Return a hash of names, shapes and bfloat16 values, the same in whatever dtype they were
+    loaded.
+    """
     kept = {name: d for name, d in digests(module).items() if name not in left_out}
     return fingerprint(kept)
 
 
 def encoder_key(encoder: AudioEncoder) -> dict[str, Any]:
-    """What frames depend on besides the sound: the encoder's weights, adapters on them, and its
-    configuration.
+    """Return what frames depend on besides the sound: the encoder's weights, adapters on them, and
+    its configuration.
     """
     config = encoder.config.to_dict()
     # Where the weights lie, which version wrote their config.json and whether it spells out what
@@ -93,12 +97,12 @@ def encoder_key(encoder: AudioEncoder) -> dict[str, Any]:
 
 
 def digests(module: nn.Module) -> dict[str, str]:
-    """SHA-256 of every base weight's shape and bfloat16 values, by name."""
+    """Return the SHA-256 of every base weight's shape and bfloat16 values, by name."""
     return tensor_digests(base_state(module))
 
 
 def tensor_digests(tensors: dict[str, Tensor]) -> dict[str, str]:
-    """SHA-256 of every tensor's shape and bfloat16 values, by name."""
+    """Return the SHA-256 of every tensor's shape and bfloat16 values, by name."""
     found = {}
     for name, tensor in sorted(tensors.items()):
         values = tensor.detach().to(torch.bfloat16).cpu().contiguous().view(torch.int16)
@@ -109,18 +113,20 @@ def tensor_digests(tensors: dict[str, Tensor]) -> dict[str, str]:
 
 
 def base_digests(model: AudioLM) -> dict[str, str]:
-    """Of all base weights of the encoder and the decoder, by their names in the model."""
+    """Return digests of all base weights of encoder and decoder, by their names in the model."""
     parts = {"audio_tower.model.": model.audio_tower.model, "language_model.": model.language_model}
     return {f"{at}{name}": d for at, part in parts.items() for name, d in digests(part).items()}
 
 
 def record_fresh(model: AudioLM) -> None:
-    """Remember the projector as it is now: freshly made."""
+    """Remember the projector as it is now, freshly made."""
     model.config.fresh_projector = weights_hash(model.projector, set())
 
 
 def is_trained(model: AudioLM) -> bool | None:
-    """Whether the projector is another than it was when it was made; None: nobody recorded that."""
+    """Tell whether the projector has changed since it was made; None means that nobody recorded
+    it.
+    """
     fresh = model.config.fresh_projector
     return None if fresh is None else weights_hash(model.projector, set()) != fresh
 
@@ -141,7 +147,7 @@ def check_identity(model: AudioLM, folder: Path) -> None:
 
 
 def _otherwise_quantised(model: AudioLM, folder: Path) -> str:
-    """How the decoder's quantisation differs from the recorded one; "" if it does not."""
+    """Say how the decoder's quantisation differs from the recorded one; "" if it does not."""
     decoder = model.config.language_model
     now = quantisation_of(inside(decoder.source, folder))
     if now == decoder.quantisation:
@@ -151,7 +157,7 @@ def _otherwise_quantised(model: AudioLM, folder: Path) -> str:
 
 
 def probe(device: Any = "cpu") -> Tensor:
-    """One fixed second at 16 kHz: a chirp from 100 Hz to 4 kHz with a slow tremble."""
+    """Return one fixed second at 16 kHz: a chirp from 100 Hz to 4 kHz with a slow tremble."""
     t = torch.arange(SAMPLE_RATE, dtype=torch.float64) / SAMPLE_RATE
     chirp = torch.sin(2 * torch.pi * (100 * t + 1950 * t**2)) * torch.sin(2 * torch.pi * 3 * t)
     return (0.3 * chirp).float().to(device)
@@ -159,7 +165,7 @@ def probe(device: Any = "cpu") -> Tensor:
 
 @torch.no_grad()
 def golden(model: AudioLM) -> dict[str, Tensor]:
-    """What every stage makes of the probe, float32."""
+    """Compute every stage of the probe in float32."""
     was_training = model.training
     model.eval()
     clip = probe(model.device)
@@ -199,12 +205,12 @@ def check_golden(model: AudioLM, folder: Path) -> None:
 
 
 def coarsest(model: AudioLM) -> torch.dtype:
-    """The dtype that decides how exactly the model computes: parts may differ."""
+    """Return the dtype that decides how exactly the model computes; parts may differ."""
     return max((p.dtype for p in model.parameters()), key=lambda dtype: TOLERANCE[dtype])
 
 
 def as_dtype(dtype: Any) -> torch.dtype:
-    """transformers' ways to name a dtype; "auto" and None are float32."""
+    """Translate transformers' ways to name a dtype; "auto" and None are float32."""
     if isinstance(dtype, torch.dtype):
         return dtype
     return torch.float32 if dtype in (None, "auto") else getattr(torch, str(dtype).split(".")[-1])

@@ -1,4 +1,4 @@
-"""A language model as llama.cpp names it, in transformers' terms: config, weights, tokenizer.
+"""Translating a language model of llama.cpp into transformers' terms: config, weights, tokenizer.
 
 Nothing is left out and nothing is guessed: a key of the model or a tensor that is not in the tables
 here is refused by name.
@@ -68,7 +68,7 @@ CONTROL, USER_DEFINED = 3, 4
 
 
 def gguf_architecture(path: str) -> dict[str, Any]:
-    """transformers' config of the language model in a GGUF file, as a dict."""
+    """Return transformers' config of the language model in a GGUF file, as a dict."""
     file = read_gguf(path)
     own = f"{family(file)}."
     found = {k.removeprefix(own): v for k, v in file.metadata.items() if k.startswith(own)}
@@ -115,12 +115,12 @@ def is_positive(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A float32 as people write it: 1e-05, not 9.999999747378752e-06."""
+    """Return a float32 as people write it: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def gguf_weights(path: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The language model's weights under transformers' names."""
+    """Return the language model's weights under transformers' names."""
     file = read_gguf(path)
     name, swapped = family(file), FAMILIES[family(file)][1]
     heads = {
@@ -141,7 +141,7 @@ def gguf_weights(path: str, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def renamed(key: str) -> str:
-    """transformers' name of a tensor; one that is not known keeps its own, and is refused then."""
+    """Return transformers' name of a tensor; an unknown one keeps its own, and is refused later."""
     module, _, kind = key.rpartition(".")
     if module in WEIGHTS:
         return f"{WEIGHTS[module]}.{kind}"
@@ -153,7 +153,7 @@ def renamed(key: str) -> str:
 
 
 def gguf_tokenizer(path: str) -> PreTrainedTokenizerFast:
-    """The tokenizer that a GGUF file describes, with its chat template."""
+    """Return the tokenizer that a GGUF file describes, with its chat template."""
     notes = read_gguf(path).metadata
     kind, cut = notes.get("tokenizer.ggml.model"), notes.get("tokenizer.ggml.pre")
     if kind != "gpt2" or cut not in SPLITS:
@@ -187,7 +187,7 @@ def gguf_tokenizer(path: str) -> PreTrainedTokenizerFast:
 
 
 def splitter(pattern: Any) -> pre_tokenizers.PreTokenizer:
-    """What comes before merging: the pattern, then bytes."""
+    """Return what comes before merging: the pattern, then bytes."""
     if pattern is None:
         return GPT2_SPLIT
     if isinstance(pattern, str):

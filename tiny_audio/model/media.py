@@ -29,7 +29,7 @@ MOST_LATE_S = 600.0  # sound that begins later, in a file without a length, is a
 
 
 class _Forward:
-    """A pipe as PyAV reads it: it cannot go back."""
+    """A pipe as PyAV reads it, which cannot go back."""
 
     def __init__(self, pipe: Pipe) -> None:
         self.read = pipe.read_some
@@ -84,7 +84,9 @@ def _from_first(first: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
 
 
 def choose_track(origin: Origin, container: Any) -> Any:
-    """The track that is asked for, or else the container's default; several are noted."""
+    """Choose the track that is asked for, or else the container's default, and note further
+    ones.
+    """
     import av
 
     tracks = container.streams.audio
@@ -114,7 +116,7 @@ def _described(track: Any) -> str:
 
 @dataclass
 class _Timeline:
-    """What the container says about the time of a track, and how far the sound has come."""
+    """The time of a track as its container states it, and how far the sound has come."""
 
     origin: Origin
     container: Any
@@ -157,7 +159,9 @@ class _Timeline:
             self.packet_end = packet.pos + packet.size
 
     def late_s(self, frame: Any) -> float:
-        """Seconds of silence before this frame; time stamps that jump back are followed."""
+        """Return the seconds of silence before this frame; time stamps that jump back are
+        followed.
+        """
         if self.kind not in TIMED or frame.pts is None or frame.time_base is None:
             return 0.0
         stamp_s = float(frame.pts * frame.time_base)
@@ -190,7 +194,7 @@ class _Timeline:
         return begins_s
 
     def note_gap(self, gap_s: float) -> None:
-        """Say what the silence in the place of missing packets is."""
+        """Note what the silence in the place of missing packets is."""
         if self.bad_s or gap_s < 2 * GAP_S:
             return
         if self.skipped > GAP_BYTES + 0.5 * gap_s * self.num_bytes / (self.done_s or gap_s):
@@ -221,7 +225,7 @@ class _Timeline:
 
 
 def _chunks(timeline: _Timeline, reader: Reader | Pipe) -> Iterator[Chunk]:
-    """Sound and silence in the container's time, in blocks of some thousand samples."""
+    """Yield sound and silence in the container's time, in blocks of some thousand samples."""
     import av
 
     held, num_held, rate = list[Block](), 0, 0
@@ -249,7 +253,7 @@ def _chunks(timeline: _Timeline, reader: Reader | Pipe) -> Iterator[Chunk]:
 
 
 def _timed(timeline: _Timeline) -> Iterator[Chunk]:
-    """Decoded frames, with silence where the time stamps leave a hole."""
+    """Yield decoded frames, with silence where the time stamps leave a hole."""
     shape: tuple[int, int] | None = None
     pack: Any = None
     for frame in _frames(timeline):
@@ -271,7 +275,7 @@ def _timed(timeline: _Timeline) -> Iterator[Chunk]:
 
 
 def _frames(timeline: _Timeline) -> Iterator[Any]:
-    """Frames of a track; a packet that cannot be decoded is counted and passed over."""
+    """Yield the frames of a track; a packet that cannot be decoded is counted and passed over."""
     import av
 
     for packet in timeline.container.demux(timeline.track):

@@ -30,7 +30,7 @@ CLIPS = ("input_features", "input_values")  # transformers' names for a batch of
 
 
 class EncodedAudio(NamedTuple):
-    """Audio embeddings of a batch of clips and every stage before them."""
+    """The audio embeddings of a batch of clips, and every stage before them."""
 
     frames_BTE: Tensor
     frame_lengths_B: Tensor
@@ -50,7 +50,7 @@ class AudioLMOutput(ModelOutput):
 
 
 class AudioLM(PreTrainedModel, GenerationMixin):
-    """A language model that hears. Takes its parts ready made, encoder and decoder frozen."""
+    """A language model that takes audio. Its parts come ready made, encoder and decoder frozen."""
 
     config: AudioLMConfig
     config_class = AudioLMConfig
@@ -102,7 +102,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
     # The path -----------------------------------------------------------------------------------
 
     def encode(self, samples_N: Tensor, sampling_rate: int) -> Tensor:
-        """Frames (1, T, E) of one clip of mono samples, (N,) or (1, N), at 16 kHz."""
+        """Return the frames (1, T, E) of one clip of mono samples, (N,) or (1, N), at 16 kHz."""
         if sampling_rate != SAMPLE_RATE:
             raise ConfigError(
                 f"encode takes {SAMPLE_RATE} Hz, got {sampling_rate}; use load_audio."
@@ -111,17 +111,19 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         return self.audio_tower(features(self.config.encoder, [clip]))[0]
 
     def embed_audio(self, features: Features) -> EncodedAudio:
-        """Features → frames → audio embeddings, with the lengths of both."""
+        """Turn features into frames and audio embeddings, with the lengths of both."""
         frames_BTE, frame_lengths_B = self.audio_tower(features)
         dtype = next(self.projector.parameters()).dtype
         audio_BPD, lengths_B = self.projector(frames_BTE.to(dtype), frame_lengths_B)
         return EncodedAudio(frames_BTE, frame_lengths_B, audio_BPD, lengths_B)
 
     def fuse(self, input_ids: Tensor, audio_BPD: Tensor, lengths_B: Tensor) -> Tensor:
-        """Prompt embeddings (B, L, D): text looked up, audio embeddings in place of placeholders.
+        """Return prompt embeddings (B, L, D): text is looked up, and audio embeddings replace
+        placeholders.
 
         Every prompt must hold exactly the positions of its own clips; a shift by one clip would
-        otherwise go unnoticed (trap T7)."""
+        otherwise go unnoticed (trap T7).
+        """
         is_audio = self.is_audio(input_ids)
         per_prompt = is_audio.sum(1)
         ends = torch.cumsum(lengths_B, 0).tolist()
@@ -137,12 +139,12 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         return embeds_BLD.index_put(torch.where(is_audio), valid.to(embeds_BLD.dtype))
 
     def is_audio(self, input_ids: Tensor) -> Tensor:
-        """(B, L) bool: True at audio placeholders."""
+        """Return (B, L) bool, True at audio placeholders."""
         placeholder = self.config.audio_token_id
         return input_ids.eq(-1 if placeholder is None else placeholder)
 
     def _refuse_placeholders(self, input_ids: Tensor) -> None:
-        """Without audio a placeholder would be looked up like a word, if the table has its row."""
+        """Refuse a placeholder without audio, which would otherwise be looked up like a word."""
         if num_placeholders := int(self.is_audio(input_ids).sum()):
             raise PromptError.counts(num_placeholders, 0, "A prompt without audio")
 
@@ -163,8 +165,8 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> AudioLMOutput:
-        """Prompt ids (B, L) with their clips' features → logits, and the loss where labels are
-        given.
+        """Turn prompt ids (B, L) with their clips' features into logits, and the loss where labels
+        are given.
 
         `num_items_in_batch` is what transformers' Trainer gives when it accumulates gradients: the
         supervised tokens of all micro-batches, by which the sum of the loss is divided (trap
@@ -205,8 +207,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, input_ids: Tensor | None = None, **kwargs: Any
     ) -> Any:
-        """Beams repeat every row of every tensor, so a prompt's second clip would slip into the
-        copy of the first."""
+        """Refuse beams over several clips in a prompt: beams repeat every row of every tensor, so a
+        prompt's second clip would slip into the copy of the first.
+        """
         clips = next((kwargs[k] for k in CLIPS if kwargs.get(k) is not None), None)
         if expand_size > 1 and clips is not None and input_ids is not None:
             hears = self.is_audio(input_ids).any(1)
@@ -222,11 +225,13 @@ class AudioLM(PreTrainedModel, GenerationMixin):
     # What trains --------------------------------------------------------------------------------
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Names and parameters that receive gradients; exactly these are what `save` writes."""
+        """Return names and parameters that receive gradients; exactly these are what `save`
+        writes.
+        """
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def pretrained_part(self, name: str) -> nn.Module:
-        """The stock model of the "encoder" or the "decoder"."""
+        """Return the stock model of the "encoder" or the "decoder"."""
         parts = {"encoder": self.audio_tower.model, "decoder": self.language_model}
         if name not in parts:
             raise ConfigError.unknown(name, parts, "The table of pretrained parts")
@@ -271,7 +276,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         input_values_mask: Tensor | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPooling:
-        """Valid audio embeddings of all clips, (sum of positions, D), in `pooler_output`."""
+        """Return the valid audio embeddings of all clips, (sum of positions, D), in
+        `pooler_output`.
+        """
         clips = as_features(input_features, input_features_mask, input_values, input_values_mask)
         if clips is None:
             raise PromptError("get_audio_features needs input_features or input_values.")
@@ -298,15 +305,17 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         return self.language_model.get_output_embeddings()
 
     def init_weights(self) -> None:
-        """Parts come initialised or pretrained; transformers must not touch them again."""
+        """Do nothing: parts come initialised or pretrained, and transformers must not touch them
+        again.
+        """
 
     def save_pretrained(self, folder: Any, **_: Any) -> None:
-        """Not transformers' own: it would write weights that no `load` accepts."""
+        """Refuse transformers' own way, which would write weights that no `load` accepts."""
         raise TypeError("Save with tiny_audio.save(model, folder).")
 
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> "AudioLM":
-        """The registered class does this (`checkpoint.py`), strict like every other way to load."""
+        """Load through the registered class (`checkpoint.py`), strict like every other way."""
         kwargs.pop("trust_remote_code", None)  # never, whoever asks
         return AutoModel.from_pretrained(source, *args, trust_remote_code=False, **kwargs)
 
@@ -314,7 +323,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
 def config_of(
     encoder: AudioEncoder, projector: Projector, decoder: PreTrainedModel
 ) -> AudioLMConfig:
-    """The configuration that describes three parts handed in by hand."""
+    """Return the configuration that describes three parts handed in by hand."""
     return AudioLMConfig(
         audio_config=encoder.config.to_dict(),
         projector_config=projector.config.to_dict(),
@@ -329,7 +338,7 @@ def as_features(
     input_values: Tensor | None,
     input_values_mask: Tensor | None,
 ) -> Features | None:
-    """The batch keys of transformers (values and a step mask) → Features."""
+    """Turn the batch keys of transformers (values and a step mask) into `Features`."""
     values = input_features if input_features is not None else input_values
     mask = input_features_mask if input_features is not None else input_values_mask
     if values is None:
@@ -340,16 +349,17 @@ def as_features(
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
-    """Position ids that count only real tokens, whichever side is padded (trap T1)."""
+    """Return position ids that count only real tokens, whichever side is padded (trap T1)."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
 def token_loss(
     logits_BLV: Tensor, labels_BL: Tensor, num_tokens: int | Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy in fp32 over supervised tokens; the shift by one happens here and only here.
+    """Return the cross-entropy in fp32 over supervised tokens; only here labels shift by one.
 
-    The mean of this batch, or the sum over `num_tokens`, those of all batches of one step."""
+    The mean of this batch, or the sum over `num_tokens`, those of all batches of one step.
+    """
     targets = labels_BL[:, 1:].reshape(-1)
     supervised = targets != IGNORED
     if not supervised.any():

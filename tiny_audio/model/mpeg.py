@@ -1,4 +1,4 @@
-"""Frames of MPEG audio (mp3), followed from header to header without decoding.
+"""Following frames of MPEG audio (mp3) from header to header, without decoding.
 
 Decoders stop or skip where a file changes its rate, where files were joined, or where bytes are
 damaged, and do not say so. The frames tell it: each run has one format and one beginning.
@@ -30,7 +30,7 @@ Format = tuple[int, int, int]  # rate, channels, samples a frame
 
 @dataclass
 class Run:
-    """Frames of one format in a row: bytes from `start` to `end`."""
+    """Frames of one format in a row, from byte `start` to byte `end`."""
 
     start: int
     end: int
@@ -52,7 +52,9 @@ Frames = dict[int, tuple[int, Format]]  # place of a header -> bytes of the fram
 
 
 def frames_in(data: bytes) -> Frames:
-    """Whatever looks like the header of a frame; most bytes that look so by chance are no chain."""
+    """Yield what looks like the header of a frame; most bytes that look so by chance form no
+    chain.
+    """
     values = np.frombuffer(data, np.uint8)
     if len(values) < 4:
         return {}
@@ -78,7 +80,7 @@ def _frame(
 
 
 def _chained(frames: Frames, at: int, size: int, last: bool) -> bool:
-    """Whether a chain of frames of one format begins there; at the end fewer will do."""
+    """Tell whether a chain of frames of one format begins there; at the end fewer will do."""
     _, shape = frames[at]
     for number in range(CHAIN):
         if at == size and last and number:
@@ -90,13 +92,13 @@ def _chained(frames: Frames, at: int, size: int, last: bool) -> bool:
 
 
 def first_run(data: bytes, last: bool) -> int | None:
-    """Where the first chain of frames begins; `last` says that the data ends the file."""
+    """Return where the first chain of frames begins; `last` says that the data ends the file."""
     frames = frames_in(data)
     return next((at for at in frames if _chained(frames, at, len(data), last)), None)
 
 
 def runs(reader: Reader, start: int) -> Iterator[Run]:
-    """All runs of frames from `start` on; between them lies what is no frame."""
+    """Yield all runs of frames from `start` on; what lies between them is no frame."""
     run: Run | None = None
     at = start
     for base, data in reader.blocks(start):
@@ -132,7 +134,7 @@ def runs(reader: Reader, start: int) -> Iterator[Run]:
 def _next_chain(
     frames: Frames, places: Iterator[int], here: int, until: int, size: int, last: bool
 ) -> int:
-    """The next place from `here` on where a chain begins; `until` if there is none."""
+    """Return the next place from `here` on where a chain begins; `until` if there is none."""
     if here in frames and _chained(frames, here, size, last):
         return here
     for at in places:

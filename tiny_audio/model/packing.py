@@ -1,4 +1,4 @@
-"""Trained weights in eight bits on disk: a checkpoint that is half as large as in bfloat16.
+"""Storing trained weights in eight bits: the checkpoint is half as large as in bfloat16.
 
 Only the file is small. `load` makes float32 of it again, so nothing is computed in eight bits; that
 is `quantize.py`.
@@ -11,7 +11,8 @@ SCALE = ".scale"  # NAME.scale holds the step of every row of NAME
 
 
 def pack(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8 with one float32 step per row (first dimension), vectors as bfloat16.
+    """Store matrices as int8 with one float32 step per row (first dimension), and vectors as
+    bfloat16.
 
     The largest value of a row becomes ±127, so no weight is off by more than 1/254 of it.
     """
@@ -29,7 +30,7 @@ def pack(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `pack`; what is not int8 stays as it is."""
+    """Undo `pack`; what is not int8 stays as it is."""
     plain = {}
     for name, tensor in state.items():
         step = state.get(name + SCALE)
@@ -41,7 +42,7 @@ def unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A weight as it will be read again from a file of this dtype, in its own dtype."""
+    """Return a weight as it will be read again from a file of this dtype, in its own dtype."""
     if dtype == torch.int8:
         return unpack(pack({"": tensor}))[""].to(tensor.dtype)
     return tensor.to(dtype).to(tensor.dtype)

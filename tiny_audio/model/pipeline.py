@@ -1,4 +1,4 @@
-"""The model for people who speak transformers: its speech pipeline.
+"""The speech pipeline of transformers for our models.
 
 `checkpoint.py` registers it, so whatever reads or builds a model has it; after `import tiny_audio`
 that happens when transformers first needs it.
@@ -15,7 +15,7 @@ from .modeling import AudioLM
 
 
 class AudioLMPipeline(Pipeline):
-    """The speech pipeline for our models: any audio source in, `{"text": …}` out."""
+    """The speech pipeline for our models: it takes any audio source and gives `{"text": …}`."""
 
     _load_processor = True
     _load_tokenizer = False
@@ -62,8 +62,8 @@ class AudioLMPipeline(Pipeline):
 
 
 class SpeechPipeline(AutomaticSpeechRecognitionPipeline):
-    """The task "automatic-speech-recognition": our models go to our pipeline, all others to the
-    stock one.
+    """The task "automatic-speech-recognition", which sends our models to our pipeline, and all
+    others to the stock one.
 
     The stock pipeline decides by class names from its own tables and would read ours as a CTC
     model.

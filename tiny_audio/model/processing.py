@@ -42,7 +42,7 @@ class AudioProcessor(ProcessorMixin):
         return_tensors: Literal["pt"] = "pt",
         **unknown: Any,
     ) -> BatchFeature:
-        """One prompt per entry of `audio` (a single source counts as one entry).
+        """Make one prompt per entry of `audio` (a single source counts as one entry).
 
         An entry is one source, or a list of sources for a prompt with several `<audio>`. `text` is
         the instruction of all prompts, one for each, or each prompt's turns. With `answers` the
@@ -76,7 +76,7 @@ class AudioProcessor(ProcessorMixin):
         clips: Sequence[Sequence[Tensor]],
         padding_side: Side = "left",
     ) -> BatchFeature:
-        """Conversations and their clips (samples_N at 16 kHz) → padded tensors."""
+        """Turn conversations and their clips (samples_N at 16 kHz) into padded tensors."""
         config = self.config
         rendered = []
         for conversation, sounds in zip(turns, clips, strict=True):
@@ -99,7 +99,9 @@ class AudioProcessor(ProcessorMixin):
         return BatchFeature(batch)
 
     def samples(self, source: Any, sampling_rate: int | None = None) -> Tensor:
-        """Any source of audio → samples_N at 16 kHz. A batch of clips is a list, not an array."""
+        """Turn any source of audio into samples_N at 16 kHz. A batch of clips is a list, not an
+        array.
+        """
         shape = tuple(getattr(source, "shape", ()))
         if len(shape) == 2 and min(shape) > 2:
             raise AudioError(
@@ -110,12 +112,16 @@ class AudioProcessor(ProcessorMixin):
         return load_audio(source, sampling_rate).samples
 
     def stop_ids(self) -> list[int]:
-        """Ids that end an answer: the model's, or the template's where no model is known."""
+        """Return the ids that end an answer: the model's, or the template's where no model is
+        known.
+        """
         return self.config.stop_token_ids or stop_ids(self.tokenizer, self.config.prompt)
 
     @property
     def pad_id(self) -> int:
-        """Padding is always masked, so any id does; the tokenizer's own where it has one."""
+        """Return the id for padding. It is always masked, so any id does; the tokenizer's own is
+        preferred.
+        """
         pad = self.tokenizer.pad_token_id
         return 0 if pad is None else pad
 
@@ -142,7 +148,9 @@ class AudioProcessor(ProcessorMixin):
 def pad_prompts(
     prompts: Sequence[Prompt], pad_id: int, side: Side, multiple: int = 1
 ) -> dict[str, Tensor]:
-    """Prompts → input_ids, attention_mask and labels, each (B, L), L a multiple of `multiple`."""
+    """Pad prompts to input_ids, attention_mask and labels, each (B, L), L a multiple of
+    `multiple`.
+    """
     longest = max(len(prompt.ids) for prompt in prompts)
     longest += -longest % multiple
 

@@ -23,7 +23,7 @@ from .errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectorConfig(StrictConfig):
-    """What all projectors have: how many frames become how many positions. No I/O."""
+    """The base of all projectors' configurations: how many frames become how many positions."""
 
     kind: ClassVar[str]
 
@@ -37,17 +37,21 @@ class ProjectorConfig(StrictConfig):
 
     @property
     def frames_per_position(self) -> float:
-        """How much shorter the sequence gets."""
+        """Return how many frames make one position."""
         return 1.0
 
     def positions_for(self, num_frames: int) -> int:
-        """P: positions that the decoder sees for `num_frames`. The one owner of this length."""
+        """Return P, the positions that the decoder sees for `num_frames`. It is the one owner of
+        this length.
+        """
         return num_frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig(ProjectorConfig):
-    """Projectors that lay `k` neighbouring frames side by side; the tail is padded with zeros."""
+    """The base of projectors that lay `k` neighbouring frames side by side, the tail padded with
+    zeros.
+    """
 
     k: int = 4
 
@@ -60,7 +64,9 @@ class StackConfig(ProjectorConfig):
 
 
 class Projector(nn.Module, ABC):
-    """Frames to audio embeddings. Subclasses write `project`; padding and lengths are done here."""
+    """Turns frames into audio embeddings. Subclasses write `project`; padding and lengths are done
+    here.
+    """
 
     def __init__(self, config: ProjectorConfig, encoder_dim: int, decoder_dim: int):
         super().__init__()
@@ -76,7 +82,7 @@ class Projector(nn.Module, ABC):
     def forward(
         self, frames_BTE: Tensor, lengths_B: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """frames_BTE, lengths_B → audio_BPD, lengths_B (positions).
+        """Turn frames_BTE and lengths_B into audio_BPD and lengths_B (positions).
 
         Frames without lengths are one clip's, as `encode` makes them: all are valid, and the
         audio embeddings come back alone.
@@ -94,12 +100,14 @@ class Projector(nn.Module, ABC):
 
     @abstractmethod
     def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """The computation proper. Padding comes in as zeros; what goes out there is ignored."""
+        """Compute the projection proper. Padding comes in as zeros; what goes out there is
+        ignored.
+        """
 
     @property
     @abstractmethod
     def output_layer(self) -> nn.Module:
-        """The last layer: scaling its parameters scales the audio embeddings."""
+        """Return the last layer: scaling its parameters scales the audio embeddings."""
 
     @torch.no_grad()
     def match_scale(self, frames_BTE: Tensor, lengths_B: Tensor, target_rms: float) -> None:
@@ -112,7 +120,9 @@ class Projector(nn.Module, ABC):
 
 
 def stack_frames(frames_BTE: Tensor, k: int) -> Tensor:
-    """(B, T, E) → (B, ceil(T / k), k · E): neighbours side by side, the tail padded with zeros."""
+    """Lay k neighbours side by side: (B, T, E) → (B, ceil(T / k), k · E), the tail padded with
+    zeros.
+    """
     frames_BTE = F.pad(frames_BTE, (0, 0, 0, -frames_BTE.shape[1] % k))
     B, T, E = frames_BTE.shape
     return frames_BTE.reshape(B, T // k, k * E)
@@ -174,7 +184,9 @@ class SwigluConfig(StackConfig):
 
 
 class FloatRMSNorm(nn.RMSNorm):
-    """RMSNorm in its weight's dtype: under autocast the bfloat16 input would not fit it."""
+    """RMSNorm that computes in its weight's dtype, which under autocast is not that of its
+    input.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype))
@@ -376,7 +388,7 @@ class MoeProjector(Projector):
         return self.linear_2((hidden * weights[..., None]).flatten(-2))
 
     def imbalance(self, weights_BPX: Tensor, lengths_B: Tensor) -> Tensor:
-        """How unequally the experts are used over all valid positions: 0 when equally."""
+        """Measure how unequally the experts are used over all valid positions; 0 means equally."""
         positions_B = -(-lengths_B // self.config.k)
         used = weights_BPX[valid_mask(positions_B, weights_BPX.shape[1])].float().mean(0)
         return used.var(correction=0) / used.mean().square()
@@ -461,7 +473,9 @@ class TransformerProjector(Projector):
 
 
 def rotations(num_positions: int, head_dim: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (P, head_dim / 2) of rotary position embeddings (arXiv 2104.09864)."""
+    """Return cosines and sines (P, head_dim / 2) of rotary position embeddings (arXiv
+    2104.09864).
+    """
     frequency = 10_000.0 ** (-torch.arange(0, head_dim, 2, device=device).float() / head_dim)
     angle = torch.arange(num_positions, device=device).float()[:, None] * frequency
     return angle.cos(), angle.sin()
@@ -487,7 +501,7 @@ PROJECTORS: dict[str, tuple[type[ProjectorConfig], type[Projector]]] = {
 
 
 def projector_config(values: dict[str, Any]) -> ProjectorConfig:
-    """`{"kind": "mlp", "k": 4, …}` → the typed configuration of that projector."""
+    """Make the typed configuration of a projector from `{"kind": "mlp", "k": 4, …}`."""
     values = dict(values)
     kind = values.pop("kind", None)
     if kind not in PROJECTORS:
@@ -496,5 +510,5 @@ def projector_config(values: dict[str, Any]) -> ProjectorConfig:
 
 
 def build_projector(config: ProjectorConfig, encoder_dim: int, decoder_dim: int) -> Projector:
-    """A freshly initialised projector between two widths."""
+    """Make a freshly initialised projector between two widths."""
     return PROJECTORS[config.kind][1](config, encoder_dim, decoder_dim)

@@ -1,4 +1,4 @@
-"""Step 6 of the path: turns of a conversation → prompt ids, labels and audio slots.
+"""Step 6 of the path: a conversation becomes prompt ids, labels and audio slots.
 
 `render` is the only place where a prompt is put together; training, evaluation, serving and tracing
 all call it, so what a model was trained on is what it is asked later. Ids are concatenated from
@@ -33,7 +33,7 @@ FROZEN_DATE = "{%- macro strftime_now(format) -%}01 January 2025{%- endmacro -%}
 
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig(StrictConfig):
-    """What is said to the decoder around the audio."""
+    """The text that stands around the audio in a prompt."""
 
     instruction: str = f"Transcribe: {AUDIO}"
     system: str | None = None
@@ -70,7 +70,7 @@ class Prompt:
 
 
 def transcription_turns(config: PromptConfig, instruction: str | None = None) -> list[Turn]:
-    """The conversation that asks for one clip's text (or whatever `instruction` asks)."""
+    """Return the conversation that asks for one clip's text, or whatever `instruction` asks."""
     text = config.instruction if instruction is None else instruction
     if AUDIO not in text:
         text = f"{text} {AUDIO}"
@@ -83,7 +83,7 @@ def render(
     tokenizer: PreTrainedTokenizerBase,
     config: PromptConfig,
 ) -> Prompt:
-    """Turns → ids, labels and slots.
+    """Render the messages of a conversation to ids, labels and slots.
 
     `positions` holds the number of audio embeddings of every clip, in the order of the
     placeholders. If the last turn is the assistant's, it is the answer: it and its stop token carry
@@ -117,7 +117,9 @@ def render(
 
 
 def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of what somebody said: control tokens spelled in it stay ordinary text."""
+    """Return the ids of a text that somebody gave; control tokens spelled in it stay ordinary
+    text.
+    """
     control = tokenizer.get_added_vocab()
     ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     if set(ids) & set(control.values()):
@@ -142,7 +144,9 @@ def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> list[int]:
-    """Ids that end an answer: what the template writes after it, then the tokenizer's own end."""
+    """Return the ids that end an answer: what the template writes after it, then the tokenizer's
+    own end.
+    """
     said = [Turn("user", "."), Turn("assistant", ".")]
     closing = _pieces(said, tokenizer, config, generate=False)[-1]
     ids = tokenizer.encode(closing, add_special_tokens=False) if isinstance(closing, str) else []
@@ -158,7 +162,8 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> list[i
 
 def add_audio_token(tokenizer: PreTrainedTokenizerBase) -> None:
     """Give the tokenizer its placeholder. The decoder's embedding table is never resized: the
-    placeholder is replaced by audio before it is looked up."""
+    placeholder is replaced by audio before it is looked up.
+    """
     if AUDIO_TOKEN not in tokenizer.get_vocab():
         # Without the flag the tokenizer would forget its other extra special tokens.
         tokenizer.add_special_tokens(
@@ -167,7 +172,7 @@ def add_audio_token(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def audio_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The placeholder's id."""
+    """Return the placeholder's id."""
     number = tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)  # get_vocab copies it all: 0.26 s at 151k
     if number in (None, tokenizer.unk_token_id):
         raise PromptError(f"This tokenizer has no {AUDIO_TOKEN}; call add_audio_token(tokenizer).")
@@ -175,12 +180,14 @@ def audio_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def resolved(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> PromptConfig:
-    """The same configuration with its template spelled out, as a checkpoint stores it."""
+    """Return the same configuration with its template spelled out, as a checkpoint stores it."""
     return replace(config, template=_template(tokenizer, config))
 
 
 def prompt_identity(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 over what the decoder would see: configuration, template, ids of an example."""
+    """Return the SHA-256 of what the decoder would see: configuration, template, ids of an
+    example.
+    """
     example = [*transcription_turns(config), Turn("assistant", "one two")]
     ids = render(example, [3], tokenizer, config).ids
     return fingerprint({"config": resolved(config, tokenizer).to_dict(), "example": ids})
@@ -208,9 +215,11 @@ def _pieces(
     config: PromptConfig,
     generate: bool = True,
 ) -> list[str | Turn]:
-    """The template's own text (str) and the turns, in the order in which the decoder reads them.
+    """Yield the template's own text (str) and the messages, in the order in which the decoder reads
+    them.
 
-    This is also the one place where thinking is switched off."""
+    This is also the one place where thinking is switched off.
+    """
     if config.system is not None:
         turns = [Turn("system", config.system), *turns]
     messages: list[dict[str, Any]] = [

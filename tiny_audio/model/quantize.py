@@ -1,4 +1,4 @@
-"""Weights of 8 bits for a CPU: nano in three quarters of the time, with more word errors
+"""Eight-bit weights for a CPU: nano takes three quarters of the time and makes more word errors
 (`docs/decisions/023`).
 """
 
@@ -16,7 +16,7 @@ Quantize = Literal["int8"]
 
 
 def quantise(model: AudioLM, to: Quantize) -> AudioLM:
-    """Encoder and decoder with int8 linear layers, in place; the projector stays as it was trained.
+    """Give encoder and decoder int8 linear layers, in place; the projector stays as it was trained.
 
     Every output channel has its scale; inputs are quantised as they come. Such a model only infers.
     """

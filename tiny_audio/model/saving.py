@@ -1,4 +1,4 @@
-"""A model written to disk.
+"""Writing a model to disk.
 
 config.json           configuration of every part, names of what was trained, hashes of the rest
 trained.safetensors   what was trained: the projector, LoRA adapters, unfrozen weights
@@ -134,8 +134,8 @@ def _swap(fresh: Path, folder: Path) -> None:
 
 
 def trained_part(model: AudioLM, whole: bool) -> dict[str, Tensor]:
-    """The projector, LoRA adapters, and base weights that were trained, now or in an earlier stage
-    (with `whole` these are in their part's folder).
+    """Return the projector, LoRA adapters, and base weights that were trained, now or in an earlier
+    stage (with `whole` these are in their part's folder).
     """
     base: set[str] = set()
     if not whole:
@@ -149,7 +149,9 @@ def trained_part(model: AudioLM, whole: bool) -> dict[str, Tensor]:
 
 
 def changed_since_read(model: AudioLM) -> set[str]:
-    """Base weights that are not what `build` or `load` read, frozen again though they may be."""
+    """Return base weights that are not what `build` or `load` read, also if they are frozen
+    again.
+    """
     read, now = model.base_digests or {}, base_digests(model)
     return {name for name, digest in now.items() if read.get(name) != digest}
 
@@ -163,7 +165,7 @@ def stored(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Ten
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether the folder's config.json is one of ours."""
+    """Tell whether the folder's config.json is one of ours."""
     try:
         return json.loads((folder / "config.json").read_text())["model_type"] == "tiny_audio"
     except (OSError, ValueError, KeyError, TypeError):
@@ -171,7 +173,9 @@ def is_checkpoint(folder: Path) -> bool:
 
 
 def write_encoder(encoder: AudioEncoder, folder: Path, dtype: torch.dtype | None) -> None:
-    """The encoder as on the Hub: a Whisper checkpoint names its keys `model.encoder.*`."""
+    """Write the encoder in the Hub's layout, where a Whisper checkpoint names its keys
+    `model.encoder.*`.
+    """
     prefix = "model.encoder." if encoder.config.is_whisper else ""
     write_part(encoder.model, folder, dtype, prefix)
 
@@ -183,8 +187,8 @@ def write_part(
     prefix: str = "",
     quantisation: str = "",
 ) -> None:
-    """One pretrained part as its own Hub folder, without adapters: config.json and weights. What
-    the weights were quantised as before is noted in the file's header.
+    """Write one pretrained part as its own Hub folder, without adapters: config.json and weights.
+    The file's header notes how the weights were quantised before.
     """
     folder.mkdir(parents=True)
     module.config.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The bytes of a source, what they may cost, and the account of what became of them.
+"""The bytes of a source, the limits on them, and the notes about what was lost or changed.
 
 Whatever decoding loses, finds or changes is written into an `Origin` as a `Note`: a text with its
 reason and with the seconds that are missing. So nothing is lost without a word (decision 037).
@@ -31,7 +31,7 @@ Chunk = tuple[int, Block]  # its sampling rate and (frames, channels): both may 
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What one source may cost. Half an hour is 115 MB: with torch loaded, a process below 1 GB."""
+    """The limits of one source. Half an hour is 115 MB: with torch loaded, a process below 1 GB."""
 
     max_seconds: float = 1_800.0
     max_bytes: int = 2**30
@@ -61,7 +61,7 @@ class Note(str):
 
 @dataclass
 class Origin:
-    """What messages call a source, what it may cost, and what decoding has noted about it.
+    """The name of a source in messages, its limits, and what decoding has noted about it.
 
     `track` is the audio track to take, from 1; None is the container's own choice. `problem` is
     the first loss, and the source is refused for it if it is `damaged` or much is lost.
@@ -76,7 +76,7 @@ class Origin:
     lost_s: float = 0.0
 
     def error(self, problem: str, cure: str, reason: Reason = Reason.UNREADABLE) -> AudioError:
-        """The error of this source."""
+        """Make the error of this source."""
         return AudioError(f"{self.name}: {problem}. {cure}.", reason)
 
     def note(self, text: str, reason: Reason) -> None:
@@ -125,7 +125,7 @@ class Reader:
         self.patches: dict[int, bytes] = {}
 
     def part(self, start: int, end: int | None = None) -> Reader:
-        """A part of these bytes as a file of its own."""
+        """Return a part of these bytes as a file of its own."""
         end = self.end if end is None else end
         return Reader(self.raw, self.start + start, self.start + end)
 
@@ -159,7 +159,7 @@ class Reader:
         return self.at
 
     def peek(self, at: int, size: int) -> bytes:
-        """Bytes at a place, as they are stored, without going there."""
+        """Return bytes at a place, as they are stored, without going there."""
         if not 0 <= at < self.end:
             return b""
         kept, self.at = self.at, at
@@ -168,7 +168,7 @@ class Reader:
         return data
 
     def blocks(self, start: int) -> Iterator[tuple[int, bytes]]:
-        """(place, bytes) from `start` on; each block overlaps the next by `OVERLAP_BYTES`."""
+        """Yield (place, bytes) from `start` on; each block overlaps the next by `OVERLAP_BYTES`."""
         for at in range(start, self.end, SCAN_BYTES):
             yield at, self.peek(at, SCAN_BYTES + OVERLAP_BYTES)
 
@@ -185,7 +185,7 @@ class Pipe:
         self.raw, self.kind, self.failure, self.head = raw, kind, "", b""
 
     def peek(self, size: int) -> bytes:
-        """The first bytes, which are read again later; fewer only at the end."""
+        """Return the first bytes, which are read again later; fewer only at the end."""
         while len(self.head) < size and (more := self.raw.read(size - len(self.head))):
             self.head += more
         return self.head[:size]
@@ -198,7 +198,7 @@ class Pipe:
         return data
 
     def read_some(self, size: int) -> bytes:
-        """At most so many bytes, as soon as there are any; what decoders call."""
+        """Read at most so many bytes, as soon as there are any. Decoders call this."""
         if self.head:
             return self.read(min(size, len(self.head)))
         at_once = self.raw.read1 if hasattr(self.raw, "read1") else self.raw.read
@@ -260,7 +260,7 @@ def _open_path(origin: Origin, path: str | os.PathLike[str]) -> io.FileIO:
 
 
 def scale(values: NDArray[Any]) -> Block:
-    """Any sample type to float32 in ±1 (unsigned 8-bit is centred on 128)."""
+    """Turn any sample type into float32 in ±1 (unsigned 8-bit is centred on 128)."""
     with np.errstate(over="ignore"):  # beyond float32 becomes Inf, which is refused
         floats = values.astype(np.float32)
     if values.dtype.kind == "f":

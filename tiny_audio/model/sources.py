@@ -1,4 +1,4 @@
-"""Where pretrained parts lie: on the Hub, in a folder, in one file, or in an installed package.
+"""Finding pretrained parts: on the Hub, in a folder, in one file, or in an installed package.
 
     HuggingFaceTB/SmolLM2-135M-Instruct   a Hub id
     parts/whisper-tiny.en                 a folder, in the Hub's or in CTranslate2's layout
@@ -26,17 +26,17 @@ Kind = Literal["gguf", "ctranslate2", "hub"]
 
 
 def located(source: str) -> str:
-    """The local path of a `package:` source; every other source as it is."""
+    """Return the local path of a `package:` source, and every other source as it is."""
     return str(packaged(source)) if source.startswith(PACKAGE) else source
 
 
 def inside(source: str, folder: Path) -> str:
-    """The source of a checkpoint's part, seen from outside of the checkpoint."""
+    """Return the source of a checkpoint's part, seen from outside of the checkpoint."""
     return str(folder / source) if source.startswith(INSIDE) else source
 
 
 def kind_of(source: str) -> Kind:
-    """How a located source is stored; what transformers itself reads is "hub"."""
+    """Tell how a located source is stored; what transformers itself reads is "hub"."""
     if source.lower().endswith(".gguf"):
         if not Path(source).is_file():
             raise CheckpointError(f"There is no GGUF file {source}; check the path.")
@@ -45,14 +45,18 @@ def kind_of(source: str) -> Kind:
 
 
 def cache_folder() -> Path:
-    """Where `tiny-audio get` puts parts: TINY_AUDIO_CACHE, or tiny-audio in the user's cache."""
+    """Return the folder of `tiny-audio get`: TINY_AUDIO_CACHE, or tiny-audio in the user's
+    cache.
+    """
     if own := os.environ.get("TINY_AUDIO_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiny-audio"
 
 
 def packaged(source: str) -> Path:
-    """A path inside an installed distribution, or inside one that `tiny-audio get` unpacked."""
+    """Return a path inside an installed distribution, or inside one that `tiny-audio get`
+    unpacked.
+    """
     name, _, inner = source.removeprefix(PACKAGE).partition("/")
     parts = PurePosixPath(inner).parts
     if not name or not parts or inner.startswith("/") or ".." in parts:
@@ -79,12 +83,12 @@ def packaged(source: str) -> Path:
 
 
 def unpacked_folder(name: str) -> Path:
-    """Where `tiny-audio get` unpacks a distribution."""
+    """Return the folder in which `tiny-audio get` unpacks a distribution."""
     return cache_folder() / "packages" / re.sub(r"[-_.]+", "-", name).lower()
 
 
 def unpacked(source: str, name: str, inner: str) -> Path:
-    """The same path in the cache folder, for a distribution that is not installed."""
+    """Return the same path in the cache folder, for a distribution that is not installed."""
     path = unpacked_folder(name) / inner
     if path.exists():
         return path
@@ -97,7 +101,7 @@ def unpacked(source: str, name: str, inner: str) -> Path:
 
 
 def quantised_as(source: str) -> str:
-    """What a folder in the Hub's layout says its weights were quantised as before; "" for nothing.
+    """Return what the weights of a folder in the Hub's layout were quantised as; "" for nothing.
 
     `tiny-audio convert` and `save` write it beside the weights, since the numbers do not show it.
     """

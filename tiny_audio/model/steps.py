@@ -1,4 +1,4 @@
-"""Prompt embeddings → logits of the next token, again and again, with a key-value cache.
+"""Computing the logits of the next token again and again, with a key-value cache.
 
 Two ways to the same numbers (a contract test compares them). `PlainSteps` calls any causal language
 model of transformers. `FastSteps` walks through the modules of the families below itself: without
@@ -23,20 +23,22 @@ BUCKET = 32
 
 
 class Steps(Protocol):
-    """How `write` and `search` see a decoder."""
+    """A decoder as `write` and `search` see it."""
 
     def begin(self, embeds_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-        """Left-padded prompts → logits (B, V) of each one's first token."""
+        """Compute the logits (B, V) of the first token after left-padded prompts."""
 
     def next(self, ids_B: Tensor) -> Tensor:
-        """The chosen tokens → logits (B, V) of those after them."""
+        """Compute the logits (B, V) of the tokens after the chosen ones."""
 
     def keep(self, rows_B: Tensor) -> None:
-        """Go on with these rows, in this order; one that stands here twice is two from now on."""
+        """Continue with these rows, in this order; a row that is listed twice becomes two rows."""
 
 
 def steps_of(language_model: PreTrainedModel, plain: bool = False) -> Steps:
-    """The fast way where it is known to be the same; else, or if `plain`, transformers' own."""
+    """Choose the fast way where it is known to give the same, and transformers' own elsewhere or if
+    `plain`.
+    """
     if plain or not is_walkable(language_model):
         return PlainSteps(language_model)
     return FastSteps(language_model)
@@ -77,7 +79,7 @@ class PlainSteps:
 
 
 class Family(NamedTuple):
-    """In what a family differs from Llama."""
+    """The differences between a family and Llama."""
 
     qk_norm: bool = False  # queries and keys are normalised, head by head
     rope_by_layer: bool = False  # some layers know no positions
@@ -94,7 +96,7 @@ FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 
 
 def is_walkable(language_model: PreTrainedModel) -> bool:
-    """Whether `FastSteps` computes what this model's forward would.
+    """Tell whether `FastSteps` computes what this model's forward would.
 
     Adapters and quantised layers are called like any other. Hooks on the blocks would be passed by.
     """
@@ -109,7 +111,9 @@ def is_walkable(language_model: PreTrainedModel) -> bool:
 
 
 class Cells(NamedTuple):
-    """Where N inputs stand: their cells of the cache, and how queries and keys turn there."""
+    """The places of N inputs: their cells of the cache, and the rotations of their queries and
+    keys.
+    """
 
     rows: Any  # as an index: of N inputs, or of every row
     columns: Any
@@ -159,7 +163,7 @@ class FastSteps:
         self.bias_BS, self.lengths_B = self.bias_BS[rows_B], self.lengths_B[rows_B]
 
     def _grow(self) -> None:
-        """Room for a bucket of tokens more, and rotations for every position."""
+        """Make room for a bucket of tokens more, and rotations for every position."""
         self.keys = [F.pad(k, (0, 0, 0, BUCKET)) for k in self.keys]
         self.values = [F.pad(v, (0, 0, 0, BUCKET)) for v in self.values]
         self.bias_BS = F.pad(self.bias_BS, (0, BUCKET))
@@ -173,7 +177,7 @@ class FastSteps:
         return Cells(rows, columns, self.cos_SC[positions_N, None], self.sin_SC[positions_N, None])
 
     def _walk(self, x_ND: Tensor, cells: Cells) -> Tensor:
-        """Inputs → logits (B, V) behind the last position of every row."""
+        """Compute logits (B, V) behind the last position of every row."""
         for number, layer in enumerate(self.layers):
             own = layer.self_attn
             normed_ND = normalised(layer.input_layernorm, x_ND)
@@ -199,7 +203,7 @@ class FastSteps:
         self.values[number][at] = values.to(self.values[number].dtype)
 
     def _turned(self, number: int, flat: Tensor, norm: str, cells: Cells) -> Tensor:
-        """Queries or keys (N, H, C): normalised, if the family does, and turned by position."""
+        """Normalise queries or keys (N, H, C), if the family does, and rotate them by position."""
         own = self.layers[number].self_attn
         heads_NHC = flat.view(len(flat), -1, own.head_dim)
         if self.family.qk_norm:
@@ -210,7 +214,7 @@ class FastSteps:
         return heads_NHC * cells.cos_N1C + swapped * cells.sin_N1C
 
     def _attend_ends(self, number: int, queries_BHC: Tensor, _: Cells) -> Tensor:
-        """One query a row: the heads that share a key are queries of one head, nothing repeats."""
+        """Attend with one query a row; heads that share a key become queries of one head."""
         keys, values = self.keys[number], self.values[number]
         grouped = queries_BHC.view(len(keys), keys.shape[1], -1, keys.shape[-1])
         bias = self.bias_BS[:, None, None, : self.used]
@@ -220,7 +224,7 @@ class FastSteps:
         return attended.flatten(1, 2)
 
     def _attend_prompts(self, number: int, queries_NHC: Tensor, cells: Cells) -> Tensor:
-        """Whole prompts, padded for this product alone."""
+        """Attend within whole prompts, which are padded for this product alone."""
         keys, values = self.keys[number], self.values[number]
         num_rows, length = len(keys), self.used
         own = self.layers[number].self_attn
@@ -241,5 +245,5 @@ class FastSteps:
 
 
 def normalised(norm: Any, x: Tensor) -> Tensor:
-    """RMSNorm in one call."""
+    """Apply RMSNorm in one call."""
     return F.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
