@@ -39,6 +39,6 @@ def test_what_cannot_be_quantised_is_refused():
     with pytest.raises(ConfigError, match="float32"):
         tiny_audio.load("nano", quantize="int8", dtype=torch.bfloat16, check=False)
     model = toys.toy_preset("nano").build()
-    model.add_lora("decoder", LoraConfig(rank=2, targets=("q_proj",)))
-    with pytest.raises(ConfigError, match="adapters"):
+    model.add_lora("encoder", LoraConfig(rank=2, targets=("q_proj",)))
+    with pytest.raises(ConfigError, match="adapters of an encoder"):
         quantise(model, "int8")

@@ -127,9 +127,12 @@ class Transcriber:
     def from_pretrained(
         cls, source: str | Path = DEFAULT_MODEL, *, head: Path | None = None, **options: Any
     ) -> "Transcriber":
-        """Load "tiny", "nano", a checkpoint folder or a Hub id; options as in `tiny_audio.load`."""
+        """Load "tiny", "nano", a checkpoint folder or a Hub id; options as in `tiny_audio.load`.
+
+        Adapters are merged into their layers unless `merge=False` is among the options.
+        """
         folder = Path(source) if Path(source).is_dir() else None
-        return cls(load(source, **options), head=head, checkpoint=folder)
+        return cls(load(source, **{"merge": True, **options}), head=head, checkpoint=folder)
 
     @cached_property
     def aligner(self) -> Aligner:

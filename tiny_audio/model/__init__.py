@@ -26,6 +26,7 @@ above it.
     steps          logits of the next token, with a key-value cache
     generation     7 tokens
     beam           the same with several texts at a time
+    merging        adapters added into their layers
     quantize       weights of 8 bits, for a CPU
     processing     any audio and text → one padded batch
     packing        trained weights in eight bits on disk

@@ -45,6 +45,7 @@ from .identity import (
     probe,
     record_fresh,
 )
+from .merging import merge_adapters
 from .modeling import AudioLM
 from .packing import unpack
 from .pipeline import SpeechPipeline
@@ -205,6 +206,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     check: bool = True,
+    merge: bool = False,
     quantize: Quantize | None = None,
     **hub: Any,
 ) -> AudioLM:
@@ -212,6 +214,7 @@ def load(
 
     `dtype` is that of the frozen parts; what was trained is float32. `check=False` skips the hashes
     and golden vectors (seconds for billions of parameters), never the completeness of keys.
+    `merge=True` adds adapters into their layers, for faster inference (`merging.py`);
     `quantize="int8"` makes linear layers small on a CPU (`quantize.py`). `hub` is `revision`,
     `token` and `local_files_only`, for what has to come from the Hub.
     """
@@ -228,7 +231,9 @@ def load(
             f"{source} cannot be read ({error}). A file of it, or of the encoder or decoder it "
             f"names, is damaged or missing; copy or download it again."
         ) from error
-    return model if quantize is None else quantise(model, quantize)
+    if quantize is not None:
+        return quantise(model, quantize)
+    return merge_adapters(model) if merge else model
 
 
 def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> AudioLM:

@@ -76,6 +76,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         self.tokenizer = tokenizer
         # Hashes of the base weights as `build` or `load` read them; None: made by hand, or unread.
         self.base_digests: dict[str, str] | None = None
+        self.is_merged = False  # whether the decoder's adapters are in its weights (merging.py)
         if tokenizer is not None:
             add_audio_token(tokenizer)
             self.config.audio_token_id = audio_token_id(tokenizer)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.ao.nn.quantized.dynamic import Linear as SmallLinear
 
 from .errors import ConfigError
+from .merging import merge_adapters
 from .modeling import AudioLM
 
 Quantize = Literal["int8"]
@@ -18,6 +19,7 @@ Quantize = Literal["int8"]
 def quantise(model: AudioLM, to: Quantize) -> AudioLM:
     """Give encoder and decoder int8 linear layers, in place; the projector stays as it was trained.
 
+    The decoder's adapters are merged first.
     Every output channel has its scale; inputs are quantised as they come. Such a model only infers.
     """
     if to not in get_args(Quantize):
@@ -27,8 +29,9 @@ def quantise(model: AudioLM, to: Quantize) -> AudioLM:
             f'quantize="{to}" is for float32 models on a CPU, this one is {model.dtype} on '
             f"{model.device}; leave dtype and device out."
         )
+    merge_adapters(model)
     if any("lora_" in name for name, _ in model.named_parameters()):
-        raise ConfigError(f'quantize="{to}" does not take adapters; load without it.')
+        raise ConfigError(f'quantize="{to}" does not take adapters of an encoder; load without it.')
     by_channel = torch.ao.quantization.per_channel_dynamic_qconfig
     for part in (model.audio_tower.model, model.language_model):
         with warnings.catch_warnings():  # torch announces that torchao takes this over some day

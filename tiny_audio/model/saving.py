@@ -54,6 +54,8 @@ def save(
     hashes and golden vectors are then those of what is stored.
     """
     folder = Path(folder)
+    if model.is_merged:
+        raise CheckpointError("A merged model only infers; load without merge=True to save it.")
     if is_quantised(model):
         raise CheckpointError("A quantised model only infers; load without quantize= to save it.")
     # A part that came out of a checkpoint's folder, or by hand, is nowhere else to be read from.
