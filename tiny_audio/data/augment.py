@@ -1,4 +1,4 @@
-"""Waveform augmentation on float32 samples at 16 kHz; every random draw comes from the generator.
+"""Augmentation of float32 samples at 16 kHz; every random draw comes from the generator.
 
 Only `change_speed` and `pad_with_silence` change the length; all others keep it.
 """
@@ -19,7 +19,9 @@ TELEPHONE_HZ = (300, 3400)
 
 @dataclass(frozen=True, kw_only=True)
 class Augment(StrictConfig):
-    """Probabilities and ranges: enough for unheard voices, mild enough for short training."""
+    """Probabilities and ranges of changes: enough for unknown voices, mild enough for short
+    training.
+    """
 
     speed: float = 0.2
     speed_range: tuple[float, float] = (0.88, 1.14)
@@ -63,7 +65,7 @@ def limit_band(samples_N: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def keep_band(samples_N: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
-    """Only what lies between two frequencies, with soft edges; 0 is no lower edge."""
+    """Keep only what lies between two frequencies, with soft edges; 0 means no lower edge."""
     size = _fft_size(len(samples_N))
     spectrum = np.fft.rfft(samples_N, size)
     hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
@@ -74,7 +76,7 @@ def keep_band(samples_N: np.ndarray, low_hz: float, high_hz: float) -> np.ndarra
 
 
 def telephone_codec(samples_N: np.ndarray) -> np.ndarray:
-    """There and back through G.711 (μ-law, 8 bits), whose noise grows with the sound."""
+    """Send samples through G.711 and back (μ-law, 8 bits); its noise grows with the sound."""
     mu = 255.0
     pressed = np.sign(samples_N) * np.log1p(mu * np.abs(np.clip(samples_N, -1, 1))) / np.log1p(mu)
     stored = np.round(pressed * 127) / 127
@@ -84,14 +86,14 @@ def telephone_codec(samples_N: np.ndarray) -> np.ndarray:
 def add_noise(
     samples_N: np.ndarray, rng: Rng, snr_db: float, slope: float | None = None
 ) -> np.ndarray:
-    """Coloured noise at the given ratio to the clip's mean power."""
+    """Add coloured noise at the given ratio to the clip's mean power."""
     noise = coloured_noise(len(samples_N), rng, slope)
     power = float(np.square(samples_N).mean()) + 1e-9
     return samples_N + noise * np.float32(np.sqrt(power / 10 ** (snr_db / 10)))
 
 
 def coloured_noise(num_samples: int, rng: Rng, slope: float | None = None) -> np.ndarray:
-    """Noise of unit power whose amplitude falls with frequency to the power of `slope`.
+    """Return noise of unit power whose amplitude falls with frequency to the power of `slope`.
 
     0 is white, 0.5 pink, 1 brown; None draws a slope from 0 to 1.2.
     """
@@ -111,7 +113,7 @@ def set_level(samples_N: np.ndarray, level_db: float) -> np.ndarray:
 
 
 def augment(samples_N: np.ndarray, rng: Rng, how: Augment) -> np.ndarray:
-    """All of the above in the order speaker, room, microphone."""
+    """Apply all of the above in the order speaker, room, microphone."""
     if rng.random() < how.speed:
         samples_N = change_speed(samples_N, rng.uniform(*how.speed_range))
     if rng.random() < how.silence:
@@ -128,6 +130,8 @@ def augment(samples_N: np.ndarray, rng: Rng, how: Augment) -> np.ndarray:
 
 
 def _fft_size(num_samples: int) -> int:
-    """The next product of a power of two and 1, 3 or 5 quarters: fast, and at most 25 % larger."""
+    """Return the next product of a power of two and 1, 3 or 5 quarters: fast, and at most 25 %
+    larger.
+    """
     power = 1 << max(num_samples - 1, 1).bit_length()
     return next(s for s in (power * 5 // 8, power * 3 // 4, power) if s >= num_samples)

@@ -1,4 +1,4 @@
-"""A clip of a corpus: int16 samples at 16 kHz in a shard that `recipes/nano/shards.py` wrote."""
+"""Clips of a corpus: int16 samples at 16 kHz in shards that `recipes/nano/shards.py` wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tiny_audio.model.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Clip:
-    """One stored clip: where its samples lie, and what it says."""
+    """One stored clip: where its samples lie, and its text."""
 
     path: Path
     offset: int
@@ -27,7 +27,7 @@ class Clip:
         return self.num_samples / SAMPLE_RATE
 
     def samples(self) -> np.ndarray:
-        """float32 samples in -1..1."""
+        """Read the clip's float32 samples in -1..1."""
         count, start = self.num_samples, self.offset * 2
         stored = np.fromfile(self.path, np.int16, count=count, offset=start)
         if len(stored) < count:

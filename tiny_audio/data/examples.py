@@ -1,4 +1,4 @@
-"""Training samples from wherever they lie: manifests, folders, tar shards, corpora, HF datasets.
+"""Reading training samples: manifests, folders, tar shards, corpora, datasets of the Hub's library.
 
 Nothing is decoded here: an `Example` knows its text, its duration (from the file's header) and how
 to get its samples. What cannot be used is left out and counted by reason.
@@ -69,13 +69,13 @@ class SourceConfig(StrictConfig):
 
 
 class Sound(Protocol):
-    """How to get a clip's samples."""
+    """A clip's audio, which is read when its samples are asked for."""
 
     def samples(self) -> np.ndarray:
-        """Mono float32 samples at 16 kHz; `AudioError` when they cannot be had."""
+        """Return mono float32 samples at 16 kHz; raise `AudioError` when they cannot be had."""
 
     def digest(self) -> str:
-        """Hexadecimal digest of what is stored, the same on every machine."""
+        """Return a hexadecimal digest of what is stored, the same on every machine."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Example:
 
 @dataclass
 class Dropped:
-    """What was left out: reason -> places, each once however often it is met."""
+    """The places of rows that were left out, by reason; each place counts once."""
 
     places: dict[str, list[str]] = field(default_factory=dict)
     _met: set[tuple[str, str]] = field(default_factory=set, repr=False)
@@ -114,14 +114,14 @@ class Dropped:
         return Counter({reason: len(places) for reason, places in self.places.items()})
 
     def __str__(self) -> str:
-        """The commonest first, each with one of its places."""
+        """List the reasons, the commonest first, each with one of its places."""
         said = [f"{n:,} × {why} ({self.places[why][0]})" for why, n in self.counts().most_common()]
         return ", ".join(said) or "nothing was left out"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Which clips may pass, and how their texts are written."""
+    """The limits of clips that may pass, and how their texts are written."""
 
     min_s: float = 0.1
     max_s: float = 30.0
@@ -138,7 +138,7 @@ MOST_PLACES = 50
 
 
 def read_source(name: str, config: SourceConfig, limits: Limits, dropped: Dropped) -> list[Example]:
-    """All usable clips of a source, in its order.
+    """Read all usable clips of a source, in its order.
 
     The same audio with the same text and prompt is kept once. Headers tell the durations, so 2,500
     clips take about a second; damage inside a file shows only when it is decoded: `samples()` then
@@ -174,7 +174,9 @@ def check_streaming(name: str, config: SourceConfig) -> None:
 
 
 def columns_of(config: SourceConfig) -> list[str]:
-    """The columns of a dataset that are read: audio and text, and these if they are there."""
+    """Return the columns of a dataset that are read: audio and text, and these if they are
+    there.
+    """
     speakers = NAMES[SPEAKER] if config.speaker == SPEAKER else ()
     return [config.audio, config.text, config.speaker, *speakers, "prompt"]
 
@@ -193,7 +195,7 @@ def _rows(name: str, config: SourceConfig) -> Iterator[Row]:
 def judged(
     row: Row, *, name: str, config: SourceConfig, limits: Limits
 ) -> tuple[Example, int] | Unusable:
-    """The example and its size in bytes, or why there is none."""
+    """Return the example of a row and its size in bytes, or the reason why there is none."""
     try:
         if isinstance(row.sound, Unusable):
             raise row.sound
@@ -218,13 +220,13 @@ def judged(
 
 
 def check_speakable(text: str, seconds: float) -> None:
-    """A text that nobody can say in that time belongs to another clip, or to more than one."""
+    """Refuse a text that nobody can say in that time: it belongs to another clip, or to several."""
     if len(text) > FREE_CHARACTERS + CHARACTERS_PER_S * seconds:
         raise Unusable("more text than can be spoken in the clip")
 
 
 def _speaker(fields: dict[str, Any], asked: str) -> str:
-    """A name or a number; "" when there is none."""
+    """Return the speaker as a name or a number; "" when there is none."""
     column = column_in(fields, SPEAKER, asked)
     value = fields.get(column)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -244,7 +246,7 @@ def _check_length(seconds: float, limits: Limits) -> None:
 
 
 class _Seen:
-    """Which clips came before. Bytes are hashed where text, length and size are the same."""
+    """The clips that came before. Bytes are hashed where text, length and size are the same."""
 
     def __init__(self) -> None:
         self.firsts: dict[tuple[Any, ...], Sound] = {}
@@ -262,7 +264,7 @@ class _Seen:
 
 
 def refuse(dropped: Dropped) -> None:
-    """`ConfigError` that names the places, by reason, when anything was left out."""
+    """Raise a `ConfigError` that names the places, by reason, when anything was left out."""
     lines = [f"  {where}: {reason}" for reason, all_ in dropped.places.items() for where in all_]
     if not lines:
         return

@@ -1,4 +1,4 @@
-"""What the fields of a row are called, here and by other programs, and what they mean.
+"""The names of a row's fields, here and in other programs, and what the fields mean.
 
 A field that changes which sound or which text is meant is read, or the row is refused with its
 name; it is never passed over. Names: NeMo (audio_filepath, offset, duration), Common Voice (path,
@@ -30,7 +30,7 @@ UNITS = {"": 1.0, "_s": 1.0, "_sec": 1.0, "_seconds": 1.0, "_ms": 0.001}
 
 
 def _timed(*names: str) -> dict[str, float]:
-    """Names with every ending that tells a unit, and what one of it is in seconds."""
+    """Return names with every ending that tells a unit, and what one of it is in seconds."""
     return {name + ending: UNITS[ending] for name, ending in product(names, UNITS)}
 
 
@@ -48,8 +48,8 @@ CONTRADICTED = "duration contradicts the sound"
 
 
 def column(kind: str, asked: str, there: Iterable[str]) -> str:
-    """The column that holds the audio, text or speaker: the one asked for, or, where that is the
-    default and there is none, one of its other names. `Unusable` where several could be meant.
+    """Return the column that holds the audio, text or speaker: the one asked for, or, where that is
+    the default and there is none, one of its other names. `Unusable` where several could be meant.
     """
     there = set(there)
     if asked != kind or asked in there:
@@ -61,7 +61,9 @@ def column(kind: str, asked: str, there: Iterable[str]) -> str:
 
 
 def column_in(row: Mapping[str, Any], kind: str, asked: str) -> str:
-    """The same of one row, where fields that are null or empty do not count if others are there."""
+    """Return the column in one row, where null and empty fields do not count if others are
+    there.
+    """
     filled = [name for name, value in row.items() if value not in (None, "")]
     found = column(kind, asked, filled)
     return found if found in filled else column(kind, asked, row)
@@ -82,7 +84,9 @@ def check_columns(where: str, there: Iterable[str], audio: str, text: str) -> No
 
 
 def refuse_fields(row: Mapping[str, Any]) -> None:
-    """`Unusable` for a field that means more than one clip, or a part of one in another unit."""
+    """Raise `Unusable` for a field that means more than one clip, or a part of one in another
+    unit.
+    """
     for name in REFUSED:
         if isinstance(row.get(name), list | dict):
             raise Unusable(f"{name} is not read: write one row a segment, with start and end")
@@ -92,7 +96,7 @@ def refuse_fields(row: Mapping[str, Any]) -> None:
 
 
 class Times(NamedTuple):
-    """Where in its sound a row lies and how long it is, in seconds, as far as it says so."""
+    """The place of a row in its sound and its length, in seconds, as far as the row says so."""
 
     start: float | None
     end: float | None
@@ -100,14 +104,14 @@ class Times(NamedTuple):
 
     @property
     def length(self) -> float | None:
-        """What the row says of its length."""
+        """Return the length that the row states."""
         if self.duration is not None or self.end is None:
             return self.duration
         return self.end - (self.start or 0.0)
 
     @property
     def stretch(self) -> tuple[float, float] | None:
-        """Start and end of a part of the sound; None for all of it."""
+        """Return start and end of a part of the sound; None for all of it."""
         whole = self.start is None or (self.start == 0.0 and self.duration is None)
         if self.end is None and whole:
             return None
@@ -120,7 +124,7 @@ class Times(NamedTuple):
 
 
 def times_of(row: Mapping[str, Any]) -> Times:
-    """`Unusable` where a time is no number, or where two of them contradict each other."""
+    """Read a row's times; `Unusable` where one is no number, or where two contradict each other."""
     found = Times(*(_seconds(row, names) for names in (START, END, DURATION)))
     if None not in found:
         check_length(found.end - (found.start or 0.0), found.duration)  # type: ignore[operator]
@@ -136,7 +140,7 @@ def _seconds(row: Mapping[str, Any], names: Mapping[str, float]) -> float | None
 
 
 def _number(value: Any) -> float:
-    """A finite number, also as a text: tables hold nothing else."""
+    """Return a finite number, also from a text: tables hold nothing else."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -147,14 +151,15 @@ def _number(value: Any) -> float:
 
 
 def check_length(seconds: float, said: float | None) -> None:
-    """`Unusable` where a row says another length than its sound has; a tenth of a second and one
-    in a hundred are what headers and coders differ by."""
+    """Raise `Unusable` where a row states another length than its sound has. A tenth of a second
+    and one in a hundred are allowed: by so much headers and coders differ.
+    """
     if said is not None and abs(seconds - said) > 0.1 + 0.01 * seconds:
         raise Unusable(CONTRADICTED)
 
 
 def channel_of(row: Mapping[str, Any]) -> int | None:
-    """The channel that a row names by its number; None for the mean of all."""
+    """Return the channel that a row names by its number; None for the mean of all."""
     for name in CHANNEL:
         value = row.get(name)
         if isinstance(value, str) and value.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""Datasets of the Hub's library: found by id or folder, opened without decoding a thing."""
+"""Opening datasets of the Hub's library, by id or folder, without decoding anything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOSE = (
 
 
 def is_dataset(path: str) -> bool:
-    """Whether a source is a dataset: `hf:…`, or a folder that the library wrote."""
+    """Tell whether a source is a dataset: `hf:…`, or a folder that the library wrote."""
     if path.startswith("hf:"):
         return True
     folder = Path(path).expanduser()
@@ -28,13 +28,14 @@ def is_dataset(path: str) -> bool:
 
 
 def _is_saved(folder: Path) -> bool:
-    """Whether `save_to_disk` made it, of one split or of several."""
+    """Tell whether `save_to_disk` made a folder, of one split or of several."""
     one = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     return one or (folder / "dataset_dict.json").is_file()
 
 
 def open_dataset(path: str, split: str, columns: list[str], streaming: bool = False) -> Any:
-    """A `Dataset` or `IterableDataset` with those of `columns` that it has, audio as stored bytes.
+    """Open a `Dataset` or `IterableDataset` with those of `columns` that it has, audio as stored
+    bytes.
 
     The first two columns, audio and text, have to be there, by one of their names (`names_in`).
     Times come with them, to be compared. `ConfigError` says what the library
@@ -61,7 +62,7 @@ def open_dataset(path: str, split: str, columns: list[str], streaming: bool = Fa
 
 
 def names_in(dataset: Any, columns: list[str]) -> tuple[str, str]:
-    """What the columns of audio and text, the first two of `columns`, are called in a dataset."""
+    """Return the names of the audio and text columns, the first two of `columns`, in a dataset."""
     there = dataset.features or {}
     return column(AUDIO, columns[0], there), column(TEXT, columns[1], there)
 
@@ -85,7 +86,7 @@ def _load(name: str, split: str, streaming: bool) -> Any:
 
 
 def _explained(error: BaseException) -> str:
-    """What the library says, what the first error of its chain says, and what to do."""
+    """Join what the library says, what the first error of its chain says, and what to do."""
     root = error
     while cause := root.__cause__ or root.__context__:
         root = cause
@@ -96,7 +97,7 @@ def _explained(error: BaseException) -> str:
 
 
 def streamed(path: str, dataset: Any) -> Iterator[dict[str, Any]]:
-    """The rows of an `IterableDataset`; says what to do where they would need torchcodec."""
+    """Yield the rows of an `IterableDataset`; say what to do where they would need torchcodec."""
     try:
         yield from dataset
     except ImportError as error:
@@ -104,7 +105,7 @@ def streamed(path: str, dataset: Any) -> Iterator[dict[str, Any]]:
 
 
 def labels_of(dataset: Any, column: str) -> list[str]:
-    """The names that the numbers in a column stand for; empty when they are no labels."""
+    """Return the names that the numbers in a column stand for; empty when they are no labels."""
     import datasets
 
     feature = (dataset.features or {}).get(column)
@@ -112,7 +113,7 @@ def labels_of(dataset: Any, column: str) -> list[str]:
 
 
 def named(fields: dict[str, Any], column: str, labels: list[str]) -> dict[str, Any]:
-    """The row with its label's number replaced by its name."""
+    """Return the row with its label's number replaced by its name."""
     number = fields.get(column)
     if isinstance(number, int) and 0 <= number < len(labels):
         return {**fields, column: labels[number]}
@@ -120,7 +121,7 @@ def named(fields: dict[str, Any], column: str, labels: list[str]) -> dict[str, A
 
 
 def dataset_rows(path: str, split: str, columns: list[str]) -> Iterator[Row]:
-    """All rows of a dataset on disk; audio is read when a sound is asked for it."""
+    """Yield all rows of a dataset on disk; audio is read when a sound is asked for it."""
     dataset = open_dataset(path, split, columns)
     audio, text = names_in(dataset, columns)
     labels = labels_of(dataset, text)

@@ -14,7 +14,7 @@ from tiny_audio.files import write_text
 
 @dataclass(frozen=True)
 class Manifest:
-    """Usable rows, `audio` made absolute, and how many lines were skipped for which reason."""
+    """Usable rows, with `audio` made absolute, and how many lines were skipped for which reason."""
 
     rows: list[dict[str, Any]]
     skipped: Counter[str] = field(default_factory=Counter)
@@ -25,7 +25,7 @@ class Unusable(Exception):  # noqa: N818 — it says what a row is
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Unusable]]:
-    """The line number, from 1, and what stands there, of every line that is not blank."""
+    """Yield the line number, from 1, and the content of every line that is not blank."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
@@ -33,7 +33,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Unusable]]:
 
 
 def parsed(line: bytes) -> dict[str, Any] | Unusable:
-    """The JSON object, or why there is none."""
+    """Return the JSON object, or the reason why there is none."""
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -44,7 +44,7 @@ def parsed(line: bytes) -> dict[str, Any] | Unusable:
 
 
 def string_in(row: dict[str, Any], key: str) -> str:
-    """A field that must be there (null is not) and be a string; `Unusable` when it is not."""
+    """Return a field that must be there (null is not) and be a string; else raise `Unusable`."""
     if row.get(key) is None:
         raise Unusable(f"no {key}")
     if not isinstance(row[key], str):
@@ -64,7 +64,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _usable(row: dict[str, Any] | Unusable, folder: Path) -> dict[str, Any]:
-    """The row, `audio` made absolute; `Unusable` says why it cannot be used."""
+    """Return the row with `audio` made absolute; `Unusable` says why it cannot be used."""
     if isinstance(row, Unusable):
         raise row
     audio = folder / string_in(row, "audio")
@@ -75,7 +75,9 @@ def _usable(row: dict[str, Any] | Unusable, folder: Path) -> dict[str, Any]:
 
 
 def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """One line a row; `audio` becomes relative to the manifest's folder where it lies below it."""
+    """Write one line for each row; `audio` becomes relative where it lies below the manifest's
+    folder.
+    """
     lines = []
     for row in rows:
         audio = Path(row["audio"])

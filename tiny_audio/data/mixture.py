@@ -1,4 +1,4 @@
-"""Which clips make up a step: weighted sources, sorted by length in blocks, cut by budget.
+"""Choosing the clips of a step: sources are weighted, sorted by length in blocks, cut by budget.
 
 Everything follows from the seed: a block draws its share of every source from an endless order of
 permutations, so the state of the data is two small numbers, whatever the number of processes.
@@ -60,7 +60,7 @@ class DataConfig(StrictConfig):
 
 
 class Visit(NamedTuple):
-    """One hearing of a clip: `seed` decides its augmentation, `turn` counts its earlier visits."""
+    """One use of a clip: `seed` decides its augmentation, `turn` counts its earlier visits."""
 
     example: Example
     turn: int
@@ -72,7 +72,7 @@ Step = list[list[Visit]]  # micro-batches
 
 
 def shares(sizes: dict[str, int], weights: dict[str, float]) -> dict[str, float]:
-    """The share of every source: its weight, or its part of what the weights leave over."""
+    """Return the share of every source: its weight, or its part of what the weights leave over."""
     given = sum(weights.values())
     free = {name: size for name, size in sizes.items() if not weights.get(name)}
     if given > 1 + 1e-9 or (given > 1 - 1e-9) != (not free):
@@ -85,7 +85,9 @@ def shares(sizes: dict[str, int], weights: dict[str, float]) -> dict[str, float]
 
 
 class Mixture:
-    """Block number → visits. An epoch is over when every clip without a weight was used once."""
+    """The visits of every block, by its number. An epoch is over when every clip without a weight
+    was used once.
+    """
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class Mixture:
         return Visit(self.sources[name][order[place]], turn, 0)
 
     def _order(self, name: str, turn: int) -> np.ndarray:
-        """The permutation of one pass through a source; the last one is kept."""
+        """Return the permutation of one pass through a source; the last one is kept."""
         kept = self.__dict__.setdefault("_orders", {})
         if kept.get(name, (-1,))[0] != turn:
             digest = random.Random(f"order/{self.seed}/{name}/{turn}").getrandbits(32)
@@ -125,7 +127,7 @@ class Mixture:
 
 
 def planned_s(example: Example, how: Augment | None) -> float:
-    """The longest a clip can become by augmentation."""
+    """Return the longest that a clip can become by augmentation."""
     if how is None:
         return example.duration_s
     slowest = min(how.speed_range[0], 1.0) if how.speed else 1.0
@@ -133,7 +135,9 @@ def planned_s(example: Example, how: Augment | None) -> float:
 
 
 def cut(visits: Sequence[Visit], config: DataConfig, cost: Cost) -> list[list[Visit]]:
-    """Consecutive visits, as many as the budgets allow when all are padded to the longest."""
+    """Cut consecutive visits into batches, each as large as the budgets allow when padded to the
+    longest.
+    """
     batches: list[list[Visit]] = [[]]
     longest_s, most = 0.0, 0
     for visit in visits:
@@ -150,7 +154,7 @@ def cut(visits: Sequence[Visit], config: DataConfig, cost: Cost) -> list[list[Vi
 
 
 def dealt(visits: Sequence[Visit], config: DataConfig, cost: Cost, seed: str) -> list[Step]:
-    """A block's steps: sorted by what clips cost, cut by budget, shuffled, dealt out."""
+    """Return a block's steps: sorted by what clips cost, cut by budget, shuffled, dealt out."""
     ordered = sorted(visits, key=lambda v: (cost(v.example), v.example.duration_s))
     batches = cut(ordered, config, cost)
     random.Random(seed).shuffle(batches)
@@ -159,14 +163,14 @@ def dealt(visits: Sequence[Visit], config: DataConfig, cost: Cost, seed: str) ->
 
 
 class Plan:
-    """Steps one after another, each with the state of the data after it."""
+    """The steps of a stage, each with the state of the data after it."""
 
     def __init__(self, mixture: Mixture, config: DataConfig, cost: Cost):
         self.mixture, self.config, self.cost = mixture, config, cost
         self._kept: tuple[int, list[Step]] = (-1, [])
 
     def steps_of(self, number: int) -> list[Step]:
-        """The steps of a block; the last block is kept."""
+        """Return the steps of a block; the last block is kept."""
         if self._kept[0] != number:
             seed = f"deal/{self.mixture.seed}/{number}"
             visits = self.mixture.visits(number)
@@ -174,7 +178,7 @@ class Plan:
         return self._kept[1]
 
     def steps(self, state: State) -> Iterator[tuple[Step, State]]:
-        """Endless; begins after `state`, which is `{}` at the very start."""
+        """Yield steps without end, from `state` on, which is `{}` at the very start."""
         number, index = state.get("block", 0), state.get("index", 0)
         while True:
             steps = self.steps_of(number)
@@ -185,22 +189,22 @@ class Plan:
             number, index = number + 1, 0
 
     def steps_per_epoch(self) -> float:
-        """Measured on the first block."""
+        """Return the steps in an epoch, measured on the first block."""
         return len(self.steps_of(0)) * self.mixture.epoch_clips / self.mixture.block
 
 
 class Stream(Protocol):
-    """Clips that are read one after another, as `data.stream.ExampleStream` does."""
+    """Clips that are read one after another, as `data.stream.ExampleStream` reads them."""
 
     dropped: Dropped
 
     def take(self, count: int, state: State | None = None) -> tuple[list[Example], State | None]:
-        """The next clips after `state`, and the state after them; None at the end."""
+        """Return the next clips after `state`, and the state after them; None at the end."""
 
 
 class StreamPlan:
-    """The same of a stream: its next clips are sorted by duration together; at its end it begins
-    again. The state holds where the stream stood before the block.
+    """The steps of a stream: its next clips are sorted by duration together, and at its end it
+    begins again. The state holds where the stream stood before the block.
     """
 
     def __init__(self, stream: Stream, config: DataConfig, cost: Cost, seed: int):
@@ -227,7 +231,7 @@ class StreamPlan:
             at = following
 
     def steps_of(self, number: int) -> list[Step]:
-        """The steps of the first block, the only one that can be looked at beforehand."""
+        """Return the steps of the first block, the only one that can be looked at beforehand."""
         assert number == 0, "a stream is not looked into"
         examples, _ = self.stream.take(self.config.block)
         if not examples:
@@ -240,20 +244,20 @@ class StreamPlan:
 
 
 def worst(plan: Plan | StreamPlan) -> list[Visit]:
-    """The micro-batch of the first block that takes most positions: it has to fit."""
+    """Return the micro-batch of the first block that takes most positions: it has to fit."""
     batches = [batch for step in plan.steps_of(0) for batch in step]
     return max(batches, key=lambda b: len(b) * max(plan.cost(v.example) for v in b))
 
 
 def padding(lengths: Sequence[int]) -> float:
-    """The share of a padded batch that is padding."""
+    """Return the share of a padded batch that is padding."""
     return 1 - sum(lengths) / (len(lengths) * max(lengths)) if lengths else 0.0
 
 
 def split_by_speaker(
     examples: Sequence[Example], num_speakers: int, seed: int
 ) -> tuple[list[Example], list[Example], list[str]]:
-    """Training clips, validation clips of `num_speakers` drawn speakers, and these speakers.
+    """Split off the clips of `num_speakers` drawn speakers; return both parts and these speakers.
 
     Refused when fewer than two speakers would remain to train on.
     """

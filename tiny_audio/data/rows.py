@@ -1,4 +1,4 @@
-"""Rows of clips as they lie on disk: manifests, folders, tar shards, corpora. Nothing is judged.
+"""Reading rows of clips as they lie on disk: manifests, folders, tar shards, corpora, unjudged.
 
 A row knows where it stands, its fields as they were found, and its sound or why there is none.
 """
@@ -42,7 +42,9 @@ class Row:
 
 
 def local_rows(given: str, audio: str, text: str) -> Iterator[Row]:
-    """The rows of what a path names: a manifest, tar shards, a corpus or a folder of pairs."""
+    """Return the rows of what a path names: a manifest, tar shards, a corpus or a folder of
+    pairs.
+    """
     path = Path(given).expanduser()
     if path.is_dir():
         return _rows_in(path, audio, text)
@@ -73,7 +75,9 @@ def _rows_in(folder: Path, audio: str, text: str) -> Iterator[Row]:
 
 
 def manifest_rows(path: Path, audio: str, text: str) -> Iterator[Row]:
-    """A manifest or another table; the column `audio` names a file, relative to it."""
+    """Yield the rows of a manifest or another table; the column `audio` names a file, relative to
+    it.
+    """
     for where, row in read_table(path, audio, text):
         if isinstance(row, Unusable):
             yield Row(where, row)
@@ -95,7 +99,7 @@ def _file_of(row: dict[str, Any], audio: str, table: Path) -> Stored | Unusable:
 
 
 def part_of(sound: Stored, row: dict[str, Any]) -> Stored:
-    """The part of a sound that its row speaks of; `Unusable` when that cannot be known."""
+    """Return the part of a sound that its row speaks of; `Unusable` when that cannot be known."""
     stretch, channel = times_of(row).stretch, channel_of(row)
     if stretch is None and channel is None:
         return sound
@@ -104,7 +108,7 @@ def part_of(sound: Stored, row: dict[str, Any]) -> Stored:
 
 
 def folder_rows(folder: Path, text: str) -> Iterator[Row]:
-    """Audio files, at any depth, each with a same-named .txt beside it."""
+    """Yield audio files, at any depth, each with a same-named .txt beside it."""
     files = sorted(path for path in folder.rglob("*") if is_audio(path.name))
     spoken = {path.with_suffix(".txt") for path in files}
     for path in files:
@@ -116,17 +120,17 @@ def folder_rows(folder: Path, text: str) -> Iterator[Row]:
 
 
 def _row(where: str, sound: Stored, fields: dict[str, Any] | Unusable) -> Row:
-    """The row; fields that cannot be read make all of it unusable."""
+    """Make a row; fields that cannot be read make all of it unusable."""
     return Row(where, fields) if isinstance(fields, Unusable) else Row(where, sound, fields)
 
 
 def is_audio(name: str) -> bool:
-    """Whether a name ends like an audio file's; what is inside is seen when it is opened."""
+    """Tell whether a name ends like an audio file's; the content is seen when it is opened."""
     return name.lower().endswith(SUFFIXES)
 
 
 def read_text(data: bytes, column: str) -> dict[str, Any] | Unusable:
-    """What a .txt holds, as the field that it stands for."""
+    """Return the content of a .txt, as the field that it stands for."""
     try:
         return {column: data.decode("utf-8-sig")}
     except UnicodeDecodeError:
@@ -134,7 +138,7 @@ def read_text(data: bytes, column: str) -> dict[str, Any] | Unusable:
 
 
 def tar_rows(paths: Sequence[Path], text: str) -> Iterator[Row]:
-    """WebDataset shards: KEY.flac with KEY.txt, KEY.json or both; all but the audio is read now."""
+    """Yield the rows of WebDataset shards: KEY.flac with KEY.txt, KEY.json or both."""
     for path in paths:
         try:
             with tarfile.open(path, "r:") as archive:
@@ -147,7 +151,9 @@ def tar_rows(paths: Sequence[Path], text: str) -> Iterator[Row]:
 
 
 def _members(archive: tarfile.TarFile, path: Path, text: str) -> Iterator[Row]:
-    """Members of the same name but for its ending are one row, wherever in the tar they stand."""
+    """Group members of the same name but for its ending into one row, wherever in the tar they
+    stand.
+    """
     groups: dict[str, dict[str, tarfile.TarInfo]] = {}
     for member in archive:
         if not member.isdir():
@@ -172,7 +178,9 @@ def _members(archive: tarfile.TarFile, path: Path, text: str) -> Iterator[Row]:
 
 
 def _check_end(archive: tarfile.TarFile, path: Path) -> None:
-    """A damaged header in the middle looks like the end to `tarfile`; the true end is zeros."""
+    """Refuse a tar that ends early: to `tarfile` a damaged header looks like the end, which is
+    zeros.
+    """
     with path.open("rb") as file:
         file.seek(archive.offset)
         if file.read(512).strip(b"\0"):
@@ -194,7 +202,7 @@ def _fields(
 
 
 def corpus_rows(folder: Path) -> Iterator[Row]:
-    """A corpus made by this library (`cache.py`): its columns are text and speaker."""
+    """Yield the rows of a corpus made by this library (`cache.py`), with text and speaker."""
     for path in sorted(folder.glob("shard-*.jsonl")):
         for number, row in read_rows(path):
             where = f"{path}:{number}"

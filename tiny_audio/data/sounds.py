@@ -1,5 +1,6 @@
-"""Kinds of `Sound`: a file, a member of a tar, bytes, a row of a dataset, a clip of a corpus. Each
-is measured by its header and decoded only when its samples are asked for. `stretches.py` has parts.
+"""The kinds of `Sound`: a file, a member of a tar, bytes, a row of a dataset, a clip of a corpus.
+Each is measured by its header and decoded only when its samples are asked for. `stretches.py` has
+parts.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class Stored(ABC):
 
     @abstractmethod
     def opened(self) -> AbstractContextManager[Any]:
-        """The source; `AudioError` when it is gone."""
+        """Lend the source; raise `AudioError` when it is gone."""
 
     def measure(self, enough_s: float) -> tuple[float, int]:
-        """Seconds and stored bytes; `AudioError` for what is seen to be no audio.
+        """Return seconds and stored bytes; raise `AudioError` for what is seen to be no audio.
 
         A header that does not tell the length costs decoding, up to `enough_s` and not much more.
         """
@@ -54,14 +55,16 @@ class Stored(ABC):
             return seconds, _num_bytes(source)
 
     def samples(self) -> np.ndarray:
-        """Mono float32 samples at 16 kHz; a text is of all its sound, so none may be missing."""
+        """Return mono float32 samples at 16 kHz. None may be missing, for a text is of all its
+        sound.
+        """
         with self.opened() as source:
             audio = load_audio(labelled(self.name, source))
         refuse_missing(self.name, audio.notes)
         return audio.samples.numpy()
 
     def digest(self) -> str:
-        """SHA-256 of the stored bytes."""
+        """Return the SHA-256 of the stored bytes."""
         with self.opened() as source, ExitStack() as stack:
             if isinstance(source, str):
                 source = stack.enter_context(_open(source))
@@ -152,7 +155,7 @@ class CorpusSound(Stored):
 
 
 def audio_in(value: Any) -> bytes | str:
-    """The bytes or the path that a dataset's row holds, as {bytes, path} or alone."""
+    """Return the bytes or the path that a dataset's row holds, as {bytes, path} or alone."""
     if isinstance(value, dict):
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if not isinstance(value, bytes | str):
@@ -161,7 +164,7 @@ def audio_in(value: Any) -> bytes | str:
 
 
 class Region(io.RawIOBase):
-    """`size` bytes of an open file from `start` on, as a file of their own."""
+    """A part of an open file as a file of its own: `size` bytes from `start` on."""
 
     def __init__(self, file: io.FileIO, start: int, size: int) -> None:
         self.file, self.start, self.size, self.at = file, start, size, 0
@@ -185,7 +188,7 @@ class Region(io.RawIOBase):
 
 
 def refuse_missing(name: str, notes: Iterable[str]) -> None:
-    """`AudioError` with the reason of the first note that says that sound is missing."""
+    """Raise an `AudioError` with the reason of the first note that says that sound is missing."""
     for note in notes:
         if isinstance(note, Note) and note.missing_s + note.silent_s > MOST_MISSING_S:
             cure = "Mend the file, or leave it out: its text is of all the sound"
@@ -201,7 +204,7 @@ def _open(path: str) -> io.FileIO:
 
 
 def labelled(name: str, source: Any) -> Any:
-    """What `load_audio` takes, so that its messages name the source."""
+    """Return what `load_audio` takes, so that its messages name the source."""
     return source if isinstance(source, str) else {"bytes": source, "path": name}
 
 
@@ -212,7 +215,7 @@ def _num_bytes(source: str | bytes | Region) -> int:
 
 
 def _header_s(name: str, source: Any) -> float | None:
-    """Seconds that the header announces; None when it does not, or cannot be right."""
+    """Return the seconds that the header announces; None when it does not, or cannot be right."""
     with ExitStack() as stack:
         decoded = open_file(Origin(name, STREAM_LIMITS), source, stack)
         sound = MIN_RATE <= decoded.rate <= MAX_RATE and 1 <= decoded.channels <= MAX_CHANNELS
@@ -220,7 +223,7 @@ def _header_s(name: str, source: Any) -> float | None:
 
 
 def _counted_s(source: Any, enough_s: float) -> float:
-    """Seconds found by decoding, which also says what is wrong with an impossible header."""
+    """Count seconds by decoding, which also says what is wrong with an impossible header."""
     num_samples = 0
     for block in stream_audio(source, block_s=5.0):
         num_samples += len(block)

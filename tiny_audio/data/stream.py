@@ -1,4 +1,5 @@
-"""Datasets read as a stream: nothing is stored on this disk, and reading goes on where it stopped.
+"""Reading datasets as a stream: nothing is stored on this disk, and reading continues where it
+stopped.
 
 The state is a value: `take` takes one and returns the next.
 """
@@ -47,7 +48,8 @@ class ExampleStream:
         self.most_kept = 0  # usable clips up to the farthest place that was read
 
     def take(self, count: int, state: State | None = None) -> tuple[list[Example], State | None]:
-        """The next `count` clips after `state` (None: from the start), and the state after them.
+        """Return the next `count` clips after `state` (None: from the start), and the state after
+        them.
 
         At the end of the data, or at the source's limit, there are fewer clips, perhaps none, and
         no state. A state that was not the last one returned opens its shard again.
@@ -82,7 +84,7 @@ class ExampleStream:
         self._num_rows, self._num_kept = state.get("rows", 0), state.get("kept", 0)
 
     def _next(self) -> Example | None:
-        """The next usable clip; rows that are not are counted on the way."""
+        """Return the next usable clip; rows that are not usable are counted on the way."""
         if self._num_kept == self.config.limit > 0:
             return None
         for fields in self._rows:
@@ -107,7 +109,7 @@ class ExampleStream:
 
 
 def _sound(where: str, value: Any) -> Stored:
-    """The bytes of a row; those that lie elsewhere (hf://, zip://) are fetched now."""
+    """Return the bytes of a row; those that lie elsewhere (hf://, zip://) are fetched now."""
     found = audio_in(value)
     if isinstance(found, str) and "://" in found:
         import fsspec  # type: ignore[import-untyped]

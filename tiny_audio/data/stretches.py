@@ -1,4 +1,4 @@
-"""A part of a sound: a stretch of seconds, one channel, or both.
+"""Parts of a sound: a stretch of seconds, one channel, or both.
 
 A sound is decoded from its start. Neighbouring stretches of one file share what was decoded, so
 the rows of an hour's recording do not decode it once each.
@@ -28,7 +28,7 @@ KEPT_FILES, KEPT_S = 2, 900.0  # 58 MB each at most; what lies later in a file i
 
 @dataclass(frozen=True)
 class PartSound(Stored):
-    """`end_s` None: to the end of the sound. `channel` None: the mean of all."""
+    """A part of a sound. `end_s` None means to its end, `channel` None the mean of all."""
 
     whole: Stored
     start_s: float = 0.0
@@ -43,7 +43,7 @@ class PartSound(Stored):
         return self.whole.opened()
 
     def measure(self, enough_s: float) -> tuple[float, int]:
-        """Seconds of the part, and the bytes of the whole."""
+        """Return the seconds of the part, and the bytes of the whole."""
         whole_s, num_bytes = self.whole.measure(self.end_s or self.start_s + enough_s)
         end_s = whole_s if self.end_s is None else self.end_s
         if end_s > whole_s + 0.1 or self.start_s >= whole_s:
@@ -93,7 +93,7 @@ class _Decoded:
         self.lock = threading.Lock()
 
     def between(self, start: int, end: int | None) -> tuple[np.ndarray, int]:
-        """The samples from `start` to `end`, and how many were decoded."""
+        """Return the samples from `start` to `end`, and how many were decoded."""
         first, after = start // BLOCK, None if end is None else -(-end // BLOCK)
         with self.lock:
             while (after is None or len(self.blocks) < after) and self._next(first):
@@ -103,7 +103,9 @@ class _Decoded:
             return found.copy(), self.num_samples
 
     def _next(self, first: int) -> bool:
-        """Decode a block more; whether there was one. Those before `first` are of no use."""
+        """Decode one block more; return whether there was one. Those before `first` are of no
+        use.
+        """
         if self.error:
             raise self.error
         try:
@@ -124,7 +126,7 @@ _files_lock = threading.Lock()
 
 
 def _kept(path: str, channel: int | None) -> _Decoded:
-    """The file as far as it was decoded; another version of it is another file."""
+    """Return the file as far as it was decoded; another version of it is another file."""
     try:
         state = os.stat(path)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Tables of clips as other programs write them: CSV, TSV, a JSON array, JSON Lines called .json.
+"""Reading tables of other programs: CSV, TSV, a JSON array, JSON Lines called .json.
 
 A row that cannot be read is an `Unusable` in its place; a table that cannot be is a `ConfigError`.
 """
@@ -19,7 +19,9 @@ Found = tuple[str, dict[str, Any] | Unusable]  # where, and what stands there
 
 
 def read_table(path: Path, audio: str, text: str) -> Iterator[Found]:
-    """The rows of a table; the columns `audio` and `text` must be there, by one of their names."""
+    """Yield the rows of a table; the columns `audio` and `text` must be there, by one of their
+    names.
+    """
     return READERS[path.suffix.lower()](path, audio, text)
 
 
@@ -29,7 +31,7 @@ def _lines(path: Path, audio: str = "", text: str = "") -> Iterator[Found]:
 
 
 def _json(path: Path, audio: str, text: str) -> Iterator[Found]:
-    """An array of objects, or JSON Lines, as NeMo calls its manifests."""
+    """Read an array of objects, or JSON Lines, as NeMo calls its manifests."""
     data = path.read_bytes().removeprefix(b"\xef\xbb\xbf").lstrip()
     if not data.startswith(b"[") and (b"\n{" in data.rstrip() or _is_row(data)):
         yield from _lines(path)
@@ -50,7 +52,7 @@ def _json(path: Path, audio: str, text: str) -> Iterator[Found]:
 
 
 def _is_row(data: bytes) -> bool:
-    """Whether it is one object on one line that may be a clip's: a manifest of one row."""
+    """Tell whether a text is one object on one line that may be a clip's: a manifest of one row."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
@@ -60,7 +62,9 @@ def _is_row(data: bytes) -> bool:
 
 
 def _csv(path: Path, audio: str, text: str) -> Iterator[Found]:
-    """Cells may be quoted. Parted by comma, semicolon, tab or bar: by what the header shows."""
+    """Read CSV, whose cells may be quoted; the header shows what parts them: comma, semicolon, tab
+    or bar.
+    """
     with path.open("rb") as lines:
         header = next(iter(lines), b"").decode("utf-8-sig", "surrogateescape")
     parts = {mark: next(csv.reader([header], delimiter=mark), []) for mark in ",;\t|"}
@@ -70,7 +74,7 @@ def _csv(path: Path, audio: str, text: str) -> Iterator[Found]:
 
 
 def _counted(reader: Any) -> Iterator[tuple[int, list[str] | Unusable]]:
-    """Records with the number of their first line."""
+    """Yield records with the number of their first line."""
     while True:
         number = reader.line_num + 1
         try:
@@ -82,7 +86,9 @@ def _counted(reader: Any) -> Iterator[tuple[int, list[str] | Unusable]]:
 
 
 def _tsv(path: Path, audio: str, text: str) -> Iterator[Found]:
-    """A record is a line: a quotation mark in a sentence, as Common Voice has them, opens none."""
+    """Read TSV, one record a line: a quotation mark in a sentence, as in Common Voice, opens no
+    cell.
+    """
     cells = (
         (
             number,
@@ -94,14 +100,14 @@ def _tsv(path: Path, audio: str, text: str) -> Iterator[Found]:
 
 
 def _unquoted(cell: str) -> str:
-    """Without the quotation marks of a writer that doubles those within."""
+    """Remove the quotation marks of a writer that doubles those within."""
     inner = cell[1:-1].replace('""', "")
     quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
     return cell[1:-1].replace('""', '"') if quoted else cell
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """Lines, with what is not UTF-8 in a form that shows it."""
+    """Yield lines, with what is not UTF-8 in a form that shows it."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines):
             yield line.decode("utf-8-sig" if number == 0 else "utf-8", "surrogateescape")

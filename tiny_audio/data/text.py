@@ -1,4 +1,4 @@
-"""Labels as they are trained on and scored: cleaned by one function for both.
+"""Cleaning labels, by one function for training and for scoring.
 
 What is removed never carried sound: control characters, markup of white space, ways to write the
 same character. Case and punctuation are a choice of style. Numbers and symbols are not spelled out.
@@ -16,7 +16,8 @@ APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼ`", "'"))
 
 
 def clean(text: str, style: Style = "raw") -> str:
-    """`raw` keeps case and punctuation, `lower` the latter, `plain` words and their apostrophes.
+    """Clean a text: `raw` keeps case and punctuation, `lower` the latter, `plain` words and
+    apostrophes.
 
     Cleaning twice changes nothing. What holds nothing but control characters becomes "".
     """
@@ -32,7 +33,9 @@ def clean(text: str, style: Style = "raw") -> str:
 
 
 def _printed(character: str) -> str:
-    """A space for white space and control characters; nothing for marks that are not seen."""
+    """Return a space for white space and control characters, and nothing for marks that are not
+    seen.
+    """
     category = unicodedata.category(character)
     if category[0] == "Z" or category == "Cc":
         return " "
@@ -40,7 +43,7 @@ def _printed(character: str) -> str:
 
 
 def _words(text: str) -> str:
-    """Letters with their marks, digits, apostrophes and joiners; a space for all else.
+    """Keep letters with their marks, digits, apostrophes and joiners; put a space for all else.
 
     The marks matter: without them words of Hindi, Thai or Arabic fall apart.
     """

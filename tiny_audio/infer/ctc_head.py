@@ -1,4 +1,4 @@
-"""A CTC head: reads characters off an encoder's frames, without a language model.
+"""A CTC head, which reads characters off an encoder's frames, without a language model.
 
 It is the honest baseline of an encoder, and what word times come from (`timestamps.py`). A folder
 holds `config.json`, which says by hash to which encoder the head belongs, and `head.safetensors`.
@@ -32,7 +32,9 @@ CONFIG, WEIGHTS = "config.json", "head.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class CtcHeadConfig(StrictConfig):
-    """`encoder` is the identity of the one encoder whose frames (`width` wide) the head reads."""
+    """The configuration of a head. `encoder` is the identity of the one encoder whose frames
+    (`width` wide) it reads.
+    """
 
     width: int
     encoder: str
@@ -51,7 +53,8 @@ class CtcHeadConfig(StrictConfig):
 
 
 class CtcHead(nn.Module):
-    """Frames → log-probabilities of characters: a projection, residual convolutions, a classifier.
+    """Turns frames into log-probabilities of characters by a projection, residual convolutions and
+    a classifier.
 
     Two convolutions over 5 frames see 90 ms on both sides; what is behind a clip's end, they do
     not see, so a batch gives what its clips give alone.
@@ -67,7 +70,7 @@ class CtcHead(nn.Module):
         self.leave = nn.Linear(config.hidden, len(config.characters) + 1)
 
     def forward(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """Log-probabilities (B, T, characters + 1) in float32; id 0 is the blank."""
+        """Return log-probabilities (B, T, characters + 1) in float32; id 0 is the blank."""
         valid_BT1 = valid_mask(lengths_B, frames_BTE.shape[1])[..., None]
         x_BTH = self.enter(frames_BTE.to(self.leave.weight.dtype))
         for block in self.blocks:
@@ -75,7 +78,7 @@ class CtcHead(nn.Module):
         return self.leave(x_BTH).float().log_softmax(-1)
 
     def transcribe(self, frames_BTE: Tensor, lengths_B: Tensor) -> list[str]:
-        """The best path of every clip, collapsed."""
+        """Return the best path of every clip, collapsed."""
         return read_paths(self(frames_BTE, lengths_B), lengths_B)
 
     def save(self, folder: Path) -> None:
@@ -88,7 +91,9 @@ class CtcHead(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path, encoder: AudioEncoder) -> CtcHead:
-        """The head in float32 on the encoder's device; another encoder is a `CheckpointError`."""
+        """Load the head in float32 on the encoder's device; another encoder is a
+        `CheckpointError`.
+        """
         config = read_config(folder)
         if config.encoder != encoder_id(encoder):
             raise CheckpointError(
@@ -101,7 +106,7 @@ class CtcHead(nn.Module):
 
 
 class Block(nn.Module):
-    """Normalise, look at the neighbouring frames, rectify."""
+    """A layer that normalises, looks at the neighbouring frames, and rectifies."""
 
     def __init__(self, config: CtcHeadConfig):
         super().__init__()
@@ -114,7 +119,7 @@ class Block(nn.Module):
 
 
 def fill(head: nn.Module, folder: Path) -> None:
-    """Load a head's weights: all of them, in their shapes, or a `CheckpointError`."""
+    """Load a head's weights: all of them, in their shapes, or raise a `CheckpointError`."""
     try:
         stored = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
@@ -136,12 +141,14 @@ def read_config(folder: Path) -> CtcHeadConfig:
 
 
 def encoder_id(encoder: AudioEncoder) -> str:
-    """Of the encoder's weights and configuration, whatever its frames are pooled to later."""
+    """Return the identity of the encoder's weights and configuration, whatever its frames are
+    pooled to.
+    """
     return fingerprint(encoder_key(unpooled(encoder)))
 
 
 def unpooled(encoder: AudioEncoder) -> AudioEncoder:
-    """The same weights, with all frames: 10 a second are too few to spell words."""
+    """Return the same encoder with all of its frames: 10 a second are too few to spell words."""
     if encoder.config.pool == (1, 1):
         return encoder
     whole = type(encoder)(replace(encoder.config, pool=(1, 1)), encoder.model)
@@ -153,15 +160,15 @@ def unpooled(encoder: AudioEncoder) -> AudioEncoder:
 
 
 def spell(text: str) -> str:
-    """The text in the head's characters: without case, punctuation and accents. "" where a letter
-    or digit is none of these ("12", "мир"): what is not spelled out is not guessed.
+    """Spell a text in the head's characters: without case, punctuation and accents. It is "" where
+    a letter or digit is none of these ("12", "мир"): what is not spelled out is not guessed.
     """
     letters = letters_of(text)
     return "" if UNKNOWN in letters else letters
 
 
 def letters_of(text: str) -> str:
-    """The text in the head's characters, with UNKNOWN for every run of others."""
+    """Spell a text in the head's characters, with UNKNOWN for every run of others."""
     split = unicodedata.normalize("NFKD", clean(text, "plain"))
     letters = "".join(c for c in split if not unicodedata.combining(c))
     return re.sub(f"[^{re.escape(CHARACTERS)}]+", UNKNOWN, letters)
@@ -172,7 +179,7 @@ def encode_characters(text: str) -> list[int]:
 
 
 def read_paths(log_probs_BTC: Tensor, lengths_B: Tensor) -> list[str]:
-    """The text of every clip's best path."""
+    """Return the text of every clip's best path."""
     rows = zip(log_probs_BTC.argmax(-1).tolist(), lengths_B.tolist(), strict=True)
     return [decode_path(row[:length]) for row, length in rows]
 

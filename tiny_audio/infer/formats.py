@@ -1,4 +1,4 @@
-"""A transcript as people and programs read it: text, json, verbose_json, srt, vtt.
+"""Writing a transcript for people and programs: text, json, verbose_json, srt, vtt.
 
 Pure functions of one `Transcript`. `FORMATS` names them as the command line and the server do.
 """
@@ -14,22 +14,22 @@ from .subtitles import Cue, clean, cues, word_cues
 
 
 def to_text(transcript: Transcript) -> str:
-    """The text on one line."""
+    """Return the text on one line."""
     return clean(transcript.text)
 
 
 def to_json(transcript: Transcript) -> str:
-    """Everything that is known, as one JSON object on one line."""
+    """Return everything that is known, as one JSON object on one line."""
     return json.dumps(transcript.to_dict(), ensure_ascii=False)
 
 
 def to_verbose_json(transcript: Transcript) -> str:
-    """`verbose` as one JSON object on one line."""
+    """Return `verbose` as one JSON object on one line."""
     return json.dumps(verbose(transcript), ensure_ascii=False)
 
 
 def verbose(transcript: Transcript, language: str = "unknown") -> dict[str, Any]:
-    """OpenAI's `verbose_json`; `words` only where words have times.
+    """Return OpenAI's `verbose_json`, with `words` only where words have times.
 
     The models write what they hear in any language and do not say which, so `language` is what the
     caller knows. A segment without speech is left out, as OpenAI's does.
@@ -52,15 +52,19 @@ def verbose(transcript: Transcript, language: str = "unknown") -> dict[str, Any]
 
 
 def notes_of(transcript: Transcript) -> dict[str, Any]:
-    """What decoding noted, and the seconds that are missing; nothing where there is no note."""
+    """Return what decoding noted, and the seconds that are missing; nothing where there is no
+    note.
+    """
     if not transcript.notes:
         return {}
     return {"notes": list(transcript.notes), "missing_s": round(transcript.missing_s, 3)}
 
 
 def _verbose_segment(number: int, segment: Segment) -> dict[str, Any]:
-    """Decoding is greedy, so the temperature is 0. What is not kept (tokens, the probability of no
-    speech) is empty or 0, as typed clients refuse null; only segments with words are listed."""
+    """Return a segment in OpenAI's form. Decoding is greedy, so the temperature is 0. What is not
+    kept (tokens, the probability of no speech) is empty or 0, as typed clients refuse null; only
+    segments with words are listed.
+    """
     spoken = segment.text.encode()
     return {
         "id": number,
@@ -77,7 +81,7 @@ def _verbose_segment(number: int, segment: Segment) -> dict[str, Any]:
 
 
 def to_srt(transcript: Transcript, parted: Callable[[Transcript], list[Cue]] = cues) -> str:
-    """SubRip subtitles, `parted` into lines or words."""
+    """Return SubRip subtitles, `parted` into lines or words."""
     return "".join(
         f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n"
         + "".join(f"{line.replace('-->', '→')}\n" for line in cue.lines)
@@ -87,7 +91,7 @@ def to_srt(transcript: Transcript, parted: Callable[[Transcript], list[Cue]] = c
 
 
 def to_vtt(transcript: Transcript, parted: Callable[[Transcript], list[Cue]] = cues) -> str:
-    """WebVTT subtitles (W3C): `&`, `<` and `>` are escaped, which hides `-->` too."""
+    """Return WebVTT subtitles (W3C); `&`, `<` and `>` are escaped, which hides `-->` too."""
     return "WEBVTT\n\n" + "".join(
         f"{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n"
         + "".join(f"{escape(line)}\n" for line in cue.lines)
@@ -111,11 +115,11 @@ BY_WORD = FORMATS | {
 
 
 def escape(text: str) -> str:
-    """What a WebVTT cue may not hold as it is."""
+    """Escape what a WebVTT cue may not hold as it is."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def clock(ms: int, point: str) -> str:
-    """`01:02:03,004`."""
+    """Return a time as `01:02:03,004`."""
     seconds, ms = divmod(ms, 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{ms:03d}"

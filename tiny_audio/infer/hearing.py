@@ -1,4 +1,4 @@
-"""Clips of different lengths, encoded with little padding: like goes with like."""
+"""Encoding clips of different lengths with little padding, by grouping clips of like length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIKENESS = 0.8
 
 
 def embed_by_length(model: AudioLM, features: Features) -> EncodedAudio:
-    """What `model.embed_audio` gives, computed in groups of clips of like length."""
+    """Return what `model.embed_audio` gives, computed in groups of clips of like length."""
     groups = list(alike(features.lengths_B))
     if len(groups) == 1:
         return model.embed_audio(features)
@@ -31,7 +31,7 @@ def embed_by_length(model: AudioLM, features: Features) -> EncodedAudio:
 
 
 def alike(lengths_B: Tensor) -> Iterator[Tensor]:
-    """Row numbers in groups, longest clips first."""
+    """Return row numbers in groups of like length, longest clips first."""
     order_B = lengths_B.argsort(descending=True)
     sorted_lengths = lengths_B[order_B].tolist()
     start = 0
@@ -43,12 +43,12 @@ def alike(lengths_B: Tensor) -> Iterator[Tensor]:
 
 
 def part(features: Features, rows_B: Tensor) -> Features:
-    """Some clips, without the padding that none of them needs."""
+    """Return some clips, without the padding that none of them needs."""
     lengths_B = features.lengths_B[rows_B]
     return Features(features.values[rows_B][..., : int(lengths_B.max())], lengths_B)
 
 
 def joined(parts: list[Tensor]) -> Tensor:
-    """Batches (B, length, width) one after another, padded to the longest."""
+    """Join batches (B, length, width) one after another, padded to the longest."""
     longest = max(p.shape[1] for p in parts)
     return torch.cat([F.pad(p, (0, 0, 0, longest - p.shape[1])) for p in parts])

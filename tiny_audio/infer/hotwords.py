@@ -1,4 +1,4 @@
-"""Words that are likely to be said: their tokens are favoured while the text is written.
+"""Favouring words that are likely to be said, while the text is written.
 
 Shallow fusion with a trie of the words' tokens (Zhao et al., "Shallow-Fusion End-to-End Contextual
 Biasing", Interspeech 2019). It needs no training, so every model takes hotwords; and it adds to
@@ -20,7 +20,7 @@ NEXT_BONUS = 3.0
 
 
 class Hotwords:
-    """A bias of `generation.write`: of a row's tokens, what to add to which next ones."""
+    """A bias of `generation.write`: what to add to which next tokens, given a row's tokens."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Hotwords:
         first: float = FIRST_BONUS,
         following: float = NEXT_BONUS,
     ):
-        """Words or phrases, as the model would write them or in capitals it does not know.
+        """Take words or phrases, as the model would write them or in capitals it does not know.
 
         Raises `ConfigError` for a blank one, `PromptError` where one would be a control token.
         """
@@ -51,7 +51,7 @@ class Hotwords:
             self.after.setdefault(tuple(ids[:end]), set()).add(ids[end])
 
     def __call__(self, row: int, tokens: Sequence[int]) -> Mapping[int, float]:
-        """What to add to the logits of which next tokens; the same for every row."""
+        """Return what to add to the logits of which next tokens, the same for every row."""
         first, following = self.bonus
         more = dict.fromkeys(self.after[()] if tokens else self.opening, first)
         for length in range(1, min(self.longest, len(tokens) + 1)):

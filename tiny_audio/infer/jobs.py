@@ -1,4 +1,6 @@
-"""Sources on their way: which windows wait, what came out so far, and batches of windows."""
+"""Sources that are being transcribed: their windows, their results so far, and batches of
+windows.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +46,7 @@ class Job:
     last: Window | None = None
 
     def read(self, windows: Iterator[Window]) -> Iterator[Window]:
-        """The windows of this source; what is wrong with it ends them and is kept."""
+        """Yield the windows of this source; an error ends them and is kept."""
         while True:
             started = perf_counter()
             try:
@@ -59,7 +61,7 @@ class Job:
         self.ended = True
 
     def take(self, window: Window, segment: Segment, timings: Timings) -> None:
-        """The next window's segment."""
+        """Take the next window's segment."""
         self.num_waiting -= 1
         self.spend(timings)
         if window.overlap and self.segments:
@@ -68,7 +70,7 @@ class Job:
         self.last = window
 
     def _joined(self, before: Segment, window: Window, after: Segment) -> tuple[Segment, Segment]:
-        """Both with the words that were there, parted by times that are known for this only."""
+        """Join the segment with the one before, by word times that are found only for this."""
         overlap_s = window.overlap / SAMPLE_RATE
         if self.timed is None or self.last is None:
             return join(before, after, overlap_s)
@@ -89,7 +91,7 @@ class Job:
         )
 
     def result(self) -> Transcript | Failed:
-        """What became of the source."""
+        """Return the transcript of the source, or why there is none."""
         if self.error is not None:
             return Failed(self.source, self.error)
         end_s = self.segments[-1].end_s
@@ -98,13 +100,13 @@ class Job:
 
 
 def finished(jobs: deque[Job]) -> Iterator[Transcript | Failed]:
-    """Results of the first jobs, as far as they are done."""
+    """Yield results of the first jobs, as far as they are done."""
     while jobs and jobs[0].ended and not jobs[0].num_waiting:
         yield jobs.popleft().result()
 
 
 def batches(windows: Sequence[Window]) -> Iterator[list[int]]:
-    """Numbers of windows of about one length, `BATCH_S` a batch with padding."""
+    """Return numbers of windows of about one length, `BATCH_S` a batch with padding."""
     batch: list[int] = []
     for number in sorted(range(len(windows)), key=lambda n: -len(windows[n].samples_N)):
         longest = len(windows[batch[0]].samples_N) if batch else 0

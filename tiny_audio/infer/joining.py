@@ -19,7 +19,9 @@ Words = Sequence[Word]
 
 
 class Run(NamedTuple):
-    """Words that both wrote: from which one of the tail, from which one of the head, how many."""
+    """Words that both segments have: from which one of the tail, from which one of the head, how
+    many.
+    """
 
     tail: int
     head: int
@@ -54,7 +56,7 @@ def join(before: Segment, after: Segment, overlap_s: float) -> tuple[Segment, Se
 
 
 def _longest(tail: Words, head: Words, same: Callable[[Word, Word], bool], most: int) -> Run | None:
-    """The longest run of words that are the same, with the least around it that would go.
+    """Find the longest run of words that are the same, with the least around it that would go.
 
     A tail ends and a head begins with words that were cut in two. More of them than the run is long
     mean that the run is an accident, so such a run does not count, nor one with which more would go
@@ -75,9 +77,9 @@ def _longest(tail: Words, head: Words, same: Callable[[Word, Word], bool], most:
 
 
 def _by_time(tail: Words, head: Words, middle_s: float) -> tuple[int, int]:
-    """How many words of the tail stay and how many of the head go: what begins before the middle is
-    the tail's, the rest the head's, but for words at whose time the other has none, and for
-    those that would go on both sides.
+    """Return how many words of the tail stay and how many of the head go: what begins before the
+    middle is the tail's, the rest the head's, but for words at whose time the other has none, and
+    for those that would go on both sides.
     """
     kept = sum(_start(word) < middle_s for word in tail)
     first = sum(_start(word) < middle_s for word in head)
@@ -90,12 +92,12 @@ def _by_time(tail: Words, head: Words, middle_s: float) -> tuple[int, int]:
 
 
 def _alike(one: Word, other: Word) -> bool:
-    """Whether two words are the same but for case and punctuation."""
+    """Tell whether two words are the same but for case and punctuation."""
     return _spelling(one.text) == _spelling(other.text)
 
 
 def _near(one: Word, other: Word) -> bool:
-    """Whether they are also at the same time."""
+    """Tell whether they are also at the same time."""
     apart_s = (_start(one) + _end(one) - _start(other) - _end(other)) / 2
     return _alike(one, other) and abs(apart_s) <= SAME_S
 

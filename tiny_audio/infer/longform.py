@@ -1,4 +1,4 @@
-"""Sound of any length as windows that a model takes: cut in pauses, overlapping where none is.
+"""Cutting sound of any length into windows that a model takes: in pauses, or with an overlap.
 
 `push` takes blocks and gives windows as soon as they are known; what it remembers is a value, so a
 file and a live stream are cut at the same samples however they arrive. Nothing is left out: every
@@ -47,7 +47,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class CutPolicy:
-    """Where windows end (docs/decisions/019): how they were measured stands there."""
+    """The rules by which windows end; docs/decisions/019 says how they were measured."""
 
     longest_s: float
     # From (this many seconds on, so much silence) ends a window; a stop consonant is below 0.1 s.
@@ -59,28 +59,28 @@ class CutPolicy:
     lead_s: float = 0.2  # but for the last of it
 
     def pause(self, num_hops: int) -> int:
-        """Hops of silence that end a window which is so long."""
+        """Return the hops of silence that end a window which is so long."""
         return next(hops(p) for start, p in self.pauses[::-1] if num_hops >= hops(start))
 
     def without_pauses(self) -> "CutPolicy":
-        """Windows as long as they may be: only a pause in the last part of one ends it."""
+        """Return rules by which windows are as long as they may be, ended by a late pause only."""
         return replace(self, pauses=((0.0, 1e6),))
 
     @property
     def longest(self) -> int:
-        """The longest window in hops."""
+        """Return the longest window in hops."""
         return max(2, int(self.longest_s * SAMPLE_RATE / HOP))
 
 
 def policy_of(encoder: EncoderConfig) -> CutPolicy:
-    """How long audio is cut for an encoder."""
+    """Return how long audio is cut for an encoder."""
     longest = encoder.max_samples
     return CutPolicy(longest / SAMPLE_RATE if longest else DEFAULT_WINDOW_S)
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """Between two blocks: the samples of the open window and the levels that led here."""
+    """The state between two blocks: the samples of the open window and the levels that led here."""
 
     start: int = 0
     held_N: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -91,12 +91,12 @@ class Cutting:
 
     @property
     def end(self) -> int:
-        """How many samples have come."""
+        """Return how many samples have come."""
         return self.start + len(self.held_N)
 
 
 def push(block_N: Tensor, state: Cutting, policy: CutPolicy) -> tuple[list[Window], Cutting]:
-    """Take more samples; give the windows that have ended. The value given is left as it was."""
+    """Take more samples; return the windows that have ended. The value given is left as it was."""
     state = replace(state, held_N=torch.cat([state.held_N, block_N]))
     windows: list[Window] = []
     measured = len(state.quiet) * HOP
@@ -124,7 +124,7 @@ def push(block_N: Tensor, state: Cutting, policy: CutPolicy) -> tuple[list[Windo
 
 
 def finish(state: Cutting) -> list[Window]:
-    """The rest of an ended stream."""
+    """Return the rest of an ended stream."""
     if len(state.held_N) <= state.overlap:
         return []
     is_rest = state.start > 0 or bool(state.quiet)  # and not a file of less than a hop
@@ -132,7 +132,7 @@ def finish(state: Cutting) -> list[Window]:
 
 
 def cut(blocks: Iterable[Tensor], policy: CutPolicy) -> Iterator[Window]:
-    """Blocks of samples → windows, covering every sample."""
+    """Cut blocks of samples into windows that cover every sample."""
     state = Cutting()
     for block in blocks:
         windows, state = push(block, state, policy)
@@ -141,7 +141,8 @@ def cut(blocks: Iterable[Tensor], policy: CutPolicy) -> Iterator[Window]:
 
 
 def hop_levels(samples_N: Tensor, before_N: Tensor) -> NDArray[np.float32]:
-    """The level of every whole hop above `HIGH_PASS_HZ`: its loudest 10 ms, in dB of full scale.
+    """Return the level of every whole hop above `HIGH_PASS_HZ`: its loudest 10 ms, in dB of full
+    scale.
 
     `before_N` is the hop before; at the start of a file, where there is none, its first sample is
     taken to have been there all along.
@@ -160,7 +161,7 @@ def hop_levels(samples_N: Tensor, before_N: Tensor) -> NDArray[np.float32]:
 
 
 def _high_pass(hz: float) -> NDArray[np.complex128]:
-    """What two hops are multiplied with, in frequency: the response of a high-pass to an impulse
+    """Return the factors for two hops, in frequency: the response of a high-pass to an impulse
     within one hop, so that the second of the two is as if all had been filtered from the start.
     """
     k = math.tan(math.pi * hz / SAMPLE_RATE)
@@ -179,7 +180,7 @@ HIGH_PASS = _high_pass(HIGH_PASS_HZ)
 
 
 def quiet_below(levels: NDArray[np.float32]) -> float:
-    """The level below which a hop is a pause, from those around it."""
+    """Return the level below which a hop is a pause, from those around it."""
     loudest = float(levels.max())
     floor = float(np.partition(levels, len(levels) // 10)[len(levels) // 10])
     return max(SILENT_DB, loudest - QUIET_DB, min(floor + FLOOR_DB, loudest - SNR_DB))
@@ -188,7 +189,9 @@ def quiet_below(levels: NDArray[np.float32]) -> float:
 def window_end(
     quiet: tuple[bool, ...], levels: NDArray[np.float32], policy: CutPolicy
 ) -> tuple[int, int] | None:
-    """Where the window ends now that its last hop is known: (end, overlap) in hops, or None."""
+    """Return where the window ends now that its last hop is known: (end, overlap) in hops, or
+    None.
+    """
     pause = policy.pause(len(quiet))
     if all(quiet[-pause:]) and len(quiet) >= pause and not all(quiet):
         return len(quiet) - 1, 0  # the silence stays behind what was said
@@ -203,7 +206,9 @@ def window_end(
 def forced_end(
     quiet: tuple[bool, ...], levels: NDArray[np.float32], policy: CutPolicy
 ) -> tuple[int, int]:
-    """Where a longest window without a pause ends: in its last long dip, else twice over."""
+    """Return where a longest window without a pause ends: in its last long dip, else in an
+    overlap.
+    """
     first = int(len(quiet) * (1 - policy.search_share))
     pause = min(policy.pause(len(quiet)), hops(policy.dip_s))
     for end in range(len(quiet), first, -1):
@@ -217,5 +222,5 @@ def forced_end(
 
 
 def hops(seconds: float) -> int:
-    """Whole hops of a duration."""
+    """Return the whole hops of a duration."""
     return round(seconds * SAMPLE_RATE / HOP)

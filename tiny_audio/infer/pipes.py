@@ -1,4 +1,4 @@
-"""Live sound from a pipe: raw 16 bits, WAV as recorders write it, or a file that is piped in.
+"""Reading live sound from a pipe: raw 16 bits, WAV as recorders write it, or a piped file.
 
 Files (mp3, webm, ogg, flac …) are decoded while they arrive. What is no sound is refused: taken for
 raw samples it would be noise, and nothing would be written.
@@ -22,7 +22,7 @@ MOST_HEADER_BYTES = 2**16
 
 
 def read_sound(pipe: BinaryIO, rate: int, notes: list[str]) -> tuple[int, Iterator[Any]]:
-    """The sampling rate and the samples as they come, 100 ms a block; `notes` are added.
+    """Return the sampling rate and the samples as they come, 100 ms a block; `notes` are added.
 
     `rate` is that of raw sound. A header's length is not believed, as a recorder does not know it.
     Raises `AudioError` for an empty pipe, for what is no sound, and for a WAV of other than 16 bits
@@ -45,7 +45,7 @@ def read_sound(pipe: BinaryIO, rate: int, notes: list[str]) -> tuple[int, Iterat
 
 
 def _decoded(source: Pipe, notes: list[str]) -> Iterator[Any]:
-    """A file, decoded while it arrives; what is left when the decoder has ended is an error."""
+    """Decode a file while it arrives; what is left when the decoder has ended is an error."""
     yield from stream_audio(source, block_s=BLOCK_S, notes=notes, allow_truncated=True)
     num_left = 0
     while more := source.read(2**16):

@@ -1,4 +1,4 @@
-"""What comes out: one result type for the command line, Python and everything that serves."""
+"""The one result type for the command line, Python and everything that serves."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -35,7 +35,7 @@ class Segment:
 
     @property
     def confidence(self) -> float | None:
-        """Geometric mean of the token probabilities, 0…1 (not calibrated)."""
+        """Return the geometric mean of the token probabilities, 0…1 (not calibrated)."""
         return None if self.mean_logprob is None else math.exp(self.mean_logprob)
 
 
@@ -49,7 +49,7 @@ class Timings:
 
     @property
     def total_s(self) -> float:
-        """All of it."""
+        """Return the sum of all times."""
         return self.decode_s + self.encode_s + self.write_s
 
 
@@ -71,7 +71,7 @@ class Transcript:
 
     @property
     def covered_s(self) -> float:
-        """Seconds that lie in a segment, each counted once."""
+        """Return the seconds that lie in a segment, each counted once."""
         covered, end = 0.0, 0.0
         for segment in sorted(self.segments, key=lambda segment: segment.start_s):
             covered += max(0.0, segment.end_s - max(end, segment.start_s))
@@ -80,33 +80,37 @@ class Transcript:
 
     @property
     def missing_s(self) -> float:
-        """Seconds of sound that the notes say are missing: with `covered_s` they are the file."""
+        """Return the seconds of sound that the notes call missing: with `covered_s` they are the
+        file.
+        """
         return sum(note.missing_s for note in self.notes if isinstance(note, Note))
 
     @property
     def text(self) -> str:
-        """The texts of all segments; empty for "no_speech" and where nothing but blanks came."""
+        """Return the texts of all segments; "" for "no_speech" and where nothing but blanks
+        came.
+        """
         return " ".join(segment.text for segment in self.segments if segment.text)
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """The words of all segments."""
+        """Return the words of all segments."""
         return tuple(word for segment in self.segments for word in segment.words)
 
     @property
     def confidence(self) -> float | None:
-        """Geometric mean of the words' confidences; None where there is no word."""
+        """Return the geometric mean of the words' confidences; None where there is no word."""
         sure = [word.confidence for word in self.words if word.confidence]
         return math.exp(sum(map(math.log, sure)) / len(sure)) if sure else None
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of work per second of audio; below 1 is faster than it was spoken."""
+        """Return seconds of work per second of audio; below 1 is faster than it was spoken."""
         return self.timings.total_s / self.duration_s if self.duration_s else 0.0
 
     @property
     def outcome(self) -> Outcome:
-        """The worst that happened in any segment; "no_speech" if none of them holds a word."""
+        """Return the worst outcome of any segment; "no_speech" if none of them holds a word."""
         happened = {segment.outcome for segment in self.segments}
         for bad in ("loop", "cut_off"):
             if bad in happened:
@@ -115,11 +119,11 @@ class Transcript:
 
     @property
     def complete(self) -> bool:
-        """Whether the decoder finished every segment by itself."""
+        """Tell whether the decoder finished every segment by itself."""
         return self.outcome in ("ok", "no_speech")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {
             "text": self.text,
             "duration_s": round(self.duration_s, 3),
@@ -138,7 +142,7 @@ class Transcript:
 
 
 def _rounded(segment: dict[str, Any]) -> dict[str, Any]:
-    """A segment's values with the times of its words in whole milliseconds."""
+    """Return a segment's values with the times of its words in whole milliseconds."""
     for word in segment["words"]:
         for key in ("start_s", "end_s"):
             word[key] = None if word[key] is None else round(word[key], 3)

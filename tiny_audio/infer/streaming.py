@@ -1,4 +1,4 @@
-"""Live sound to words: partial ones, that may change, and final ones, that never do.
+"""Transcribing live sound: partial words may change, and final ones never do.
 
 The model is the one for whole files, so this is repeated decoding, not a streaming encoder: the
 open window is decoded again every half second. Windows end where those of a file end
@@ -26,7 +26,7 @@ MARGIN_S = 0.05  # sound on both sides of what is resampled; soxr's filter reach
 
 
 class Event(NamedTuple):
-    """What is known of a stretch of the stream: its segment, and whether it may still change.
+    """A stretch of the stream: its segment, and whether it may still change.
 
     Final segments follow each other without a gap; a partial one begins where they end.
     """
@@ -45,7 +45,9 @@ class Resampling:
 
 @dataclass(frozen=True)
 class State:
-    """A stream between two calls of `feed`. It is a value: from it the stream can go on twice."""
+    """A stream between two calls of `feed`. It is a value: from it the stream can continue
+    twice.
+    """
 
     resampling: Resampling
     cutting: Cutting
@@ -54,7 +56,7 @@ class State:
 
 
 class Streamer:
-    """A transcriber that listens while sound arrives, from a microphone or a pipe.
+    """A transcriber that works while sound arrives, from a microphone or a pipe.
 
     ```python
     streamer = Streamer(Transcriber.from_pretrained("nano"), sampling_rate=48_000)
@@ -79,11 +81,11 @@ class Streamer:
         self.step = round(step_s * SAMPLE_RATE)
 
     def start(self) -> State:
-        """The state before the first sample."""
+        """Return the state before the first sample."""
         return State(Resampling(torch.empty(0)), Cutting())
 
     def feed(self, samples: Any, state: State) -> tuple[list[Event], State]:
-        """Take more samples, as `load_audio` takes an array; give what is new, in order.
+        """Take more samples, as `load_audio` takes an array; return what is new, in order.
 
         At most one partial result a call, so a caller who falls behind catches up.
         """
@@ -99,7 +101,7 @@ class Streamer:
         return events, state
 
     def finish(self, state: State) -> tuple[list[Event], State]:
-        """The stream has ended: everything becomes final. The state given back is a new start."""
+        """End the stream: everything becomes final. The state given back is a new start."""
         rest_N, _ = resample(torch.empty(0), state.resampling, self.sampling_rate, last=True)
         events, state = self._take(rest_N, state)
         for window in finish(state.cutting):
@@ -120,7 +122,7 @@ class Streamer:
         return events, replace(state, cutting=cutting)
 
     def _close(self, window: Window, state: State, overlaps: bool) -> tuple[list[Event], State]:
-        """Write an ended window; it is final unless the next one hears its end again."""
+        """Write an ended window; it is final unless the next one overlaps its end."""
         (segment,) = self.transcriber.transcribe_windows([window], request=self.request)
         events = []
         if state.pending:
@@ -131,7 +133,7 @@ class Streamer:
         return [*events, Event(True, segment)], replace(state, pending=None)
 
     def _partial(self, state: State) -> Event | None:
-        """What the open window says so far, if it says something and enough of it is new."""
+        """Return the text of the open window so far, if it has one and enough of it is new."""
         cutting = state.cutting
         if all(cutting.quiet) or cutting.end - max(state.shown, cutting.start) < self.step:
             return None
@@ -144,7 +146,7 @@ class Streamer:
 
 
 def joined(before: Segment, after: Segment) -> Segment:
-    """Two segments as one."""
+    """Join two segments to one."""
     text = " ".join(filter(None, (before.text, after.text)))
     words = before.words + after.words
     return replace(after, start_s=before.start_s, text=text, words=words)
@@ -153,7 +155,7 @@ def joined(before: Segment, after: Segment) -> Segment:
 def resample(
     samples_N: Tensor, state: Resampling, rate: int, last: bool = False
 ) -> tuple[Tensor, Resampling]:
-    """More samples at `rate` → those at 16 kHz that they decide; the rest with `last`.
+    """Resample more samples from `rate` to 16 kHz, as far as they decide; the rest with `last`.
 
     Worked on in whole units (441 samples at 44.1 kHz are 160 at 16) with a margin on both sides, so
     what comes out depends neither on how it arrived nor on a resampler's hidden state.
@@ -173,7 +175,7 @@ def resample(
 
 
 def events_of(streamer: Streamer, blocks: Iterator[Any]) -> Iterator[Event]:
-    """The events of a whole stream, as they come."""
+    """Yield the events of a whole stream, as they come."""
     state = streamer.start()
     for block in blocks:
         events, state = streamer.feed(block, state)

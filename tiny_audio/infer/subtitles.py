@@ -1,4 +1,4 @@
-"""Subtitles that can be read in time, whatever times are known: of all words, of some, of none.
+"""Making subtitles that can be read in time, whatever word times are known: all, some, or none.
 
 Two lines of 42 characters, a second at least and seven at most (the usual broadcasters' rule); a
 pause of speech begins a new one. Words without a time take theirs from their neighbours, by their
@@ -37,7 +37,9 @@ class Piece:
 
 
 def cues(transcript: Transcript) -> list[Cue]:
-    """Subtitles in order: none is empty, each ends after its start and before the next begins."""
+    """Return subtitles in order: none is empty, each ends after its start and before the next
+    begins.
+    """
     groups = [g for segment in transcript.segments for g in _groups(_pieces(segment))]
     found = list[Cue]()
     for group in groups:
@@ -48,7 +50,9 @@ def cues(transcript: Transcript) -> list[Cue]:
 
 
 def word_cues(transcript: Transcript) -> list[Cue]:
-    """One subtitle for each word, which lasts exactly as long as the word, but at least 1 ms."""
+    """Return one subtitle for each word, which lasts exactly as long as the word, but at least 1
+    ms.
+    """
     found = list[Cue]()
     for segment in transcript.segments:
         for piece in _pieces(segment):
@@ -59,7 +63,7 @@ def word_cues(transcript: Transcript) -> list[Cue]:
 
 
 def _lengthened(found: Sequence[Cue], end_ms: int) -> list[Cue]:
-    """Those that are too short last longer, or begin earlier, where nothing else is shown."""
+    """Let short subtitles last longer, or begin earlier, where nothing else is shown."""
     made, shortest = list[Cue](), milliseconds(SHORTEST_S)
     for number, cue in enumerate(found):
         after = found[number + 1].start_ms if number + 1 < len(found) else max(end_ms, cue.end_ms)
@@ -71,7 +75,7 @@ def _lengthened(found: Sequence[Cue], end_ms: int) -> list[Cue]:
 
 
 def _groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """The pieces of one subtitle each."""
+    """Yield the pieces of one subtitle each."""
     group: list[Piece] = []
     for piece in pieces:
         if group and _parts(group, piece):
@@ -83,14 +87,14 @@ def _groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _parts(group: list[Piece], piece: Piece) -> bool:
-    """Whether `piece` begins a new subtitle after those of `group`."""
+    """Tell whether `piece` begins a new subtitle after those of `group`."""
     too_long = piece.end_s - group[0].start_s > LONGEST_S
     paused = piece.start_s - group[-1].end_s > PAUSE_S
     return too_long or paused or len(_lines([*group, piece])) > NUM_LINES
 
 
 def _lines(group: Sequence[Piece]) -> list[str]:
-    """Filled from the first; no piece is longer than a line."""
+    """Fill lines from the first; no piece is longer than a line."""
     lines = [group[0].text]
     for piece in group[1:]:
         longer = f"{lines[-1]}{'' if piece.is_part else ' '}{piece.text}"
@@ -102,7 +106,7 @@ def _lines(group: Sequence[Piece]) -> list[str]:
 
 
 def _pieces(segment: Segment) -> list[Piece]:
-    """All that a segment says, in order of time, and within it."""
+    """Return all that a segment says, in order of time, and within it."""
     made, at = list[Piece](), segment.start_s
     for word, start_s, end_s in _timed(segment):
         start_s = min(max(start_s, at), segment.end_s)
@@ -112,7 +116,9 @@ def _pieces(segment: Segment) -> list[Piece]:
 
 
 def _timed(segment: Segment) -> Iterator[tuple[str, float, float]]:
-    """Words with their times; those that have none share the time between their neighbours'."""
+    """Yield words with their times; those that have none share the time between their
+    neighbours'.
+    """
     words = [replace(word, text=clean(word.text)) for word in _words(segment)]
     runs = [list(run) for _, run in groupby(filter(lambda w: w.text, words), _is_timed)]
     for number, run in enumerate(runs):
@@ -125,7 +131,7 @@ def _timed(segment: Segment) -> Iterator[tuple[str, float, float]]:
 
 
 def _words(segment: Segment) -> Sequence[Word]:
-    """Its words; of a segment that was made without them, those of its text."""
+    """Return the segment's words; of a segment that was made without them, those of its text."""
     return segment.words or [Word(word, None, None, None) for word in segment.text.split()]
 
 
@@ -136,21 +142,21 @@ def _is_timed(word: Word) -> bool:
 def _shared(
     texts: Sequence[str], start_s: float, end_s: float
 ) -> Iterator[tuple[str, float, float]]:
-    """Texts with their part of the time, by their characters."""
+    """Give texts their part of the time, by their characters."""
     each_s = max(0.0, end_s - start_s) / max(1, sum(map(len, texts)))
     for text in texts:
         yield text, start_s, (start_s := start_s + len(text) * each_s)
 
 
 def _in_parts(word: str, start_s: float, end_s: float) -> Iterator[Piece]:
-    """A word that fits into a line is one piece; of a longer one each part has its share."""
+    """Yield a word that fits into a line as one piece; each part of a longer one has its share."""
     texts = [word] if len(word) <= LINE_CHARS else list(_cut(word))
     for number, (text, first_s, last_s) in enumerate(_shared(texts, start_s, end_s)):
         yield Piece(text, first_s, last_s, number > 0)
 
 
 def _cut(word: str) -> Iterator[str]:
-    """Parts of at most `PART_CHARS`: up to the last punctuation, and never before a mark."""
+    """Yield parts of at most `PART_CHARS`, up to the last punctuation, and never before a mark."""
     while len(word) > PART_CHARS:
         places = [n for n in range(1, PART_CHARS + 1) if not _clings(word[n])]
         marked = [n for n in places if unicodedata.category(word[n - 1]).startswith("P")]
@@ -162,15 +168,15 @@ def _cut(word: str) -> Iterator[str]:
 
 
 def _clings(character: str) -> bool:
-    """Whether it belongs to the character before: accents, vowel signs, joiners."""
+    """Tell whether a character belongs to the one before: accents, vowel signs, joiners."""
     return unicodedata.category(character)[0] == "M" or character in "\u200c\u200d"
 
 
 def clean(text: str) -> str:
-    """One line: white space becomes single spaces, control characters go."""
+    """Return one line: white space becomes single spaces, and control characters go."""
     return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())
 
 
 def milliseconds(seconds: float) -> int:
-    """Rounded half up, so that equal times stay equal and later ones are never earlier."""
+    """Round half up, so that equal times stay equal and later ones are never earlier."""
     return int(seconds * 1000 + 0.5)

@@ -1,4 +1,4 @@
-"""When every word was said: a text is aligned with the frames of its sound by a CTC head.
+"""Finding word times: a CTC head aligns a text with the frames of its sound.
 
 The language model writes the text and knows no time; the head knows which frame sounds like which
 character. The best path through both gives every word its frames. A word that the head cannot spell
@@ -44,8 +44,8 @@ SPACE = encode_characters(" ")[0]
 def load_aligner(
     model: AudioLM, folder: Path | None = None, checkpoint: Path | None = None
 ) -> Aligner:
-    """The aligner of a model: with the CTC head in `folder`, else in `ctc/` of the checkpoint that
-    the model was loaded from, else in the package for the encoder of one of its models.
+    """Load the aligner of a model: with the CTC head in `folder`, else in `ctc/` of the checkpoint
+    that the model was loaded from, else in the package for the encoder of one of its models.
 
     `CheckpointError` when there is none, or when it belongs to another encoder.
     """
@@ -65,7 +65,7 @@ def load_aligner(
 
 
 def shipped_head(encoder: str) -> Path | None:
-    """The package's own CTC head for the encoder of this identity, if it holds one."""
+    """Return the package's own CTC head for the encoder of this identity, if it holds one."""
     heads = [folder / "ctc" for folder in SHIPPED.values() if (folder / "ctc" / CONFIG).is_file()]
     return next((head for head in heads if read_config(head).encoder == encoder), None)
 
@@ -82,8 +82,8 @@ class Aligner:
     def words(
         self, samples_N: Tensor, text: str, offset_s: float = 0.0, written: Written | None = None
     ) -> tuple[Word, ...]:
-        """The words of a segment with times in the file; with `written`, which must begin with the
-        words of `text`, also with confidences.
+        """Return the words of a segment with times in the file. With `written`, which must begin
+        with the words of `text`, they have confidences too.
         """
         sure = confidences(text, written, self.model.tokenizer) if written else None
         rate = frame_s(self.encoder.config)
@@ -94,11 +94,13 @@ class Aligner:
 
     @torch.inference_mode()
     def log_probs(self, samples_N: Tensor) -> Tensor:
-        """What the head says of every frame, (T, characters + 1)."""
+        """Return the head's log-probabilities of every frame, (T, characters + 1)."""
         return read_frames(self.head, self.frames(samples_N))
 
     def frames(self, samples_N: Tensor) -> Tensor:
-        """Frames (T, E); a clip longer than the encoder's window is encoded window by window."""
+        """Return frames (T, E); a clip longer than the encoder's window is encoded window by
+        window.
+        """
         longest = self.encoder.config.max_samples or len(samples_N)
         device = next(self.encoder.parameters()).device
         windows = [
@@ -109,7 +111,7 @@ class Aligner:
 
 
 def frame_s(config: EncoderConfig) -> float:
-    """Seconds from one frame to the next."""
+    """Return the seconds from one frame to the next."""
     stride = 2 * HOP_SAMPLES if config.is_whisper else math.prod(config.hf.conv_stride)
     size, keep = config.pool
     return stride * size / keep / SAMPLE_RATE
@@ -124,8 +126,8 @@ def align_words(
     offset_s: float = 0.0,
     confidences: Sequence[float | None] | None = None,
 ) -> tuple[Word, ...]:
-    """The words of `text` with the times at which the frames hold them, in order, without overlap,
-    and within the frames. `confidences` are those of the words, where they are known.
+    """Return the words of `text` with the times at which the frames hold them, in order, without
+    overlap, and within the frames. `confidences` are those of the words, where they are known.
     """
     words = text.split()
     log_probs_TC = read_frames(head, frames_TE).detach().cpu().numpy()
@@ -142,7 +144,7 @@ def align_words(
 
 
 def read_frames(head: CtcHead, frames_TE: Tensor) -> Tensor:
-    """Log-probabilities (T, characters + 1) of one clip."""
+    """Return log-probabilities (T, characters + 1) of one clip."""
     lengths_B = torch.tensor([len(frames_TE)], device=frames_TE.device)
     return head(frames_TE[None], lengths_B)[0]
 
@@ -151,15 +153,15 @@ def read_frames(head: CtcHead, frames_TE: Tensor) -> Tensor:
 
 
 class Span(NamedTuple):
-    """Frames from `first` up to `after`."""
+    """The frames from `first` up to `after`."""
 
     first: int
     after: int
 
 
 def word_spans(log_probs_TC: np.ndarray, spellings: Sequence[str]) -> list[Span | None]:
-    """Frames of every word, first to last character; None where a word has no spelling, and for all
-    of them where the text has more characters than there are frames.
+    """Return the frames of every word, first to last character; None where a word has no spelling,
+    and for all of them where the text has more characters than there are frames.
     """
     labels, owners = labels_of(spellings)
     path = best_path(log_probs_TC, labels)
@@ -177,8 +179,8 @@ def word_spans(log_probs_TC: np.ndarray, spellings: Sequence[str]) -> list[Span 
 
 
 def labels_of(spellings: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Characters of the words with a space between them, and the number of the word each belongs
-    to (-1: none).
+    """Return the characters of the words with a space between them, and the number of the word each
+    belongs to (-1: none).
     """
     labels, owners = list[int](), list[int]()
     for number, spelling in enumerate(spellings):
@@ -190,8 +192,8 @@ def labels_of(spellings: Sequence[str]) -> tuple[list[int], list[int]]:
 
 
 def best_path(log_probs_TC: np.ndarray, labels: Sequence[int]) -> np.ndarray | None:
-    """The most likely CTC path (T,) through all labels: state 2·i + 1 is label i, even ones are the
-    blanks around it. None when there are too few frames for it.
+    """Return the most likely CTC path (T,) through all labels: state 2·i + 1 is label i, even ones
+    are the blanks around it. None when there are too few frames for it.
 
     Viterbi: from one frame to the next a path stays, goes to the next state, or leaves out a blank
     between two labels that differ.
@@ -218,7 +220,7 @@ def best_path(log_probs_TC: np.ndarray, labels: Sequence[int]) -> np.ndarray | N
 
 
 def follow(came_TS: np.ndarray, state: int) -> np.ndarray:
-    """The path that ends in `state`, from its last frame back to its first."""
+    """Return the path that ends in `state`, from its last frame back to its first."""
     path = np.empty(len(came_TS), int)
     for t in range(len(came_TS) - 1, -1, -1):
         path[t] = state
@@ -230,7 +232,7 @@ def follow(came_TS: np.ndarray, state: int) -> np.ndarray:
 
 
 def confidences(text: str, written: Written, tokenizer: Any) -> list[float | None]:
-    """Of every word: the geometric mean of its tokens' probabilities, 0…1.
+    """Return the confidence of every word: the geometric mean of its tokens' probabilities, 0…1.
 
     A token belongs to the words that it adds characters to; a space alone belongs to none. `text`
     holds the words that the tokens spell, or the first of them; else it is a `ValueError`.

@@ -1,4 +1,4 @@
-"""Whole files to text: cut into windows in pauses, transcribe windows in batches, join.
+"""Transcribing whole files: cut them into windows in pauses, transcribe windows in batches, join.
 
 Memory does not grow with the file: it is decoded as a stream, and a window is forgotten once
 written. Windows of several files share batches.
@@ -53,7 +53,7 @@ FEATURE_KEYS = ("input_features", "input_features_mask", "input_values", "input_
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of every window.
+    """The settings of a transcription, the same for every window.
 
     `prompt` replaces the instruction that the model was trained with; `hotwords` are favoured
     (`hotwords.py`); `timestamps="word"` gives words their times. `beams`, `ctc_weight` and
@@ -80,7 +80,7 @@ class Request:
             raise ConfigError(f"hotwords={self.hotwords!r}: expected words, e.g. ('Ada', 'Grace').")
 
     def decoding(self, own: DecodingConfig) -> DecodingConfig:
-        """How this request decodes with a model whose own way is `own`.
+        """Return how this request decodes with a model whose own way is `own`.
 
         Hotwords and a prompt are answered greedily unless beams are asked for; greedy decoding has
         no use for a CTC head.
@@ -109,7 +109,7 @@ class Head(NamedTuple):
 
 
 class Transcriber:
-    """A model, ready to turn audio into text.
+    """A model that is ready to turn audio into text.
 
     ```python
     Transcriber.from_pretrained().transcribe("speech.flac").text
@@ -136,7 +136,9 @@ class Transcriber:
 
     @cached_property
     def aligner(self) -> Aligner:
-        """Finds the times of words; loaded when first needed. Raises `CheckpointError`."""
+        """Return what finds the times of words; loaded when first needed. Raises
+        `CheckpointError`.
+        """
         return load_aligner(self.model, *self._head)
 
     @cached_property
@@ -147,7 +149,7 @@ class Transcriber:
             return None
 
     def timed(self, window: Window, segment: Segment) -> Segment:
-        """The segment of a window with the times of its words, where there is a CTC head."""
+        """Return the segment of a window with the times of its words, where there is a CTC head."""
         if not segment.text or self._aligner_if_any is None:
             return segment
         start_s = window.start / SAMPLE_RATE
@@ -163,7 +165,7 @@ class Transcriber:
             _ = self.heads
 
     def decoding(self, request: Request) -> DecodingConfig:
-        """How a request is decoded with this model."""
+        """Return how a request is decoded with this model."""
         return request.decoding(self.model.config.decoding)
 
     def check_room(
@@ -184,21 +186,21 @@ class Transcriber:
 
     @property
     def num_positions(self) -> int:
-        """Tokens and audio embeddings that the decoder was made for."""
+        """Return how many tokens and audio embeddings the decoder was made for."""
         return int(self.model.language_model.config.max_position_embeddings)
 
     def _count_tokens(self, turns: tuple[Turn, ...], num_clips: int) -> int:
-        """Tokens of a prompt without its audio."""
+        """Count the tokens of a prompt without its audio."""
         model = self.model
         return len(render(turns, [0] * num_clips, model.tokenizer, model.config.prompt).ids)
 
     @property
     def policy(self) -> CutPolicy:
-        """How long audio is cut for this model's encoder."""
+        """Return how long audio is cut for this model's encoder."""
         return policy_of(self.model.config.encoder)
 
     def cutting(self, whole: bool) -> CutPolicy:
-        """The policy, or the same without pauses."""
+        """Return the policy, or the same without pauses."""
         return self.policy.without_pauses() if whole else self.policy
 
     def transcribe(
@@ -217,7 +219,7 @@ class Transcriber:
         track: int | None = None,
         allow_truncated: bool = False,
     ) -> Transcript:
-        """Text of any audio source of any length: path, bytes, array or tensor (with its rate).
+        """Transcribe any audio source of any length: path, bytes, array or tensor (with its rate).
 
         The first seven options are those of `Request`, the others those of `load_audio`. Raises
         `AudioError`, and `CheckpointError` where no aligner for the model is there.
@@ -240,7 +242,7 @@ class Transcriber:
         sampling_rate: int | None = None,
         **options: Any,
     ) -> Iterator[Transcript | Failed]:
-        """A `Transcript` for every source, or why there is none, in order.
+        """Yield a `Transcript` for every source, or why there is none, in order.
 
         Windows of neighbouring sources share batches, so a transcript may come late. `on_progress`
         is told how many seconds of a source are written. Options are those of `load_audio`.
@@ -267,7 +269,9 @@ class Transcriber:
         whole: bool = False,
         **options: Any,
     ) -> Iterator[Window]:
-        """Consecutive windows that the encoder takes, covering every sample; `notes` are added."""
+        """Yield consecutive windows that the encoder takes and that cover every sample; add
+        `notes`.
+        """
         if self.model.config.prompt.long_audio == "windows":  # one prompt hears the whole clip
             audio = load_audio(source, sampling_rate, **options)
             notes += audio.notes
@@ -282,7 +286,9 @@ class Transcriber:
         request: Request,
         on_progress: Callable[[Any, float], None] | None,
     ) -> None:
-        """Empty the pool: windows in batches of about one length, then back to their jobs."""
+        """Empty the pool: transcribe windows in batches of about one length, then give them to
+        their jobs.
+        """
         segments: dict[int, tuple[Segment, Timings]] = {}
         for batch in batches([window for _, window in pool]):
             made = self._transcribe_batch([pool[number][1] for number in batch], request)
@@ -296,7 +302,7 @@ class Transcriber:
     def transcribe_windows(
         self, windows: Sequence[Window], prompt: Asked = None, request: Request = AS_WRITTEN
     ) -> list[Segment]:
-        """Windows, decoded together, to their texts, and by default all that was written.
+        """Transcribe windows together; by default all that was written is kept.
 
         `prompt` may ask each something else.
         """
@@ -305,7 +311,7 @@ class Transcriber:
     def _transcribe_batch(
         self, windows: Sequence[Window], request: Request, prompt: Asked = None
     ) -> list[tuple[Segment, Timings]]:
-        """Segments with each window's share of the time."""
+        """Return segments with each window's share of the time."""
         loud = [number for number, window in enumerate(windows) if not window.quiet]
         made = [(silence(window), Timings()) for window in windows]
         if not loud:
@@ -326,12 +332,12 @@ class Transcriber:
         return made
 
     def write(self, windows: Sequence[Window], prompt: Asked = None) -> list[Written]:
-        """Samples to tokens, one batch of prompts."""
+        """Turn samples into tokens, one batch of prompts."""
         return self.write_prompts(windows, *self.encode(windows, prompt))
 
     @torch.inference_mode()
     def encode(self, windows: Sequence[Window], prompt: Asked = None) -> tuple[Tensor, Tensor]:
-        """Samples to prompt embeddings (B, L, D) and their mask (B, L)."""
+        """Turn samples into prompt embeddings (B, L, D) and their mask (B, L)."""
         clips = [window.samples_N for window in windows]
         if prompt is None or isinstance(prompt, str):
             prompt = [transcription_turns(self.model.config.prompt, prompt)] * len(clips)
@@ -352,7 +358,7 @@ class Transcriber:
         mask_BL: Tensor,
         request: Request = PLAIN,
     ) -> list[Written]:
-        """Prompt embeddings to tokens, as many as each window has room for."""
+        """Turn prompt embeddings into tokens, as many as each window has room for."""
         rooms = (self.num_positions - mask_BL.sum(-1)).tolist()
         usual = [token_limit(len(window.samples_N) / SAMPLE_RATE) for window in windows]
         limits = list(map(min, usual, rooms))
@@ -364,7 +370,7 @@ class Transcriber:
         return write(*asked, self._bias(request))
 
     def _judges(self, windows: Sequence[Window], weight: float) -> list[Judge] | None:
-        """What the model's CTC heads say of the texts of each window, added up."""
+        """Return the sum of the scores of the model's CTC heads for the texts of each window."""
         if not weight:
             return None
         return [
@@ -374,8 +380,8 @@ class Transcriber:
 
     @cached_property
     def heads(self) -> list[Head]:
-        """The CTC heads that judge texts: the character head, and the token head where the model
-        has one. Loaded when first needed; raises `CheckpointError` where there is neither.
+        """Return the CTC heads that judge texts: the character head, and the token head where the
+        model has one. Loaded when first needed; raises `CheckpointError` where there is neither.
         """
         named, checkpoint = self._head
         tokens, found = load_token_head(self.model, checkpoint), list[Head]()
@@ -392,7 +398,7 @@ class Transcriber:
         return Hotwords(request.hotwords, self.model.tokenizer) if request.hotwords else None
 
     def segment(self, window: Window, written: Written, request: Request = AS_WRITTEN) -> Segment:
-        """The text of a window, up to where it began to loop, and how it ended."""
+        """Return the text of a window, up to where it began to loop, and how it ended."""
         if written.finish_reason == "loop":
             written = before_loop(written)
         text = self.processor.tokenizer.decode(written.tokens, skip_special_tokens=True).strip()
@@ -416,7 +422,7 @@ class Transcriber:
 
 
 def before_loop(written: Written) -> Written:
-    """Without the run that repeats at the end, all of it."""
+    """Return the text without the run that repeats at its end."""
     tokens, lengths = written.tokens, LOOP_PERIODS
     period = next(n for n in lengths if tokens[-n:] * LOOP_REPEATS == tokens[-n * LOOP_REPEATS :])
     end = len(tokens) - period
@@ -426,7 +432,7 @@ def before_loop(written: Written) -> Written:
 
 
 def silence(window: Window) -> Segment:
-    """The segment of a window in which there is nothing to hear."""
+    """Return the segment of a window that is silent."""
     return Segment(*_span(window), "", "no_speech", None)
 
 
