@@ -1,4 +1,5 @@
-"""`tiny-audio adapt`: a trained model fitted to somebody's own clips, and whether that helped.
+"""Fitting a trained model to somebody's own clips, and measuring whether that helped (`tiny-audio
+adapt`).
 
 Some clips are kept apart, whole speakers where there are enough. The model is measured on them,
 trained on the others through the ordinary recipe, and measured again on the same clips; the
@@ -42,7 +43,7 @@ Rows = list[dict[str, Any]]
 
 
 def adapt(model: str, data: Path, folder: Path, minutes: float, device: str) -> dict[str, Any]:
-    """Part the clips, measure, train, measure again; returns the comparison (A before, B after)."""
+    """Part the clips, measure, train, measure again; return the comparison (A before, B after)."""
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         part(data, folder / "data")
@@ -75,8 +76,8 @@ def part(data: Path, folder: Path) -> None:
 
 
 def parted(rows: Sequence[dict[str, Any]], seed: int = 0) -> tuple[Rows, Rows]:
-    """Rows to measure on, and rows to train on. No speaker and no text is on both sides, where
-    there are enough of them; which ones are kept apart follows from the seed.
+    """Part rows into those to measure on and those to train on. No speaker and no text is on both
+    sides, where there are enough of them; which ones are kept apart follows from the seed.
     """
     speakers = {str(row.get("speaker", "")) for row in rows}
     column = "speaker" if len(speakers) >= FEWEST_SPEAKERS else "text"
@@ -95,7 +96,7 @@ def parted(rows: Sequence[dict[str, Any]], seed: int = 0) -> tuple[Rows, Rows]:
 
 
 def measured(model: str, folder: Path, name: str, device: str) -> Saved:
-    """The model's texts of the clips that were kept apart."""
+    """Evaluate the model on the clips that were kept apart, and return its texts."""
     source = SourceConfig(path=str(folder / "data" / "held-out.jsonl"))
     system = OurModel(model, Transcriber(load(model, device=device)))
     evaluate(system, RunConfig(name="held-out", source=source), folder / name)
@@ -114,7 +115,9 @@ def decode_as_before(model: str, folder: Path) -> None:
 
 
 def recipe_of(model: str, folder: Path, minutes: float, device: str) -> Recipe:
-    """Projector and the decoder's adapters, at rates of a finished model, on varied copies."""
+    """Return the recipe: projector and the decoder's adapters, at rates of a finished model, on
+    varied copies.
+    """
     adapters = load(model, check=False).config.lora
     rates = {"projector": 5e-5} | dict.fromkeys(adapters, 0.0002)
     stage = Stage(

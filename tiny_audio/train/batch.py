@@ -29,7 +29,7 @@ MIN_SAMPLES = 1600  # 0.1 s: less is left of no clip after augmentation
 
 
 class Frames(NamedTuple):
-    """What an encoder made: frames_BTE and lengths_B."""
+    """Frames as an encoder made them: frames_BTE and lengths_B."""
 
     values: Tensor
     lengths_B: Tensor
@@ -49,7 +49,7 @@ class Batch:
     counts: bool = True
 
     def idle(self) -> Batch:
-        """The same to compute, but of no weight."""
+        """Return a batch that computes the same but has no weight in the loss."""
         return replace(self, counts=False, audio_s=0.0, padding=0.0)
 
     def to(self, device: Any) -> Batch:
@@ -62,19 +62,22 @@ Copies = Mapping[str, int]  # source → cached versions of each of its clips
 
 
 def copy_of(visit: Visit, how: Augment | None, copies: Copies) -> int:
-    """Which cached copy a visit hears, one after another: 0 is the clip as recorded."""
+    """Return which cached copy a visit uses; visits take them in turn, and 0 is the clip as
+    recorded.
+    """
     return visit.turn % copies.get(visit.example.source, 1) if how is not None else 0
 
 
 def cached_key(visit: Visit, how: Augment | None, copies: Copies) -> str:
-    """Under which key a visit finds its frames."""
+    """Return the key under which a visit finds its frames."""
     copy = copy_of(visit, how, copies)
     return clip_key(visit.example.sound, how if copy else None, copy)
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Visits → a batch. With `cache`, frames are read from there; a visit hears its next copy.
+    """Makes batches of visits. With `cache`, frames are read from there, and a visit uses its next
+    copy.
 
     Clips whose samples turn out to be unusable are left out and counted in `dropped`.
     """
@@ -89,7 +92,7 @@ class Collator:
     dropped: Dropped = field(default_factory=Dropped)
 
     def __call__(self, visits: Sequence[Visit]) -> Batch | None:
-        """None when no clip of these can be used."""
+        """Make a batch; None when no clip of these can be used."""
         audio, kept = [], []
         for visit in visits:
             try:
@@ -100,7 +103,7 @@ class Collator:
         return self.collate(audio, kept) if kept else None
 
     def audio_of(self, visit: Visit) -> Tensor:
-        """Frames (T, E) from the cache, or samples (N,)."""
+        """Return frames (T, E) from the cache, or samples (N,)."""
         if self.cache is None:
             most = self.model.config.encoder.max_samples
             return torch.from_numpy(played(visit, self.augment, most))
@@ -109,7 +112,7 @@ class Collator:
         return thinned(frames_TE, self.frame_dropout, visit.seed)
 
     def collate(self, audio: Sequence[Tensor], visits: Sequence[Visit]) -> Batch:
-        """A batch of samples or frames, with prompts and answers."""
+        """Make a batch of samples or frames, with prompts and answers."""
         batch = self.front_end(audio)
         lengths = self.frame_lengths(batch)
         positions = [self.model.config.projector.positions_for(n) for n in lengths]
@@ -148,20 +151,20 @@ class Collator:
         return transcription_turns(self.model.config.prompt, visit.example.prompt or None)
 
     def pad(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor]:
-        """ids_BL, mask_BL and labels_BL."""
+        """Return ids_BL, mask_BL and labels_BL."""
         pad = self.model.tokenizer.pad_token_id or 0
         rows = pad_prompts(prompts, pad, "right", multiple=16 if self.few_shapes else 1)
         return rows["input_ids"], rows["attention_mask"], rows["labels"]
 
 
 def played(visit: Visit, how: Augment | None, most: int | None = None) -> np.ndarray:
-    """float32 samples of a visit, augmented by its seed."""
+    """Return the float32 samples of a visit, augmented by its seed."""
     return changed(recorded(visit.example, most), visit.seed, how, most)
 
 
 def recorded(example: Example, most: int | None) -> np.ndarray:
-    """float32 samples; `AudioError` where they are more than `most`, the encoder's window: the clip
-    is longer than its header said.
+    """Return float32 samples; raise `AudioError` where they are more than `most`, the encoder's
+    window: the clip is longer than its header said.
     """
     samples = example.sound.samples()
     if most is not None and len(samples) > most:
@@ -172,7 +175,7 @@ def recorded(example: Example, most: int | None) -> np.ndarray:
 
 
 def changed(samples: np.ndarray, seed: int, how: Augment | None, most: int | None) -> np.ndarray:
-    """Augmented, unless that leaves too few samples or more than `most`."""
+    """Augment samples, unless that leaves too few of them or more than `most`."""
     if how is None:
         return samples
     made = augment(samples, np.random.default_rng(seed), how)
@@ -181,7 +184,9 @@ def changed(samples: np.ndarray, seed: int, how: Augment | None, most: int | Non
 
 
 def stretched(frames_TE: Tensor, most: float, seed: int) -> Tensor:
-    """Frames between frames: another tempo each time, up to 1 + `most` times as slow or fast."""
+    """Interpolate between frames at another tempo each time, up to 1 + `most` times as slow or
+    fast.
+    """
     if not most:
         return frames_TE
     factor = (1 + most) ** np.random.default_rng([seed, 1]).uniform(-1, 1)
@@ -191,8 +196,8 @@ def stretched(frames_TE: Tensor, most: float, seed: int) -> Tensor:
 
 
 def thinned(frames_TE: Tensor, share: float, seed: int) -> Tensor:
-    """Frames without a random share of them and without up to three at the start: another cut into
-    positions, and another tempo, each time they are used.
+    """Leave out a random share of frames, and up to three at the start: the clip is cut into other
+    positions, and has another tempo, each time it is used.
     """
     if not share:
         return frames_TE

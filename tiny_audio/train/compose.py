@@ -1,4 +1,5 @@
-"""`+experiment=NAME key=value …` → recipes. Hydra composes; the dataclasses have the last word.
+"""Making recipes from `+experiment=NAME key=value …`. Hydra composes; the dataclasses have the last
+word.
 
 An experiment is a complete recipe, so every key that exists can be overridden and any other is a
 typo. Nothing of Hydra's reaches the disk, and the working directory stays.
@@ -28,7 +29,7 @@ except ImportError as error:
 
 
 def compose_recipe(arguments: Sequence[str]) -> Recipe:
-    """One recipe from `+experiment=NAME` (or a recipe.yaml) and overrides.
+    """Make one recipe from `+experiment=NAME` (or a recipe.yaml) and overrides.
 
     Raises `ConfigError`; an unknown key names the nearest one.
     """
@@ -50,7 +51,9 @@ def compose_recipe(arguments: Sequence[str]) -> Recipe:
 
 
 def compose_sweep(arguments: Sequence[str]) -> list[Recipe]:
-    """All combinations of `key=a,b`, each into a folder of its own below that of the experiment."""
+    """Make all combinations of `key=a,b`, each with a folder of its own below that of the
+    experiment.
+    """
     files = [a for a in arguments if is_recipe_file(a)]  # whose paths Hydra cannot parse
     try:
         rest = [a for a in arguments if a not in files]
@@ -69,7 +72,7 @@ def compose_sweep(arguments: Sequence[str]) -> list[Recipe]:
 
 
 def experiment_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """What to begin with, and the overrides."""
+    """Return the experiment to begin with, and the overrides."""
     prefixes = ("+experiment=", "experiment=")
     named = [a for a in arguments if a.startswith(prefixes) or is_recipe_file(a)]
     if len(named) != 1:
@@ -82,13 +85,13 @@ def experiment_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def is_recipe_file(argument: str) -> bool:
-    """A path, which may hold a `=` (a sweep's folders do), and not `key=name.yaml`."""
+    """Tell whether an argument is a path, which may hold a `=`, and not `key=name.yaml`."""
     file = argument.endswith((".yaml", ".yml"))
     return file and ("=" not in argument or Path(argument).is_file())
 
 
 def values_of(experiment: str) -> dict[str, Any]:
-    """Every key of an experiment with its value."""
+    """Return every key of an experiment with its value."""
     if experiment.endswith((".yaml", ".yml")):
         path = Path(experiment)
         if not path.is_file():

@@ -18,7 +18,9 @@ LENGTH_STEP = 40  # mel steps of 10 ms
 def spelling_loss(
     log_probs_BTC: Tensor, lengths_B: Tensor, texts: Sequence[str]
 ) -> tuple[Tensor, int]:
-    """CTC loss summed over the clips, and their number of characters (at least one a clip)."""
+    """Return the CTC loss summed over the clips, and their number of characters (at least one a
+    clip).
+    """
     targets = [encode_characters(text) for text in texts]
     sizes_B = torch.tensor([len(t) for t in targets])
     total = F.ctc_loss(
@@ -33,7 +35,7 @@ def spelling_loss(
 
 
 def stretch_pitch(batch: Features, rng: np.random.Generator) -> None:
-    """Other vocal tracts: most clips' mel axis is scaled by 0.82 to 1.22, in place."""
+    """Imitate other vocal tracts: most clips' mel axis is scaled by 0.82 to 1.22, in place."""
     bins = np.arange(batch.values.shape[1])
     for row, values_FM in enumerate(batch.values):
         if rng.random() < 0.7:
@@ -45,7 +47,9 @@ def stretch_pitch(batch: Features, rng: np.random.Generator) -> None:
 
 
 def colour(batch: Features, rng: np.random.Generator) -> None:
-    """Other microphones: half of the clips get a smooth curve of up to ±8 dB over the mel axis."""
+    """Imitate other microphones: half of the clips get a smooth curve of up to ±8 dB over the mel
+    axis.
+    """
     bins = np.arange(batch.values.shape[1])
     knots = np.linspace(0, len(bins) - 1, 5)
     for values_FM, steps in zip(batch.values, batch.lengths_B.tolist(), strict=True):
@@ -56,7 +60,9 @@ def colour(batch: Features, rng: np.random.Generator) -> None:
 
 
 def mask_patches(batch: Features, rng: np.random.Generator) -> None:
-    """SpecAugment in place: up to 0.2 s in every 2 s, and up to 12 mel bins, become the mean."""
+    """Apply SpecAugment in place: up to 0.2 s in every 2 s, and up to 12 mel bins, become the
+    mean.
+    """
     for values_FM, steps in zip(batch.values, batch.lengths_B.tolist(), strict=True):
         mean = float(values_FM[:, :steps].mean())
         for _ in range(steps // 200 + 1):

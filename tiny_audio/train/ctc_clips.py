@@ -1,4 +1,6 @@
-"""Clips of a CTC head's training: texts it can spell, and frames that are encoded once and kept."""
+"""The clips for training a CTC head: texts it can spell, and frames that are encoded once and
+kept.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ HEAD = "head"
 
 
 def record(folder: Path, row: dict[str, Any]) -> None:
-    """A row of metrics.jsonl; evaluations are also shown."""
+    """Write a row of metrics.jsonl; evaluations are also shown."""
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"stage": HEAD, **row}, ensure_ascii=False) + "\n")
     if row["kind"] == "evaluation":
@@ -72,7 +74,7 @@ class SpelledClips:
         self.plan = Plan(mixture, recipe.data, num_frames)
 
     def listen(self) -> None:
-        """Encode what no earlier run has."""
+        """Encode clips that no earlier run has encoded."""
         recipe = self.recipe
         self.cache = cache = cache_in(Path(recipe.frames), self.model.audio_tower)
         as_recorded = replace(recipe, data=replace(recipe.data, augment=None))
@@ -82,7 +84,7 @@ class SpelledClips:
         self.validation = apart.train["validation"]
 
     def about(self) -> dict[str, Any]:
-        """What data.json says."""
+        """Return the content of data.json."""
         return self.found.about(self.plan)
 
     def head_config(self) -> CtcHeadConfig:
@@ -95,7 +97,7 @@ class SpelledClips:
         )
 
     def first_head(self) -> CtcHead:
-        """What training begins with: a head of this encoder, or a fresh one."""
+        """Return the head that training begins with: a head of this encoder, or a fresh one."""
         if self.recipe.head:
             return CtcHead.from_pretrained(Path(self.recipe.head), self.model.audio_tower)
         return self.fresh_head()
@@ -105,7 +107,7 @@ class SpelledClips:
         return CtcHead(self.head_config()).to(self.model.device)
 
     def loop(self, head: CtcHead, folder: Path) -> Loop:
-        """What trains the head, and writes metrics.jsonl."""
+        """Make the loop that trains the head and writes metrics.jsonl."""
         module, rates = self.trained(head)
         stage, device = self.recipe.stage, str(self.model.device)
         steps = num_steps(stage, self.plan)
@@ -118,33 +120,33 @@ class SpelledClips:
         )
 
     def trained(self, head: CtcHead) -> tuple[nn.Module, dict[str, float]]:
-        """What trains, and the learning rates of its parts."""
+        """Return the module that trains, and the learning rates of its parts."""
         return head, {"": self.recipe.stage.learning_rate["head"]}
 
     def loss(self, head: CtcHead, batch: SpelledBatch) -> Losses:
-        """CTC loss, summed over the clips, and their characters."""
+        """Return the CTC loss, summed over the clips, and their characters."""
         frames_BTE, lengths_B = self.frames(batch.audio)
         return Losses(*spelling_loss(head(frames_BTE, lengths_B), lengths_B, batch.texts))
 
     def frames(self, audio: Any) -> tuple[Tensor, Tensor]:
-        """frames_BTE and lengths_B, on the model's device."""
+        """Return frames_BTE and lengths_B, on the model's device."""
         return audio.values.to(self.model.device), audio.lengths_B.to(self.model.device)
 
     def batches(self, state: State) -> Iterator[tuple[Sequence[SpelledBatch], State]]:
-        """Steps for the loop, each with the state of the data after it."""
+        """Yield steps for the loop, each with the state of the data after it."""
         for step, after in self.plan.steps(state):
             if batches := [batch for batch in map(self.batch, step) if batch]:
                 yield batches, after
 
     def batch(self, visits: Sequence[Visit]) -> SpelledBatch | None:
-        """None when no clip of these can be used."""
+        """Make a batch; None when no clip of these can be used."""
         how, copies = self.recipe.data.augment, copies_of(self.recipe)
         frames = [self.cache[cached_key(visit, how, copies)] for visit in visits]
         # Few shapes: kernels are compiled for each.
         return spelled(Frames(*pad_frames(frames, 64)), visits)
 
     def recorded(self, visits: Sequence[Visit]) -> Frames | Features:
-        """Validation clips, as they were recorded."""
+        """Return validation clips as they were recorded."""
         clips = [self.cache[clip_key(visit.example.sound, None, 0)] for visit in visits]
         return Frames(*pad_frames(clips, 64))
 
@@ -153,7 +155,7 @@ class SpelledClips:
 
     @torch.no_grad()
     def word_errors(self, head: CtcHead, most: int) -> dict[str, Any]:
-        """Word errors of the best path on the first `most` validation clips."""
+        """Count word errors of the best path on the first `most` validation clips."""
         clips = sorted(self.validation[:most], key=num_frames)
         hypotheses: list[str] = []
         for batch in cut([Visit(e, 0, 0) for e in clips], self.recipe.data, num_frames):
@@ -181,5 +183,5 @@ def spellable(examples: Sequence[Example], dropped: Dropped) -> list[Example]:
 
 
 def num_frames(example: Example) -> int:
-    """What a clip costs, to sort by."""
+    """Return what a clip costs, to sort by."""
     return max(1, int(example.duration_s * FRAMES_A_SECOND))

@@ -1,4 +1,4 @@
-"""An encoder trained together with its CTC head, on live sound that is changed at every visit.
+"""Training an encoder together with its CTC head, on live sound that is changed at every visit.
 
     tiny-audio train-head whisper_tiny --encoder FOLDER --data clips.jsonl --encoder-rate 2e-4
 
@@ -39,7 +39,7 @@ class LiveClips(SpelledClips):
     """The clips of a recipe, encoded anew at every visit by the encoder that trains."""
 
     def listen(self) -> None:
-        """Nothing is kept; only validation clips that can be used stay."""
+        """Keep no frames; only validation clips that can be used stay."""
         if "encoder" in self.model.config.lora:
             raise ConfigError(
                 "This checkpoint has LoRA on its encoder, and such an encoder is not written "
@@ -49,7 +49,7 @@ class LiveClips(SpelledClips):
         self.validation = [e for e in self.validation if self.samples(Visit(e, 0, 0)) is not None]
 
     def samples(self, visit: Visit, how: Augment | None = None) -> Tensor | None:
-        """(N,), or None of an unusable clip, which is counted."""
+        """Return samples (N,), or None of an unusable clip, which is counted."""
         try:
             most = self.model.config.encoder.max_samples
             return torch.from_numpy(np.ascontiguousarray(played(visit, how, most)))
@@ -84,7 +84,7 @@ class LiveClips(SpelledClips):
         return parts, {f"{part}.": r for part, r in self.recipe.stage.learning_rate.items()}
 
     def write(self, head: CtcHead, folder: Path) -> None:
-        """The encoder, and the head as that one's."""
+        """Write the encoder, and the head that belongs to it."""
         shutil.rmtree(folder / "encoder", ignore_errors=True)
         write_encoder(self.model.audio_tower, folder / "encoder", None)
         head.config = replace(head.config, encoder=encoder_id(self.model.audio_tower))
@@ -92,7 +92,7 @@ class LiveClips(SpelledClips):
 
 
 def change(made: Features, rng: np.random.Generator) -> None:
-    """Other voices and microphones, and gaps, in log-mel features, in place."""
+    """Imitate other voices, microphones and gaps in log-mel features, in place."""
     stretch_pitch(made, rng)
     colour(made, rng)
     if rng.random() < MASKED_SHARE:

@@ -1,4 +1,4 @@
-"""One picture of a run: loss, token accuracy, word error rate and learning rate, stage by stage."""
+"""Drawing a run: loss, token accuracy, word error rate and learning rate, stage by stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHADES = ("#F2F2F2", "#FFFFFF")
 
 
 class Line(NamedTuple):
-    """One line of a panel: which rows, which of their numbers."""
+    """One line of a panel: which rows, and which of their numbers."""
 
     label: str
     kind: str
@@ -87,7 +87,7 @@ def draw_curves(run: Path, over: Axis = "step") -> Path:
 
 
 def axis(rows: Sequence[Row], over: Axis) -> tuple[list[Span], Callable[[Row], float]]:
-    """Stages one after another, each of which counts from zero; and where a row lies on them."""
+    """Put stages one after another, each counted from zero; return where a row lies on them."""
     spans: list[Span] = []
     for stage in dict.fromkeys(row["stage"] for row in rows):
         start = spans[-1].end if spans else 0.0
@@ -124,7 +124,7 @@ def _draw(
 
 
 def _shade(panel: Any, spans: Sequence[Span]) -> None:
-    """Stages as shaded stretches, their names above them."""
+    """Draw stages as shaded stretches with their names above them."""
     above = panel.get_xaxis_transform()
     for number, (stage, start, end) in enumerate(spans):
         panel.axvspan(start, end, color=SHADES[number % 2], zorder=0)

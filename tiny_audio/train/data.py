@@ -1,4 +1,4 @@
-"""From a recipe to the clips of a run: read, split by speaker, mixed, counted, cached."""
+"""Gathering the clips of a run: reading, splitting by speaker, mixing, counting, caching."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Gathered:
     stream: ExampleStream | None = None
 
     def about(self, plan: Plan | StreamPlan) -> dict[str, Any]:
-        """What data.json says."""
+        """Return the content of data.json."""
         told = {e.text for examples in self.train.values() for e in examples}
         streamed = {self.stream.name: self.stream.most_kept} if self.stream else {}
         return {
@@ -67,7 +67,7 @@ class Gathered:
         }
 
     def left_out(self) -> dict[str, Any]:
-        """The part of data.json that grows while clips are decoded."""
+        """Return the part of data.json that grows while clips are decoded."""
         return {"dropped": dict(self.dropped.counts()), "places": self.dropped.places}
 
     def refuse_empty(self) -> None:
@@ -109,7 +109,7 @@ def gather(recipe: Setting, model: AudioLM) -> Gathered:
 
 
 def usable(name: str, examples: list[Example], dropped: Dropped) -> list[Example]:
-    """The clips of a validation source, of which there must be some."""
+    """Return the clips of a validation source, which must not be empty."""
     if not examples:
         raise ConfigError(
             f"The validation source {name!r} has no usable clip. What was left out: {dropped}. "
@@ -119,7 +119,7 @@ def usable(name: str, examples: list[Example], dropped: Dropped) -> list[Example
 
 
 def stream_of(config: DataConfig, limits: Limits, dropped: Dropped) -> ExampleStream:
-    """The one stream of a run. What needs all clips beforehand is refused, not left out."""
+    """Return the one stream of a run. What needs all clips beforehand is refused, not left out."""
     (name, source), *others = config.sources.items()
     asked: dict[str, Any] = {"validation_speakers": config.validation_speakers}
     asked |= {"strict": config.strict, "nonspeech": config.nonspeech, "another source": others}
@@ -130,7 +130,7 @@ def stream_of(config: DataConfig, limits: Limits, dropped: Dropped) -> ExampleSt
 
 
 def longest_s(model: AudioLM, config: DataConfig) -> float:
-    """The encoder's window bounds every clip, unless a prompt may hear several windows."""
+    """Return the longest clip: the encoder's window, unless a prompt may take several windows."""
     window = model.config.encoder.max_samples
     if window is None or model.config.prompt.long_audio == "windows":
         return config.max_s
@@ -147,7 +147,7 @@ def set_apart(found: Gathered, num_speakers: int, seed: int) -> None:
 
 
 def decode_all(examples: Sequence[Example], dropped: Dropped) -> None:
-    """Find what no header shows."""
+    """Decode all clips, to find what no header shows."""
 
     def check(example: Example) -> None:
         try:
@@ -161,7 +161,7 @@ def decode_all(examples: Sequence[Example], dropped: Dropped) -> None:
 
 @dataclass(frozen=True)
 class Nothing:
-    """Noise or silence, of which there is nothing to be said."""
+    """Noise or silence, whose text is empty."""
 
     number: int
 
@@ -184,7 +184,9 @@ def nothing(number: int) -> Example:
 
 
 class Cost:
-    """Positions of the decoder that a clip takes at most: prompt, audio, answer and stop token."""
+    """The positions of the decoder that a clip takes at most: prompt, audio, answer and stop
+    token.
+    """
 
     def __init__(self, model: AudioLM, stretch: float = 0.0, how: Augment | None = None):
         self.model, self.stretch, self.how = model, stretch, how
@@ -219,7 +221,7 @@ ANSWER = Turn("assistant", "")
 
 
 def plan_of(found: Gathered, recipe: Recipe, stage: Stage, model: AudioLM) -> Plan | StreamPlan:
-    """The order of the clips in a stage."""
+    """Return the order of the clips in a stage."""
     if odd := sorted(set(stage.weights) - set(recipe.data.sources)):
         raise ConfigError.unknown(odd[0], recipe.data.sources, "The table of sources")
     cost = Cost(model, stage.frame_stretch, recipe.data.augment)
@@ -233,7 +235,7 @@ def plan_of(found: Gathered, recipe: Recipe, stage: Stage, model: AudioLM) -> Pl
 
 
 def waste(plan: Plan | StreamPlan) -> float:
-    """Share of padding among the decoder's positions in the first block of clips."""
+    """Return the share of padding among the decoder's positions in the first block of clips."""
     batches = [batch for step in plan.steps_of(0) for batch in step]
     costs = [[plan.cost(v.example) for v in batch] for batch in batches]
     padded = sum(len(c) * max(c) for c in costs)
@@ -244,7 +246,7 @@ def waste(plan: Plan | StreamPlan) -> float:
 
 
 def copies_of(recipe: Setting) -> dict[str, int]:
-    """Cached versions of a clip by source; without augmentation there is one to keep."""
+    """Return the number of cached versions of a clip by source; without augmentation it is one."""
     if recipe.data.augment is None:
         return {}
     return {name: source.copies for name, source in recipe.data.sources.items()}
@@ -281,7 +283,7 @@ Made = TypeVar("Made")
 def one_ahead(
     pool: Executor, work: Callable[[Item], Made], items: Iterable[Item]
 ) -> Iterator[Made]:
-    """`pool.map`, but only the next result is made before it is asked for: sound is large."""
+    """Do what `pool.map` does, but make only one result before it is asked for: sound is large."""
     waiting: Future[Made] | None = None
     for item in items:
         following = pool.submit(work, item)
@@ -293,15 +295,15 @@ def one_ahead(
 
 
 def turns(example: Example, recipe: Setting) -> list[Visit]:
-    """One visit for every version of a clip that is kept."""
+    """Return one visit for every version of a clip that is kept."""
     return [Visit(example, n, n) for n in range(copies_of(recipe).get(example.source, 1))]
 
 
 def decode_copies(
     visits: Sequence[Visit], recipe: Setting, dropped: Dropped, most: int | None
 ) -> list[tuple[Visit, Tensor]]:
-    """Every clip is decoded once; its copies are changed in their own way: the seed is of sound and
-    copy.
+    """Decode every clip once, and change each of its copies in its own way: the seed follows from
+    sound and copy.
     """
     decoded, copies = [], copies_of(recipe)
     for example, wanted in itertools.groupby(visits, lambda visit: visit.example):
@@ -319,7 +321,7 @@ def decode_copies(
 
 @torch.no_grad()
 def encode(clips: Sequence[Tensor], recipe: Setting, model: AudioLM) -> list[Tensor]:
-    """Frames (T, E) of each clip."""
+    """Return the frames (T, E) of each clip."""
     if not clips:
         return []
     made = model.audio_tower.features([clip.to(model.device) for clip in clips])

@@ -1,4 +1,4 @@
-"""Many processes: who is who, and three ways to share a module (alone, DDP, FSDP2).
+"""Running in many processes: their numbers, and three ways to share a module (alone, DDP, FSDP2).
 
 On 2 cores two processes of one thread are worth it: with OpenMP's two threads every operation waits
 for the slower core, and a third busy process made a step of 1.2 s take 4 to 13 s.
@@ -54,7 +54,7 @@ def wait_for_all() -> None:
 
 
 def all_sum(numbers: Tensor) -> Tensor:
-    """The sum of all processes' numbers."""
+    """Return the sum of all processes' numbers."""
     if world_size() == 1:
         return numbers
     on_device = numbers.cuda() if dist.get_backend() == "nccl" else numbers
@@ -63,7 +63,7 @@ def all_sum(numbers: Tensor) -> Tensor:
 
 
 def gather_dealt(own: list[Any]) -> list[Any]:
-    """The items of all processes, of which each has every n-th, in their order."""
+    """Return the items of all processes, of which each has every n-th, in their order."""
     if world_size() == 1:
         return own
     parts: list[Any] = [None] * world_size()
@@ -85,7 +85,7 @@ class Spread:
         self.loss: Callable[..., Any] = self.module
 
     def syncing(self, last: bool) -> AbstractContextManager[Any]:
-        """Gradients meet in the last micro-batch of a step."""
+        """Let gradients meet in the last micro-batch of a step."""
         if isinstance(self.module, DistributedDataParallel) and not last:
             return self.module.no_sync()
         if self.sharded:
@@ -96,8 +96,9 @@ class Spread:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Whole weights in every process, for calls that do not go through `loss`; within, one
-        process may compute while the others wait."""
+        """Hold whole weights in every process, for calls that do not go through `loss`; within, one
+        process may compute while the others wait.
+        """
         parts = [m for m in self.module.modules() if isinstance(m, FSDPModule)]
         for part in parts:
             part.set_reshard_after_forward(False, recurse=False)
@@ -124,8 +125,8 @@ def spread(module: nn.Module, strategy: Strategy, loss: Callable[..., Any] | Non
 
 
 def shard(module: nn.Module, called: nn.Module) -> None:
-    """Every transformer layer is a unit of its own; the rest is one. A layer's frozen and trainable
-    weights are sharded alike.
+    """Shard a module: every transformer layer is a unit of its own, and the rest is one. A layer's
+    frozen and trainable weights are sharded alike.
     """
     for layers in [m for m in module.modules() if isinstance(m, nn.ModuleList)]:
         for layer in layers:
@@ -134,12 +135,12 @@ def shard(module: nn.Module, called: nn.Module) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor of which this process may hold a part; every process must ask."""
+    """Return all of a tensor of which this process may hold a part; every process must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def place(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, laid out like `like`."""
+    """Lay out a whole tensor like `like`."""
     tensor = tensor.to(like.device)
     if isinstance(like, DTensor):
         return distribute_tensor(tensor, like.device_mesh, like.placements)
@@ -219,7 +220,7 @@ def _terminate(processes: Sequence[Any]) -> None:
 
 
 def backend_of(device: str, processes: int) -> str:
-    """What the processes of one machine talk through; a GPU serves one of them."""
+    """Return what the processes of one machine talk through; a GPU serves one of them."""
     if device.startswith("cpu") or not torch.cuda.is_available():
         return "gloo"
     if processes > (gpus := torch.cuda.device_count()):
@@ -231,7 +232,7 @@ def backend_of(device: str, processes: int) -> str:
 
 
 def raise_refusal(folder: Path) -> None:
-    """What a process has left there before it ended."""
+    """Raise what a process has left there before it ended."""
     for path in sorted(folder.glob("refusal-*.json"))[:1]:
         name, said = json.loads(path.read_text())
         raise REFUSALS[name](said)

@@ -1,4 +1,4 @@
-"""How well a model listens while it trains: token accuracy, word error rate, ablation gap.
+"""Evaluating a model while it trains: token accuracy, word error rate, ablation gap.
 
 The same answers are scored after the clip itself, after another clip and after silence. A model
 that listens is worse off with the wrong sound; one that only knows the language is not.
@@ -42,7 +42,9 @@ class EncodedBatch(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A batch: (loss, tokens, correct ones) after each kind of sound, and what was written."""
+    """The results of a batch: (loss, tokens, correct ones) after each kind of sound, and the
+    texts.
+    """
 
     sums: list[tuple[float, int, int]]
     written: list[Segment]
@@ -93,7 +95,7 @@ class Evaluation:
 
     @torch.no_grad()
     def __call__(self) -> dict[str, Any]:
-        """One row of metrics.jsonl; all processes must ask, for each judges its share."""
+        """Return one row of metrics.jsonl; all processes must ask, for each judges its share."""
         own = range(rank(), len(self.batches), world_size())
         judged = gather_dealt([self.judge(number) for number in own])
         written = [segment for one in judged for segment in one.written]
@@ -115,7 +117,7 @@ class Evaluation:
         return Judged(sums, self.write(visits, own))
 
     def encoded(self, number: int) -> EncodedBatch:
-        """What a frozen encoder made of a batch the first time is kept."""
+        """Return the frames of a batch, which are kept where the encoder is frozen."""
         if number in self._kept:
             return self._kept[number]
         _, clips = self.batches[number]
@@ -133,7 +135,9 @@ class Evaluation:
         return [f[:n] for f, n in zip(frames_BTE, lengths_B.tolist(), strict=True)]
 
     def write(self, visits: Sequence[Visit], frames: Sequence[Tensor]) -> list[Segment]:
-        """As `transcribe` writes, with each clip's own question, from frames that are there."""
+        """Write texts as `transcribe` does, with each clip's own question, from frames that are
+        there.
+        """
         model, transcriber = self.model, Transcriber(self.model)
         dtype = next(model.projector.parameters()).dtype
         frames_BTE, lengths_B = (tensor.to(model.device) for tensor in pad_frames(frames))
@@ -150,7 +154,9 @@ class Evaluation:
         return list(map(transcriber.segment, windows, written))
 
     def words(self, written: Sequence[Segment]) -> dict[str, Any]:
-        """Word error rate over words without case and punctuation, and how answers ended."""
+        """Return the word error rate over words without case and punctuation, and how answers
+        ended.
+        """
         texts = [visit.example.text for visits, _ in self.batches for visit in visits]
         references = [clean(text, "plain") for text in texts]
         hypotheses = [clean(segment.text, "plain") for segment in written]

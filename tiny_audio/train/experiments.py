@@ -42,13 +42,13 @@ ADAPT = Stage(
 
 
 def alignment(preset: str) -> Recipe:
-    """The projector alone between two frozen pretrained parts."""
+    """Train the projector alone between two frozen pretrained parts."""
     return Recipe(name=preset, model=ModelConfig(preset=preset), data=GPU, stages={"align": ALIGN})
 
 
 def quickstart() -> Recipe:
-    """A fresh projector for nano on the embedded corpus: three minutes on two cores. What else was
-    tried is in docs/decisions/032.
+    """Train a fresh projector for nano on the embedded corpus, for three minutes on two cores. What
+    else was tried is in docs/decisions/032.
     """
     data = DataConfig(
         sources={"clips": SourceConfig(path=str(EMBEDDED / "train"))},
@@ -74,7 +74,9 @@ def quickstart() -> Recipe:
 
 
 def projector_lora_both() -> Recipe:
-    """Projector, then LoRA on both ends with the projector frozen, then all three together."""
+    """Train the projector, then LoRA on both ends with the projector frozen, then all three
+    together.
+    """
     lora = Stage(
         learning_rate={"encoder": 1e-4, "decoder": 1e-4},
         lora=ADAPT.lora,
@@ -86,14 +88,14 @@ def projector_lora_both() -> Recipe:
 
 
 def hubert_lora() -> Recipe:
-    """LoRA r=8 on q, k of HuBERT-xlarge and r=32 on q, v of Qwen3-8B, with the projector."""
+    """Train LoRA r=8 on q, k of HuBERT-xlarge and r=32 on q, v of Qwen3-8B, with the projector."""
     stages = {"align": ALIGN, "adapt": ADAPT}
     model = ModelConfig(preset="hubert_swiglu_qwen3")
     return Recipe(name="hubert_lora", model=model, data=GPU, stages=stages)
 
 
 def mufun_full() -> Recipe:
-    """MuFun: the connector warms up alone, then everything trains."""
+    """Train MuFun: the connector warms up alone, then everything trains."""
     full = Stage(
         learning_rate={"projector": 1e-4, "encoder": 1e-5, "decoder": 2e-5},
         steps=20_000,
@@ -109,9 +111,9 @@ def mufun_full() -> Recipe:
 
 
 def whisper_tiny_nano() -> Recipe:
-    """A real encoder on two cores: Whisper tiny.en and a language model of 3 M parameters, on read
-    English of Mandarin speakers and on synthetic speech. The encoder has been trained for these
-    speakers with a CTC head; here projector and decoder learn to read its frames. What comes
+    """Train a real encoder on two cores: Whisper tiny.en and a language model of 3 M parameters, on
+    read English of Mandarin speakers and on synthetic speech. The encoder has been trained for
+    these speakers with a CTC head; here projector and decoder learn to read its frames. What comes
     before, and how the result is measured, is in benchmarks/whisper_tiny.
     """
     corpus = "runs/nano/corpus"

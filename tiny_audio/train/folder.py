@@ -1,4 +1,4 @@
-"""To whom a run's folder belongs: the recipe in it, and no other once something was trained."""
+"""A run's folder belongs to the recipe in it, and to no other once something was trained."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def remember(recipe: Settled, folder: Path) -> Settled:
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """What recipe.yaml holds; `ConfigError` where it is damaged."""
+    """Return the content of recipe.yaml; raise `ConfigError` where it is damaged."""
     try:
         found = yaml.safe_load(path.read_bytes().decode("utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -62,7 +62,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def differences(one: Any, other: Any, at: str = "") -> Iterator[str]:
-    """Keys whose values differ, with dots."""
+    """Yield keys whose values differ, with dots."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in {*one, *other}:
             yield from differences(one.get(key), other.get(key), f"{at}.{key}" if at else key)

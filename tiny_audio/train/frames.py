@@ -31,7 +31,7 @@ SHARD_BYTES = 64 * 2**20
 
 
 class Place(NamedTuple):
-    """Where a clip's frames lie."""
+    """The place of a clip's frames."""
 
     path: Path
     first: int
@@ -39,13 +39,15 @@ class Place(NamedTuple):
 
 
 def clip_key(sound: Sound, how: Augment | None, seed: int) -> str:
-    """Of the stored sound, and of the augmentation with its seed where there is one."""
+    """Return the key of the stored sound, and of the augmentation with its seed where there is
+    one.
+    """
     change = "" if how is None else json.dumps([asdict(how), seed])
     return hashlib.sha256(f"{sound.digest()} {change}".encode()).hexdigest()[:32]
 
 
 class FrameCache:
-    """Clip key → frames (T, E) in bfloat16."""
+    """A store of frames (T, E) in bfloat16, by the key of their clip."""
 
     def __init__(self, folder: Path, encoder: AudioEncoder):
         self.folder, self.width = folder, encoder.config.width
@@ -120,12 +122,12 @@ class FrameCache:
 
 
 def cache_in(folder: Path, encoder: AudioEncoder) -> FrameCache:
-    """The frames of this encoder, in a folder that may hold those of others too."""
+    """Return the cache of this encoder, in a folder that may hold those of others too."""
     return FrameCache(folder / fingerprint(encoder_key(encoder))[:12], encoder)
 
 
 def pad_frames(frames: Sequence[Tensor], multiple: int = 1) -> tuple[Tensor, Tensor]:
-    """(B, T, E) in float32, T a multiple of `multiple`, and lengths_B."""
+    """Return (B, T, E) in float32, T a multiple of `multiple`, and lengths_B."""
     lengths_B = torch.tensor([len(f) for f in frames])
     padded = torch.nn.utils.rnn.pad_sequence([f.float() for f in frames], True)
     extra = -padded.shape[1] % multiple

@@ -1,4 +1,4 @@
-"""A CTC head for a frozen encoder, trained in minutes: the frames are computed once and kept.
+"""Training a CTC head for a frozen encoder in minutes: the frames are computed once and kept.
 
     tiny-audio train-head nano --data clips.jsonl --out runs/head
 
@@ -37,8 +37,8 @@ FROZEN = Stage(
 
 
 def stage_of(minutes: float, head_rate: float | None, encoder_rate: float) -> Stage:
-    """The stage of `train-head`; an encoder that trains is evaluated more seldom, for it takes
-    longer.
+    """Return the stage of `train-head`; one with a training encoder is evaluated more seldom, as
+    that takes longer.
     """
     rates = {"head": FROZEN.learning_rate["head"] if head_rate is None else head_rate}
     stage = replace(FROZEN, minutes=minutes, learning_rate=rates)
@@ -49,7 +49,7 @@ def stage_of(minutes: float, head_rate: float | None, encoder_rate: float) -> St
 
 
 def train_head(recipe: HeadRecipe) -> dict[str, Any]:
-    """Train, or go on where it stopped; returns what result.json says."""
+    """Train a head, or continue where it stopped; return the content of result.json."""
     folder = Path(recipe.output or "runs/head")
     with held(folder):
         return _train_head(remember(recipe, folder), folder)
@@ -75,12 +75,12 @@ def _train_head(recipe: HeadRecipe, folder: Path) -> dict[str, Any]:
 
 
 def clips_of(recipe: HeadRecipe) -> type[SpelledClips]:
-    """Cached frames of a frozen encoder, or live sound for one that trains."""
+    """Return cached frames of a frozen encoder, or live sound for one that trains."""
     return LiveClips if "encoder" in recipe.stage.learning_rate else SpelledClips
 
 
 def chosen_model(name: str, encoder: str = "") -> ModelConfig:
-    """nano or a checkpoint; else a preset's encoder, or the one that is given, before nano's
+    """Choose nano or a checkpoint; else a preset's encoder, or the one that is given, before nano's
     language model: a head reads none, so none is fetched.
     """
     if name in PRESETS and (encoder or name != "nano"):
@@ -89,7 +89,7 @@ def chosen_model(name: str, encoder: str = "") -> ModelConfig:
 
 
 def listener(recipe: HeadRecipe, device: str) -> AudioLM:
-    """The model of the recipe, its encoder frozen and giving all of its frames."""
+    """Return the model of the recipe, its encoder frozen and giving all of its frames."""
     model = starting_model(recipe, device).eval()
     model.audio_tower = unpooled(model.audio_tower)
     model.audio_tower.freeze()

@@ -69,8 +69,8 @@ EARLY = 0.2
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """One of `steps` and `budget_s` is given. `rates` are learning rates by prefix of a name.
-    Defaults are those of a stage and a recipe.
+    """The settings of a loop. One of `steps` and `budget_s` is given. `rates` are learning rates by
+    prefix of a name. Defaults are those of a stage and a recipe.
     """
 
     rates: dict[str, float]
@@ -91,7 +91,7 @@ class LoopConfig:
 
     @classmethod
     def of(cls, stage: Stage, steps: int, recipe: Setting, **others: Any) -> LoopConfig:
-        """What a stage asks for, `steps` long unless it has minutes."""
+        """Return what a stage asks for, `steps` long unless it has minutes."""
         return cls(
             steps=steps,
             budget_s=stage.minutes * 60,
@@ -137,19 +137,21 @@ class Loop:
         folder.mkdir(parents=True, exist_ok=True)
 
     def progress(self) -> float:
-        """Share of the run that is done, 0 to 1."""
+        """Return the share of the run that is done, 0 to 1."""
         config = self.config
         return self.step / config.steps if config.steps else self.elapsed_s / config.budget_s
 
     def schedule(self) -> float:
-        """Share of the learning rates: linear warm-up, then a cosine down to `final_rate`."""
+        """Return the share of the learning rates: linear warm-up, then a cosine down to
+        `final_rate`.
+        """
         config = self.config
         cosine = 0.5 * (1 + math.cos(math.pi * min(self.progress(), 1.0)))
         warm = min(1.0, (self.step + 1) / max(config.warmup_steps, 1))
         return (config.final_rate + (1 - config.final_rate) * cosine) * warm
 
     def update(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """One optimiser step over this process's micro-batches; `None` is an empty one.
+        """Take one optimiser step over this process's micro-batches; `None` is an empty one.
 
         The gradient is that of the summed loss over the number of supervised tokens of all
         micro-batches of all processes. A step whose gradient is not finite changes nothing; after
@@ -179,7 +181,7 @@ class Loop:
         return {**values, "norm": norm, "skipped": float(not finite), "tokens": count}
 
     def _scale_and_clip(self, factor: float) -> float:
-        """Gradients become those of the mean, at most `clip_norm` long; returns their norm."""
+        """Scale gradients to those of the mean, at most `clip_norm` long; return their norm."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         for gradient in gradients:
             gradient.mul_(factor)
@@ -261,7 +263,7 @@ class Loop:
         return time.monotonic() - self._origin
 
     def rehearse(self, batch: Batch) -> int:
-        """Forward and backward without a step; returns the peak memory in bytes.
+        """Compute forward and backward without a step; return the peak memory in bytes.
 
         A parameter that trains but gets no gradient is a `ConfigError`.
         """
@@ -288,7 +290,7 @@ class Loop:
         return result
 
     def _summary(self, window: list[dict[str, float]]) -> dict[str, Any]:
-        """Means over a window of steps, and sums of what is counted."""
+        """Return means over a window of steps, and sums of what is counted."""
         added = {k: sum(w.get(k, 0.0) for w in window) for k in window[-1]}
         mean = {k: added[k] / len(window) for k in ("loss", "token_accuracy", "norm", "padding")}
         seconds = max(self.elapsed_s - self._logged_s, 1e-9)
@@ -302,7 +304,7 @@ class Loop:
         }
 
     def log(self, values: dict[str, Any]) -> None:
-        """One JSON line, from the first process."""
+        """Write one JSON line, from the first process."""
         if rank() == 0:
             row = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1)}
             self.write({**row, **rounded(values)})
@@ -315,8 +317,8 @@ class Loop:
     # Saves ----------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """What trains, the optimisers' states, counters, the data's state and the random state:
-        safetensors with JSON in the header, no pickle.
+        """Save what trains, the optimisers' states, counters, the data's state and the random
+        state, as safetensors with JSON in the header, and without pickle.
 
         Muon's other processes (each holds the state of other matrices) write first; the save
         counts when the first process's file is there.
@@ -344,11 +346,13 @@ class Loop:
         write_save(target, tensors, {**about, **self._belongs_to()})
 
     def _belongs_to(self) -> dict[str, Any]:
-        """What a save must agree on: where the run began, and how many processes hold Muon."""
+        """Return what a save must agree on: where the run began, and how many processes hold
+        Muon.
+        """
         return {"origin": self.origin, "processes": world_size() if self._in_parts() else 1}
 
     def resume(self) -> bool:
-        """Take up the last save of this folder; False when there is none.
+        """Continue from the last save of this folder; return False when there is none.
 
         Raises `CheckpointError` for the save of another run, or (with Muon) of another number of
         processes.
@@ -378,7 +382,7 @@ class Loop:
 
 
 def each_step(batch: Callable[[int], Batch]) -> Batches:
-    """Batches that are a function of their number: one a step for every process."""
+    """Make batches that are a function of their number: one a step for every process."""
 
     def steps(state: State) -> Iterator[tuple[Sequence[Batch], State]]:
         step = state.get("step", 0)
@@ -390,20 +394,20 @@ def each_step(batch: Callable[[int], Batch]) -> Batches:
 
 
 def measured(batches: Sequence[Batch]) -> dict[str, float]:
-    """What a log says about the clips of a step: seconds of sound, share of padding."""
+    """Return what a log says about the clips of a step: seconds of sound, share of padding."""
     told = [b for b in batches if hasattr(b, "audio_s")]
     waste = sum(b.padding for b in told) / len(told) if told else 0.0
     return {"audio_s": sum(b.audio_s for b in told), "padding": waste}
 
 
 def autocast(bf16: bool, device: str = "cpu") -> Any:
-    """bfloat16 compute over float32 weights, or nothing."""
+    """Compute in bfloat16 over float32 weights, or change nothing."""
     return torch.autocast(device.split(":")[0], torch.bfloat16) if bf16 else nullcontext()
 
 
 def multiplies_bf16(device: str = "") -> bool:
-    """Whether bfloat16 is faster than float32: on GPUs, and on CPUs with instructions for it. On
-    one with AVX2 alone a product of matrices in it takes 40 times as long (1.2 for 48 GFLOP/s).
+    """Tell whether bfloat16 is faster than float32: on GPUs, and on CPUs with instructions for it.
+    On one with AVX2 alone a product of matrices in it takes 40 times as long (1.2 for 48 GFLOP/s).
     """
     if device.startswith("cpu") or not torch.cuda.is_available():
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -411,7 +415,7 @@ def multiplies_bf16(device: str = "") -> bool:
 
 
 def peak_memory(device: str) -> int:
-    """Most bytes ever held: by the GPU, or by this process."""
+    """Return the most bytes ever held: by the GPU, or by this process."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024

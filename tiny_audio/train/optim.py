@@ -1,4 +1,4 @@
-"""Optimisers: AdamW, or Muon for a transformer's matrices with AdamW for all the rest."""
+"""The optimisers: AdamW, or Muon for a transformer's matrices with AdamW for all the rest."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ Rates = dict[str, float]  # learning rates by prefix of a parameter's name
 
 
 def adamw(module: nn.Module, rates: Rates, weight_decay: float) -> list[Optimizer]:
-    """Matrices decay, norms and biases do not."""
+    """Make AdamW, under which matrices decay, and norms and biases do not."""
     return [_adamw(_trainable(module), rates, weight_decay)]
 
 
 def muon(module: nn.Module, rates: Rates, weight_decay: float) -> list[Optimizer]:
-    """Muon on `layers.*` matrices, its step scaled to AdamW's size so that one rate fits both."""
+    """Make Muon for `layers.*` matrices, its step scaled to AdamW's size so that one rate fits
+    both.
+    """
     named = _trainable(module)
     inner = {n: p for n, p in named.items() if ".layers." in n and p.ndim == 2}
     rest = {n: p for n, p in named.items() if n not in inner}
@@ -36,7 +38,7 @@ def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def rate_of(name: str, rates: Rates) -> float:
-    """The rate of the longest prefix; a parameter without one is an error, not a default."""
+    """Return the rate of the longest prefix; a parameter without one is an error, not a default."""
     prefixes = [prefix for prefix in rates if name.startswith(prefix)]
     if not prefixes:
         raise ConfigError(f"{name} trains, but no learning rate is given for it.")
@@ -44,7 +46,7 @@ def rate_of(name: str, rates: Rates) -> float:
 
 
 class SharedMuon(torch.optim.Muon):
-    """Each process orthogonalises every n-th matrix (all: 0.2 s of a 1 s step); then they share."""
+    """Muon in which each process orthogonalises every n-th matrix; then all share them."""
 
     def __init__(self, matrices: dict[str, nn.Parameter], rates: Rates, weight_decay: float):
         self.matrices = list(matrices.values())
@@ -70,7 +72,7 @@ def _adamw(named: dict[str, nn.Parameter], rates: Rates, decay: float) -> Optimi
 def _groups(
     named: dict[str, nn.Parameter], rates: Rates, options: dict[str, float]
 ) -> list[dict[str, Any]]:
-    """One group a rate; `rate` is what the schedule scales into `lr`."""
+    """Return one group for each rate; `rate` is what the schedule scales into `lr`."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in named.items():
         groups.setdefault(rate_of(name, rates), []).append(parameter)
@@ -78,7 +80,7 @@ def _groups(
 
 
 def state_tensors(optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
-    """All states under `optimizer.{number}.{parameter}.{name}`."""
+    """Return all states under `optimizer.{number}.{parameter}.{name}`."""
     return {
         f"optimizer.{number}.{index}.{name}": value
         for number, optimizer in enumerate(optimizers)
@@ -88,7 +90,7 @@ def state_tensors(optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
 
 
 def load_state_tensors(optimizers: Sequence[Optimizer], tensors: dict[str, Tensor]) -> None:
-    """The inverse of `state_tensors`; other keys are left alone."""
+    """Undo `state_tensors`; other keys are left alone."""
     states: list[dict[int, dict[str, Any]]] = [{} for _ in optimizers]
     for key, value in tensors.items():
         if key.startswith("optimizer."):

@@ -1,4 +1,4 @@
-"""`tiny-audio quickstart`: a recogniser trained in a few minutes on two cores, offline.
+"""Training a recogniser in a few minutes on two cores, offline (`tiny-audio quickstart`).
 
 A fresh projector between nano's frozen encoder and decoder learns on the embedded corpus,
 through the same recipe, loop and checkpoint as every other run.
@@ -29,7 +29,7 @@ AS_MEASURED = "--beams {beams} --normalizer plain --min-logprob -99 --whole"
 
 
 def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, Any]:
-    """Train, score all held-out clips, transcribe one with the saved model; returns the scores."""
+    """Train, score all held-out clips, transcribe one with the saved model; return the scores."""
     began_s = time.monotonic()
     processes = 1 if torch.cuda.is_available() else CPU_PROCESSES
     recipe = recipe_of()
@@ -52,7 +52,7 @@ def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, An
 
 
 def forget(output: Path) -> None:
-    """Delete an earlier run; nothing that is not one."""
+    """Delete an earlier run, and nothing that is not one."""
     there = [path for path in output.iterdir() if path.name != LOCK]
     if there and not (output / "recipe.yaml").exists():
         raise ConfigError(f"{output} is not the folder of a run; name another one with --out.")

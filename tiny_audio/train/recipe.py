@@ -1,4 +1,4 @@
-"""What a training run is, as data: the model, the sounds, and a list of stages.
+"""A training run as data: the model, the sounds, and a list of stages.
 
 `tiny-audio train` composes a `Recipe` and hands it to `run.py`. Everything has its default here and
 nowhere else; an unknown key or an impossible value is refused before anything is read.
@@ -23,7 +23,8 @@ PARTS = ("projector", "encoder", "decoder")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(StrictConfig):
-    """Where training begins: a preset's pretrained parts under a fresh projector, or a checkpoint.
+    """The model that training begins with: a preset's parts under a fresh projector, or a
+    checkpoint.
 
     `encoder` and `decoder` (Hub ids or folders) exchange a part of the preset; `projector` replaces
     its projector, for example `{kind: mlp, k: 4, hidden: 256}`.
@@ -101,7 +102,7 @@ class Stage(StrictConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Setting(StrictConfig):
-    """What every run says: model, clips, seed, and where it computes and writes. Frames go to
+    """The settings of every run: model, clips, seed, and where it computes and writes. Frames go to
     `frames`, shared by runs.
     """
 
@@ -159,7 +160,9 @@ class Recipe(Setting):
         self._refuse_unused_augmentation()
 
     def _refuse_unused_augmentation(self) -> None:
-        """Augmented copies need an augmentation, and cached frames of it need copies."""
+        """Refuse augmented copies without an augmentation, and cached frames of it without
+        copies.
+        """
         cached = [stage.cache for stage in self.stages.values()]
         copied = any(source.copies > 1 for source in self.data.sources.values())
         if all(cached) and self.data.augment and not copied:
@@ -176,8 +179,8 @@ class Recipe(Setting):
 
 
 def without_removed(values: Any) -> Any:
-    """The values of a recipe.yaml without keys of earlier versions that asked for nothing. One that
-    asked for something stays, and is refused like every unknown key.
+    """Return the values of a recipe.yaml without keys of earlier versions that asked for nothing.
+    One that asked for something stays, and is refused like every unknown key.
     """
     if not isinstance(values, dict) or not isinstance(values.get("stages"), dict):
         return values

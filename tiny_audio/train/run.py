@@ -47,7 +47,7 @@ Write = Callable[[dict[str, Any]], None]
 
 
 def train(recipe: Recipe, processes: int = 1, watch: Write | None = None) -> Path:
-    """Run a recipe, or go on with it where it stopped; returns its folder.
+    """Run a recipe, or continue it where it stopped; return its folder.
 
     `watch` is called with every row of metrics.jsonl, in the first process.
     """
@@ -69,7 +69,7 @@ def refuse_idle(micro_batches: int, processes: int) -> None:
 
 
 def device_of(recipe: Setting) -> str:
-    """What was asked for, else a GPU if there is one."""
+    """Return the device that was asked for, or else a GPU if there is one."""
     has_gpu = torch.cuda.is_available()
     if recipe.device.startswith("cuda") and not has_gpu:
         raise ConfigError(
@@ -121,7 +121,9 @@ class Run:
             self.tell_left_out()
 
     def result(self) -> dict[str, Any]:
-        """Of all validation clips, where the evaluations on the way take `validation_clips`."""
+        """Evaluate all validation clips, where the evaluations on the way take
+        `validation_clips`.
+        """
         if not (clips := self.found.validation):
             return {}
         every = replace(self.recipe.data, validation_clips=len(clips))
@@ -133,7 +135,9 @@ class Run:
         return self.recipe.strategy == "fsdp" and world_size() > 1
 
     def take_over(self, name: str) -> None:
-        """The model as a finished stage left it: from the save that the stage ended with."""
+        """Restore the model as a finished stage left it, from the save that the stage ended
+        with.
+        """
         stages.begin(self.model, self.recipe.stages[name])
         restore(Listening(self.model), last_save(self.folder / name))
 
@@ -173,20 +177,20 @@ class Run:
         wait_for_all()
 
     def about(self) -> dict[str, Any]:
-        """What data.json says by now."""
+        """Return the content of data.json by now."""
         path = self.folder / "data.json"
         cure = "Delete it: what was left out before the run was stopped is then not counted."
         return read_json(path, cure) if path.exists() else {}
 
     def tell_left_out(self) -> None:
-        """On the screen, when it has become more."""
+        """Say on the screen what was left out, when it has become more."""
         counts = self.found.dropped.counts()
         if rank() == 0 and counts != self.told:
             say(f"Left out: {self.found.dropped}. data.json names all places.")
         self.told = counts
 
     def gather_dropped(self, folder: Path) -> None:
-        """The first process learns what the others left out."""
+        """Tell the first process what the others left out."""
         if rank():
             path = folder / f"dropped-{rank()}.json"
             write_json(path, self.found.dropped.places)
@@ -210,7 +214,7 @@ class Run:
         return Loop(task, config, self.folder / name, write=lambda row: self.write(name, row))
 
     def cache(self, stage: Stage, found: Gathered) -> FrameCache | None:
-        """Frames of all clips, encoded now where they are not there yet."""
+        """Return the frames of all clips, encoded now where they are not there yet."""
         if not stage.cache:
             return None
         cache = cache_in(Path(self.recipe.frames), self.model.audio_tower)
@@ -218,7 +222,7 @@ class Run:
         return cache
 
     def scale(self, collate: Collator, plan: Plan | StreamPlan) -> None:
-        """A fresh projector's output gets the scale of the decoder's embeddings, on real clips."""
+        """Give a fresh projector's output the scale of the decoder's embeddings, on real clips."""
         batch = collate(worst(plan))
         if batch is not None:
             with torch.no_grad():
@@ -235,7 +239,7 @@ class Run:
         collate: Collator,
         plan: Plan | StreamPlan,
     ) -> None:
-        """The worst legal batch first: what does not fit fails now, not in hour nine."""
+        """Compute the worst legal batch first: what does not fit fails now, not in hour nine."""
         batch = collate(worst(plan))
         peak = loop.rehearse(batch)
         with loop.spread.gathered():
@@ -270,7 +274,7 @@ class Run:
         return evaluate
 
     def write(self, stage: str, row: dict[str, Any]) -> None:
-        """A row of metrics.jsonl, to all who want it."""
+        """Give a row of metrics.jsonl to all who want it."""
         row = {"stage": stage, **row}
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json_line(row) + "\n")
@@ -284,7 +288,7 @@ class Run:
         write_json(self.folder / "data.json", about)
 
     def finish(self, name: str, loop: Loop, about: dict[str, Any]) -> None:
-        """The hand-over to the next stage, recorded."""
+        """Record the hand-over to the next stage."""
         done = {"step": loop.step, "elapsed_s": loop.elapsed_s, "began_from": loop.origin}
         write_json(self.folder / name / "done.json", done)
         write_json(self.folder / "data.json", about)
@@ -292,7 +296,7 @@ class Run:
 
 
 def starting_model(recipe: Setting, device: str) -> AudioLM:
-    """A checkpoint as it is, or pretrained parts with a fresh projector."""
+    """Return a checkpoint as it is, or pretrained parts with a fresh projector."""
     model = checkpoint_or_parts(recipe.model, device)
     if device == "cpu":
         # Of 80 positions: nano's decoder forward and backward 98 ms for 20 clips, with sdpa 160.
@@ -319,7 +323,7 @@ def checkpoint_or_parts(config: ModelConfig, device: str) -> AudioLM:
 
 
 def num_steps(stage: Stage, plan: Plan | StreamPlan) -> int:
-    """0 where minutes decide."""
+    """Return the steps of a stage; 0 where minutes decide."""
     if not stage.epochs:
         return stage.steps
     return max(1, round(stage.epochs * plan.steps_per_epoch()))  # of few clips: not none
@@ -328,8 +332,8 @@ def num_steps(stage: Stage, plan: Plan | StreamPlan) -> int:
 def dealt(
     plan: Plan | StreamPlan, collate: Collator
 ) -> Callable[[State], Iterator[tuple[Sequence[Batch | None], State]]]:
-    """Each process takes every n-th micro-batch of a step; where one has fewer, it computes another
-    batch that counts for nothing, for with FSDP2 all must take part in every layer.
+    """Deal every n-th micro-batch of a step to each process; where one has fewer, it computes
+    another batch that counts for nothing, for with FSDP2 all must take part in every layer.
     """
 
     def steps(state: State) -> Iterator[tuple[Sequence[Batch | None], State]]:
@@ -345,7 +349,7 @@ def dealt(
 
 @torch.no_grad()
 def loudness(model: AudioLM, batch: Batch) -> float:
-    """Root mean square of audio embeddings over that of the decoder's own (trap T27)."""
+    """Return the root mean square of audio embeddings over that of the decoder's own (trap T27)."""
     batch = batch.to(model.device)
     embeds = Listening(model).embed(batch)
     is_audio = model.is_audio(batch.ids_BL)

@@ -1,4 +1,4 @@
-"""Saves of a training run: what trains, optimisers, counters; whole files, no pickle."""
+"""Saving and reading a training run: what trains, optimisers, counters; whole files, no pickle."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tiny_audio.train.distributed import place
 
 
 def write_save(target: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """The file is there whole, or not at all, also after a power cut."""
+    """Write a save, which is there whole or not at all, also after a power cut."""
     held = {k: v.cpu().contiguous() for k, v in tensors.items()}
     with whole(target) as temporary:
         save_file(held, temporary, {"counters": json.dumps(about)})
 
 
 def saves(folder: Path) -> list[Path]:
-    """The saves of a folder, the newest last."""
+    """Return the saves of a folder, the newest last."""
     return sorted(p for p in folder.glob("step-*.safetensors") if p.stem.count("-") == 1)
 
 
 def last_save(folder: Path) -> Path:
-    """The newest save; a `CheckpointError` where there is none."""
+    """Return the newest save; raise a `CheckpointError` where there is none."""
     found = saves(folder)
     if not found:
         raise CheckpointError(f"{folder} holds no save; train this stage first.")
@@ -44,7 +44,7 @@ def part_of(path: Path, number: int) -> Path:
 
 
 def read_save(path: Path) -> dict[str, Tensor]:
-    """All tensors of a save; one that is not whole is a `CheckpointError`."""
+    """Return all tensors of a save; one that is not whole is a `CheckpointError`."""
     with _refusing_damage(path):
         return load_file(path)
 
@@ -60,13 +60,15 @@ def _refusing_damage(path: Path) -> Iterator[None]:
 
 
 def read_counters(path: Path) -> dict[str, Any]:
-    """Step, seconds and state of the data of a save; `CheckpointError` where it is not whole."""
+    """Return step, seconds and state of the data of a save; `CheckpointError` where it is not
+    whole.
+    """
     with _refusing_damage(path), safe_open(path, "pt") as file:
         return json.loads(file.metadata()["counters"])
 
 
 def module_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The weights under `prefix` of a save: those that trained."""
+    """Return the weights under `prefix` of a save: those that trained."""
     start = f"module.{prefix}"
     return {k[len(start) :]: v for k, v in read_save(path).items() if k.startswith(start)}
 
@@ -85,7 +87,7 @@ def restore(module: nn.Module, path: Path, prefix: str = "") -> None:
 def load_weights(
     parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor], path: Path
 ) -> None:
-    """Exactly the parameters that train, no more and no fewer."""
+    """Load exactly the parameters that train, no more and no fewer."""
     stored = {k.removeprefix("module.") for k in tensors if k.startswith("module.")}
     if odd := sorted(stored ^ set(parameters)):
         raise CheckpointError(f"{path} holds other weights than train here, e.g. {odd[0]}.")
@@ -94,7 +96,7 @@ def load_weights(
 
 
 def fingerprint(module: nn.Module) -> str:
-    """16 hexadecimal digits that change with any name or weight."""
+    """Return 16 hexadecimal digits that change with any name or weight."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())

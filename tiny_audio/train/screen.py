@@ -1,4 +1,4 @@
-"""What a training run shows while it goes on, beside the bar: a line for every evaluation."""
+"""The lines that a training run prints beside the bar, one for every evaluation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SENTENCE = 5  # words, so that a reader sees a sentence become right
 
 
 def say(text: str) -> None:
-    """A line on stderr, as it is."""
+    """Print a line on stderr, as it is."""
     stderr.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class Lines:
-    """Called with every row of metrics.jsonl; prints the starts and the evaluations."""
+    """A watcher of metrics.jsonl that prints the starts of stages and the evaluations."""
 
     def __call__(self, row: dict[str, Any]) -> None:
         if row["kind"] == "start":
@@ -66,17 +66,17 @@ class Rows(Lines):
 
 
 def watched(samples: Sequence[dict[str, str]]) -> dict[str, str]:
-    """The sample that is shown: the first that is a sentence, or else the longest."""
+    """Return the sample that is shown: the first that is a sentence, or else the longest."""
     sentences = [s for s in samples if len(s["text"].split()) >= SENTENCE]
     return sentences[0] if sentences else max(samples, key=lambda s: len(s["text"].split()))
 
 
 def settings(row: dict[str, Any]) -> str:
-    """What a word error rate depends on: the normaliser, and how texts are found."""
+    """Say what a word error rate depends on: the normaliser, and how texts are found."""
     beams = row["beams"]
     return f"normaliser {row['normalizer']}, {f'{beams} beams' if beams > 1 else 'greedy'}"
 
 
 def wer(row: dict[str, Any]) -> str:
-    """The word error rate of an evaluation as a percentage; – where nothing was said."""
+    """Return the word error rate of an evaluation as a percentage; – where nothing was said."""
     return "–" if row["wer"] is None else f"{row['wer']:.1%}"

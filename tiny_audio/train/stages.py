@@ -1,4 +1,4 @@
-"""What a stage trains: parts, adapters and rates, and the table that says so."""
+"""Setting up a stage: the parts, adapters and rates that train, and the table that says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PASSED_BY = {"wavlm": {"q_proj", "k_proj", "v_proj", "out_proj"}}
 
 
 def begin(model: AudioLM, stage: Stage) -> Table:
-    """Freeze everything, then let train what the stage names; returns the table of parameters.
+    """Freeze everything, then let train what the stage names; return the table of parameters.
 
     A part with `lora` trains its adapters alone. Adapters of an earlier stage stay, and train on
     where this stage names them again.
@@ -48,7 +48,7 @@ def train_part(model: AudioLM, part: str) -> None:
 
 
 def adapt(model: AudioLM, part: str, stage: Stage) -> None:
-    """Adapters on a part: new ones, or those of an earlier stage if they are the same."""
+    """Put adapters on a part: new ones, or those of an earlier stage if they are the same."""
     wanted, there = stage.lora[part], model.config.lora.get(part)
     family = model.config.encoder.family
     if part == "encoder" and (lost := PASSED_BY.get(family, set()) & set(wanted.targets)):
@@ -81,7 +81,7 @@ def checkpoint_activations(model: AudioLM, wanted: bool) -> None:
 
 
 def table(model: AudioLM) -> Table:
-    """Parameters by part, counted from the model itself."""
+    """Count parameters by part, from the model itself."""
     rows: Table = {}
     for part, prefix in PREFIXES.items():
         named = [(n, p) for n, p in model.named_parameters() if n.startswith(prefix)]
@@ -94,7 +94,7 @@ def table(model: AudioLM) -> Table:
 
 
 def check(made: Table, stage: Stage) -> None:
-    """What trains is what the stage says, no more and no less."""
+    """Check that what trains is what the stage says, no more and no less."""
     for part, row in made.items():
         named = part in stage.learning_rate
         due = row["lora"] if part in stage.lora else row["total"] if named else 0
@@ -107,5 +107,5 @@ def check(made: Table, stage: Stage) -> None:
 
 
 def rates(stage: Stage) -> dict[str, float]:
-    """Learning rates by prefix of the names in `Listening`."""
+    """Return learning rates by prefix of the names in `Listening`."""
     return {f"model.{PREFIXES[part]}": rate for part, rate in stage.learning_rate.items()}

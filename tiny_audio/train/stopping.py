@@ -1,5 +1,5 @@
-"""How a run is stopped: a signal asks it to save and to end, and no process outlives the one that
-began it.
+"""Stopping a run: a signal asks it to save and to end, and no process outlives the one that began
+it.
 
 The loop asks `is_asked` once a step, in all processes together, so that they end at the same step.
 A second signal ends a process at once.
@@ -27,13 +27,13 @@ class Stopped(TinyAudioError):  # noqa: N818 — it is no error that a run was a
 
 
 def is_asked() -> bool:
-    """Whether a signal has asked this process to end its run."""
+    """Tell whether a signal has asked this process to end its run."""
     return _asked.is_set()
 
 
 @contextmanager
 def stoppable(also: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """While a run goes on, SIGINT and SIGTERM ask it to end (and call `also`).
+    """Let SIGINT and SIGTERM ask a run to end (and call `also`) while it goes on.
 
     Only the main thread may set handlers; in another one signals keep their meaning.
     """

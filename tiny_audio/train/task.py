@@ -1,4 +1,4 @@
-"""The step: a micro-batch → the sum of its losses over supervised tokens.
+"""The loss of a micro-batch: the sum over its supervised tokens.
 
 Only supervised rows reach the vocabulary, and they do so in chunks: at 151,936 words the logits of
 one long batch would take more memory than the model.
@@ -23,7 +23,7 @@ CHUNK_LOGITS = 2**24  # 64 MiB of them in float32
 
 
 def chunked_loss(head: nn.Module, hidden_SD: Tensor, targets_S: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed cross-entropy in float32, and how many targets were the most likely token.
+    """Return the summed cross-entropy in float32, and how many targets were the most likely token.
 
     Logits exist for one chunk at a time, also in the backward pass, where they are computed again.
     """
@@ -38,7 +38,7 @@ def chunked_loss(head: nn.Module, hidden_SD: Tensor, targets_S: Tensor) -> tuple
 
 
 def chunk_size(head: nn.Module) -> int:
-    """Rows whose logits are held at once."""
+    """Return how many rows' logits are held at once."""
     vocabulary: Any = head.weight
     return max(1, CHUNK_LOGITS // len(vocabulary))
 
@@ -76,7 +76,7 @@ class Listening(nn.Module):
         return Losses(total, len(targets_S), int(correct))
 
     def embed(self, batch: Batch) -> Tensor:
-        """Prompt embeddings (B, L, D), from sound or from cached frames."""
+        """Return prompt embeddings (B, L, D), from sound or from cached frames."""
         model = self.model
         if isinstance(batch.audio, Features):
             audio = model.embed_audio(batch.audio)
@@ -88,7 +88,9 @@ class Listening(nn.Module):
     def answers(
         self, embeds_BLD: Tensor, mask_BL: Tensor, labels_BL: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The decoder's last hidden states (S, D) where a token is supervised, and these tokens."""
+        """Return the decoder's last hidden states (S, D) where a token is supervised, and these
+        tokens.
+        """
         decoder: Any = self.model.language_model
         hidden_BLD = decoder.base_model(
             inputs_embeds=embeds_BLD,

@@ -1,4 +1,5 @@
-"""Rows of metrics: read back from a run's folder, and shown in a tracker if one is asked for.
+"""Reading rows of metrics back from a run's folder, and showing them in a tracker if one is asked
+for.
 
 All trackers stay on this machine: wandb is offline unless WANDB_MODE says otherwise.
 """
@@ -23,7 +24,7 @@ Track = Callable[[Row], None]
 
 
 def read_metrics(run: Path) -> list[Row]:
-    """All rows of a run, in order; a last line that is still being written is left out."""
+    """Return all rows of a run, in order; a last line that is still being written is left out."""
     path = run / METRICS
     if not path.is_file():
         above = run.resolve().parent
@@ -50,7 +51,7 @@ def read_metrics(run: Path) -> list[Row]:
 
 
 def forget_after(run: Path, stage: str, step: int) -> None:
-    """Rows of steps that are computed again are written again."""
+    """Remove rows of steps that are computed again."""
     path = run / METRICS
     if path.exists():
         kept = [r for r in read_metrics(run) if r.get("stage") != stage or r["step"] <= step]
@@ -58,8 +59,8 @@ def forget_after(run: Path, stage: str, step: int) -> None:
 
 
 def tracker(name: str, run: Path, recipe: dict[str, Any]) -> Track:
-    """What to call with every row. `name` is "", "wandb", "trackio" or "tensorboard"; the library
-    of that name is imported here and nowhere else.
+    """Return what to call with every row. `name` is "", "wandb", "trackio" or "tensorboard"; the
+    library of that name is imported here and nowhere else.
     """
     if name not in TRACKERS:
         raise ConfigError.unknown(name, TRACKERS, "The table of trackers")
@@ -67,7 +68,7 @@ def tracker(name: str, run: Path, recipe: dict[str, Any]) -> Track:
 
 
 def numbers(row: Row) -> dict[str, float]:
-    """A row's numbers as "stage/kind/name"; texts and tables are left to the files."""
+    """Return a row's numbers as "stage/kind/name"; texts and tables are left to the files."""
     return {
         f"{row['stage']}/{row['kind']}/{key}": value
         for key, value in row.items()

@@ -1,1 +1,1 @@
-"""What a training run has written, judged: one file for each kind of check."""
+"""Judging what a training run has written, with one file for each kind of check."""

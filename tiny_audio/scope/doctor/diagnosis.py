@@ -1,4 +1,4 @@
-"""What is wrong with a training run, in words, and what to do next: read from its folder alone."""
+"""Saying what is wrong with a training run and what to do next, from its folder alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STYLES = {"wrong": "bold red", "note": "yellow", "ok": "green"}
 
 
 def diagnose(run: Path) -> list[Finding]:
-    """All findings about a run's folder, the worst first."""
+    """Return all findings about a run's folder, the worst first."""
     log = Log(read_metrics(run), _data(run), _recipe(run))
     if log.recipe and "stages" not in log.recipe:
         raise ConfigError(
@@ -50,7 +50,7 @@ def _recipe(run: Path) -> dict[str, Any]:
 
 
 def render(findings: list[Finding]) -> RenderableType:
-    """Findings as a table: how bad, what was seen and what to do."""
+    """Show findings as a table: how bad, what was seen and what to do."""
     table = Table(show_header=False, box=None, padding=(0, 2, 1, 0))
     for finding in findings:
         said = Text(finding.text)

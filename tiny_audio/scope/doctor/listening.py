@@ -1,4 +1,4 @@
-"""What evaluations say: does the model listen, to the words too, and to clips that are new to it.
+"""Checks of evaluations: does the model listen, to the words too, and to clips that are new to it.
 
 A check takes the `Log` of a run and yields findings. The losses of the same answers after the clip
 itself, after another clip and after silence tell listening from guessing.
@@ -24,7 +24,7 @@ BEHIND = 0.25
 
 
 def hears(log: Log) -> Findings:
-    """The clip itself against another clip and silence."""
+    """Compare the clip itself with another clip and silence."""
     last = log.evaluation
     if last is None:
         yield Finding(
@@ -52,14 +52,16 @@ def hears(log: Log) -> Findings:
 
 
 def gained(row: Row) -> float:
-    """The share of the loss that the clip itself takes away; NaN where a loss is not finite."""
+    """Return the share of the loss that the clip itself takes away; NaN where a loss is not
+    finite.
+    """
     without = min(row["loss_shuffled"], row["loss_silent"])
     finite = math.isfinite(row["loss"]) and math.isfinite(without) and without > 0
     return 1 - row["loss"] / without if finite else math.nan
 
 
 def _deaf(log: Log, last: Row, losses: str) -> Finding:
-    """On the plateau of the language prior, or worse."""
+    """Describe a model on the plateau of the language prior, or worse."""
     before = [row["token_accuracy"] for row in log.of("evaluation")[-3:]]
     same = abs(last["token_accuracy"] - last["token_accuracy_shuffled"]) < SAME_ACCURACY
     where = "it writes what is likely, whatever it hears"
@@ -82,7 +84,7 @@ def _deaf(log: Log, last: Row, losses: str) -> Finding:
 
 
 def tells_clips_apart(log: Log) -> Findings:
-    """To hear that somebody speaks is not to hear what is said."""
+    """Find a model that tells speech from silence, but not one clip from another."""
     last = log.evaluation
     if last is None or not gained(last) < DEAF:
         return
@@ -95,7 +97,7 @@ def tells_clips_apart(log: Log) -> Findings:
 
 
 def generalises(log: Log) -> Findings:
-    """Training clips against validation clips."""
+    """Compare training clips with validation clips."""
     last, rows = log.evaluation, log.latest
     if last is None or not rows:
         return

@@ -1,4 +1,4 @@
-"""What a run has written, and what a finding about it is."""
+"""The log of a run, and findings about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AT_BEST = 1.02
 
 @dataclass(frozen=True)
 class Finding:
-    """What was seen, and the next step (empty where there is nothing to be done)."""
+    """A judgement: what was seen, and the next step (empty where there is nothing to be done)."""
 
     level: Literal["ok", "note", "wrong"]
     text: str
@@ -22,7 +22,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Log:
-    """`rows` of metrics.jsonl, data.json and recipe.yaml; the latter two may be empty."""
+    """The log of a run: `rows` of metrics.jsonl, data.json and recipe.yaml; the latter two may be
+    empty.
+    """
 
     rows: Sequence[Row]
     data: dict[str, Any]
@@ -33,7 +35,7 @@ class Log:
 
     @property
     def stages(self) -> list[str]:
-        """In their order; the last is the one that matters most."""
+        """Return the stages in their order; the last is the one that matters most."""
         return list(dict.fromkeys(row["stage"] for row in self.rows))
 
     def training(self, stage: str) -> list[Row]:
@@ -41,7 +43,7 @@ class Log:
 
     @property
     def latest(self) -> list[Row]:
-        """The training rows of the last stage."""
+        """Return the training rows of the last stage."""
         return self.training(self.stages[-1]) if self.rows else []
 
     @property
@@ -50,18 +52,18 @@ class Log:
 
     @property
     def evaluation(self) -> Row | None:
-        """The last one."""
+        """Return the last evaluation."""
         found = self.of("evaluation")
         return found[-1] if found else None
 
     @property
     def improves(self) -> bool:
-        """Whether the validation loss of the last stage has fallen and ends at its best."""
+        """Tell whether the validation loss of the last stage has fallen and ends at its best."""
         found = [row["loss"] for row in self.of("evaluation") if row["stage"] == self.stages[-1]]
         return len(found) > 1 and found[-1] < found[0] and found[-1] <= AT_BEST * min(found)
 
     def asked(self, stage: str) -> dict[str, Any]:
-        """What the recipe says of a stage."""
+        """Return what the recipe says of a stage."""
         found: dict[str, Any] = self.recipe.get("stages", {}).get(stage, {})
         return found
 

@@ -1,4 +1,6 @@
-"""What training rows say: is the loss finite, steady, still falling; are rates and scales right."""
+"""Checks of training rows: is the loss finite, steady, still falling; are rates and scales
+right.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ MIN_ROWS = 12
 
 
 def is_finite(log: Log) -> Findings:
-    """Not the single steps that were skipped: the state at the end."""
+    """Check that the loss is finite at the end; single steps that were skipped do not count."""
     lost = [row for row in log.latest if not math.isfinite(row["loss"])]
     last = log.evaluation
     at_the_end = bool(lost) and lost[-1] is log.latest[-1]
@@ -57,7 +59,7 @@ def skipped(log: Log) -> Findings:
 
 
 def norms(log: Log) -> Findings:
-    """Explosions after the first tenth of a stage, in which gradients are large anyway."""
+    """Find explosions after the first tenth of a stage, in which gradients are large anyway."""
     for stage in log.stages:
         rows = log.training(stage)
         known = [r for r in rows[len(rows) // 10 :] if math.isfinite(r["norm"])]
@@ -76,7 +78,7 @@ def norms(log: Log) -> Findings:
 
 
 def rates(log: Log) -> Findings:
-    """Too small to begin with, too large to stay down, or hardly reached."""
+    """Find rates that are too small to begin with, too large to stay down, or hardly reached."""
     if not log.latest:
         return
     stage, last = log.stages[-1], log.evaluation
@@ -114,13 +116,13 @@ def rates(log: Log) -> Findings:
 
 
 def rate_of(log: Log, stage: str) -> float:
-    """The projector's rate in the recipe; without one, the highest that was logged."""
+    """Return the projector's rate in the recipe; without one, the highest that was logged."""
     asked = (log.asked(stage).get("learning_rate") or {}).get("projector")
     return float(asked or max(row["learning_rate"] for row in log.training(stage)))
 
 
 def rise(rows: Sequence[Row]) -> float:
-    """How far the last tenth lies above the best tenth, where that is more than chance."""
+    """Return how far the last tenth lies above the best tenth, where that is more than chance."""
     losses = [row["loss"] for row in rows if math.isfinite(row["loss"])]
     if len(losses) < MIN_ROWS:
         return 0.0
@@ -131,7 +133,9 @@ def rise(rows: Sequence[Row]) -> float:
 
 
 def trend(log: Log) -> Findings:
-    """Would more training help: a straight line through the last third of the last stage."""
+    """Say whether more training would help, by a straight line through the last third of the last
+    stage.
+    """
     last, rows = log.evaluation, last_third(log)
     falls = still_falls(log)
     if falls is None or (last is not None and gained(last) < DEAF):
@@ -154,7 +158,7 @@ def trend(log: Log) -> Findings:
 
 
 def last_third(log: Log) -> list[Row]:
-    """The rows through which a straight line tells where the loss is going."""
+    """Return the rows through which a straight line tells where the loss is going."""
     rows = _finite(log)
     return rows[-max(4, len(rows) // 3) :]
 
@@ -164,7 +168,7 @@ def _finite(log: Log) -> list[Row]:
 
 
 def still_falls(log: Log) -> bool | None:
-    """Whether the training loss still falls; None where the rows are too few, or it rises."""
+    """Tell whether the training loss still falls; None where the rows are too few, or it rises."""
     if len(_finite(log)) < MIN_ROWS or rise(log.latest):
         return None
     rows = last_third(log)
@@ -178,7 +182,7 @@ def _slope(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Least-squares slope of y over x, and its standard error."""
+    """Return the least-squares slope of y over x, and its standard error."""
     mean_x, mean_y = fmean(x), fmean(y)
     spread = sum((a - mean_x) ** 2 for a in x)
     slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
@@ -187,7 +191,7 @@ def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 
 
 def forgets(log: Log) -> Findings:
-    """Evaluations that get worse while training goes on."""
+    """Find evaluations that get worse while training goes on."""
     found = [row for row in log.of("evaluation") if math.isfinite(row["loss"])]
     best = min(found, key=lambda row: row["loss"], default=None)
     if best is None or len(found) < 3 or rise(log.latest):
@@ -203,7 +207,7 @@ def forgets(log: Log) -> Findings:
 
 
 def begins(log: Log) -> Findings:
-    """The first row of every stage: what trains, and how loud its audio embeddings are."""
+    """Check the first row of every stage: what trains, and how large its audio embeddings are."""
     for row in log.of("start"):
         stage, scale = row["stage"], row["embedding_scale"]
         if not sum(row["trainable"].values()):

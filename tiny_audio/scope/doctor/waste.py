@@ -1,4 +1,4 @@
-"""What a run says about its clips: waste, waiting, what was left out, what was seen before."""
+"""Checks of a run's clips: waste, waiting, what was left out, what was seen before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DROPPED, MANY_DROPPED = 0.01, 0.1
 
 
 def padding(log: Log) -> Findings:
-    """As trained, or as planned where nothing was trained yet."""
+    """Find too much padding, as trained, or as planned where nothing was trained yet."""
     share = fmean(r["padding"] for r in log.latest) if log.latest else log.data.get("padding", 0.0)
     if share > WASTE:
         yield Finding(

@@ -1,4 +1,4 @@
-"""What evaluations say of the texts: how many words are wrong, how answers end, and loops."""
+"""Checks of the texts in evaluations: how many words are wrong, how answers end, and loops."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ LOOPS = 0.3
 
 
 def writes(log: Log) -> Findings:
-    """What is written, beside what would be right token by token."""
+    """Judge the word error rate, beside the tokens that are right where the text before them is
+    given.
+    """
     last = log.evaluation
     if last is None or last["wer"] is None:
         return
@@ -42,7 +44,7 @@ def writes(log: Log) -> Findings:
 
 
 def _unreadable(log: Log, wer: float, seen: str) -> Finding:
-    """Too many wrong words: broken where more training would not help, else not ready yet."""
+    """Judge too many wrong words: broken where more training would not help, else not ready yet."""
     useless = wer >= UNREADABLE
     meaning = "its texts are of no use yet" if useless else "its texts need correction"
     stuck = useless and still_falls(log) is False
@@ -56,7 +58,7 @@ def _unreadable(log: Log, wer: float, seen: str) -> Finding:
 
 
 def ends(log: Log) -> Findings:
-    """Answers that never stop, and spoken clips that get no answer."""
+    """Find answers that never stop, and spoken clips that get no answer."""
     last = log.evaluation
     if last is None:
         return
@@ -76,7 +78,7 @@ def ends(log: Log) -> Findings:
 
 
 def loops(log: Log) -> Findings:
-    """Answers that repeat themselves until they are cut off."""
+    """Find answers that repeat themselves until they are cut off."""
     last = log.evaluation
     samples = last["samples"] if last else []
     caught = [s["hypothesis"] for s in samples if repeats(s["hypothesis"], s["text"])]
@@ -90,7 +92,9 @@ def loops(log: Log) -> Findings:
 
 
 def repeats(hypothesis: str, text: str) -> bool:
-    """One to five words said four times in a row, where the text has no such run."""
+    """Tell whether one to five words stand four times in a row, where the reference has no such
+    run.
+    """
     again = re.compile(r"\b(\w+(?:\W+\w+){0,4})(?:\W+\1\b){3,}")
     return bool(again.search(hypothesis)) and not again.search(text)
 

@@ -1,4 +1,4 @@
-"""What to change where a stage does not fit: nothing that its recipe does already."""
+"""Advice where a stage does not fit: nothing that its recipe does already."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_DEVICES = 512
 
 @dataclass(frozen=True)
 class Advice:
-    """What would let one stage run."""
+    """The facts from which advice for one stage is made."""
 
     again: bool  # the recipe computes activations again already (`checkpoint_activations`)
     trains: Sequence[str]  # parts whose own weights train
@@ -25,8 +25,8 @@ class Advice:
 
 
 def peak(weights: int, copies: int, gradients: int, optimizer: int, activations: int) -> int:
-    """The worse of a backward pass and an optimiser step, whose temporaries are one more number a
-    weight: the activations are gone by then.
+    """Return the worse of a backward pass and an optimiser step, whose temporaries are one more
+    number a weight: the activations are gone by then.
     """
     return weights + gradients + optimizer + max(copies + activations, gradients)
 
@@ -41,7 +41,9 @@ def advise(
     fits_again: int,
     micro_batches: int,
 ) -> Advice:
-    """`fixed` are the bytes of weights, copies, gradients and optimiser on a single device."""
+    """Work out what would let a stage run. `fixed` are the bytes of weights, copies, gradients and
+    optimiser on a single device.
+    """
     lean = activations(model, replace(stage, checkpoint_activations=True), one, wide)
     depth = min(decoder_layers(model).depth, encoder_layers(model).depth)
     trains = [part for part, rate in stage.learning_rate.items() if rate and part not in stage.lora]
@@ -58,8 +60,8 @@ def advise(
 def devices_for(
     fixed: tuple[int, int, int, int], activations: int, layer: int, usable: int
 ) -> int | None:
-    """The fewest devices on which one clip each fits, where every one holds an equal share of
-    `fixed` and, for the time of its use, one whole `layer`.
+    """Return the fewest devices on which one clip each fits, where every one holds an equal share
+    of `fixed` and, for the time of its use, one whole `layer`.
     """
     weights, copies, gradients, optimizer = fixed
     for number in range(1, MOST_DEVICES + 1):
@@ -72,7 +74,7 @@ def devices_for(
 def sentence(
     name: str, advice: Advice, clips: int, largest_s: float, clip_s: float, gpu_memory: int
 ) -> str:
-    """The advice for a stage of this name that does not fit with `clips` in a micro-batch.
+    """Return the advice for a stage of this name that does not fit with `clips` in a micro-batch.
 
     `largest_s` is the largest batch that fits, 0 for none; `gpu_memory` is 0 where there is no GPU.
     """

@@ -1,4 +1,4 @@
-"""A recipe's model before anything is downloaded: the right shapes, no weights.
+"""A recipe's model before anything is downloaded: it has the right shapes and no weights.
 
 It is built on `meta`, and every stage begins on it as it does in training, so that what a stage
 trains is read off the model and not computed beside it.
@@ -26,14 +26,16 @@ from tiny_audio.train.recipe import ModelConfig, Stage
 
 @dataclass(frozen=True)
 class PartCount:
-    """Parameters of one part, adapters included."""
+    """The number of parameters of one part, adapters included."""
 
     total: int
     trainable: int
 
 
 def planned_config(model: ModelConfig) -> AudioLMConfig:
-    """The configuration of the model that a run begins with; at most config.json files are read."""
+    """Return the configuration of the model that a run begins with; at most config.json files are
+    read.
+    """
     if model.checkpoint:
         folder = Path(shipped(model.checkpoint))
         if not (folder / "config.json").is_file():
@@ -50,7 +52,7 @@ def planned_config(model: ModelConfig) -> AudioLMConfig:
 
 
 def exchanged(chosen: Preset, model: ModelConfig) -> Preset:
-    """`Preset.with_sources`, where a Hub id stands for what the presets know of it."""
+    """Do what `Preset.with_sources` does, where a Hub id stands for what the presets know of it."""
     known = [preset(name) for name in PRESETS]
     encoder = str(NANO / "encoder") if model.encoder == "nano" else model.encoder
     decoder = str(NANO / "decoder") if model.decoder == "nano" else model.decoder
@@ -77,7 +79,7 @@ def _unknown(source: str, table: Mapping[str, Any]) -> Any:
 
 
 def weightless(config: AudioLMConfig, frozen: torch.dtype) -> AudioLM:
-    """The model on `meta`: pretrained parts in `frozen`, the projector in float32."""
+    """Make the model on `meta`: pretrained parts in `frozen`, the projector in float32."""
     with torch.device("meta"):
         model = empty(config)
         model.audio_tower.to(frozen)
@@ -86,7 +88,7 @@ def weightless(config: AudioLMConfig, frozen: torch.dtype) -> AudioLM:
 
 
 def begin(model: AudioLM, stage: Stage) -> dict[str, PartCount]:
-    """Let a stage begin as training does; what each part has, and what of it trains."""
+    """Let a stage begin as training does; return what each part has, and what of it trains."""
     with torch.device("meta"):
         table = stages.begin(model, stage)
     return {part: PartCount(row["total"], row["trainable"]) for part, row in table.items()}

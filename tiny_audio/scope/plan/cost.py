@@ -1,4 +1,4 @@
-"""What a training step takes, in bytes and operations, from shapes and a batch's lengths alone.
+"""Estimating a training step in bytes and operations, from shapes and a batch's lengths alone.
 
 Letters: D width, A heads · head width, I width of the feed-forward layer, V vocabulary; `wide` is
 the size of an activation, 2 bytes under bf16 autocast and 4 without.
@@ -26,7 +26,7 @@ LOGIT_BYTES = 12  # bf16 logits, their float32 copy and its gradient, and that i
 
 @dataclass(frozen=True)
 class Load:
-    """What one micro-batch brings: clips of equal length, so that none of it is padding."""
+    """The content of one micro-batch: clips of equal length, so that none of it is padding."""
 
     clips: int
     samples: int  # of one clip
@@ -41,7 +41,9 @@ class Load:
 
 
 def load_of(config: AudioLMConfig, clips: int, clip_s: float) -> Load:
-    """`clips` clips of `clip_s` seconds with as much text as is spoken in that time."""
+    """Return the load of `clips` clips of `clip_s` seconds with as much text as is spoken in that
+    time.
+    """
     samples = int(clip_s * SAMPLE_RATE)
     windows, encoder = config.windows(samples), config.encoder
     longest = encoder.max_samples if encoder.window == "full" else None
@@ -54,7 +56,7 @@ def load_of(config: AudioLMConfig, clips: int, clip_s: float) -> Load:
 
 @dataclass(frozen=True)
 class Layers:
-    """A transformer's repeated layer."""
+    """The repeated layer of a transformer."""
 
     depth: int
     width: int
@@ -65,7 +67,9 @@ class Layers:
     square: int  # heads whose T × T scores are kept: WavLM's, for its position bias
 
     def kept(self, wide: int) -> int:
-        """Bytes that one layer keeps of a token for the backward pass, whatever trains."""
+        """Return the bytes that one layer keeps of a token for the backward pass, whatever
+        trains.
+        """
         norms = 8 * self.width + (8 * self.attention if self.norms_heads else 0)
         return norms + wide * (4 * self.attention + (3 if self.gated else 1) * self.inner)
 
@@ -98,7 +102,7 @@ def encoder_layers(model: AudioLM) -> Layers:
 
 
 def activations(model: AudioLM, stage: Stage, load: Load, wide: int) -> int:
-    """Bytes that a micro-batch adds at its worst moment.
+    """Return the bytes that a micro-batch adds at its worst moment.
 
     Per token and layer the decoder keeps 8·D (two norms compute in float32) + wide·4·A (query, key,
     value, attention) + wide·3·I (gate, up, their product), and 8·A more where heads are normalised.
@@ -132,14 +136,14 @@ def learns(part: nn.Module) -> bool:
 
 
 def trains_whole(part: nn.Module) -> bool:
-    """Its own weights train, not only adapters on them."""
+    """Tell whether a part's own weights train, not only adapters on them."""
     return any(p.requires_grad and "lora_" not in n for n, p in part.named_parameters())
 
 
 def _layers_bytes(
     layers: Layers, part: nn.Module, tokens: int, per_clip: int, wide: int, again: bool
 ) -> int:
-    """All layers' kept activations, and one layer more that the backward pass works on."""
+    """Return all layers' kept activations, and one layer more that the backward pass works on."""
     linear = [m for n, m in part.named_modules() if isinstance(m, nn.Linear) and "lm_head" not in n]
     inputs = sum(m.in_features for m in linear if m.weight.requires_grad) // layers.depth
     norms = 8 * layers.width if trains_whole(part) else 0
@@ -149,7 +153,7 @@ def _layers_bytes(
 
 
 def _convolutions(model: AudioLM, load: Load) -> int:
-    """Every convolution's values of the waveform or the mel steps, 8 bytes each."""
+    """Return the bytes of every convolution's values of the waveform or the mel steps, 8 each."""
     hf, config = model.config.encoder.hf, model.config.encoder
     if config.is_whisper:
         return 8 * hf.hidden_size * 3 * load.frames
@@ -161,14 +165,14 @@ def _convolutions(model: AudioLM, load: Load) -> int:
 
 
 def _projector(projector: nn.Module, load: Load) -> int:
-    """Inputs and outputs of its matrices, per position; of its convolutions, per frame."""
+    """Return the bytes of the projector: its matrices per position, its convolutions per frame."""
     matrices = sum(sum(p.shape) for p in projector.parameters() if p.ndim == 2)
     convolutions = sum(sum(p.shape[:2]) for p in projector.parameters() if p.ndim == 3)
     return 6 * (matrices * load.positions + convolutions * load.frames)
 
 
 def _listening(model: AudioLM, load: Load, wide: int) -> int:
-    """A frozen encoder's forward pass: one layer, or the first convolution of the waveform."""
+    """Return the bytes of a frozen encoder's forward pass: one layer, or the first convolution."""
     layers = encoder_layers(model)
     one = layers.kept(wide) * load.frames
     if model.config.encoder.is_whisper:
@@ -179,13 +183,13 @@ def _listening(model: AudioLM, load: Load, wide: int) -> int:
 
 
 def stored(model: AudioLM) -> int:
-    """Bytes of all weights and buffers as they lie in memory."""
+    """Return the bytes of all weights and buffers as they lie in memory."""
     tensors = [*model.parameters(), *model.buffers()]
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def autocast_copies(model: AudioLM) -> int:
-    """bf16 copies of float32 matrices that autocast keeps until the backward pass is over."""
+    """Return the bytes of bf16 copies that autocast keeps until the backward pass is over."""
     parts = [model.projector, model.language_model]
     if learns(model.audio_tower):
         parts.append(model.audio_tower)
@@ -201,7 +205,7 @@ def autocast_copies(model: AudioLM) -> int:
 
 
 def optimizer_bytes(model: AudioLM, stage: Stage) -> int:
-    """AdamW keeps two float32 numbers a weight; Muon, on layers' matrices, keeps one."""
+    """Return the optimiser's bytes: AdamW keeps two float32 numbers a weight, Muon one."""
     muon = stage.optimizer == "muon"
     return sum(
         p.numel() * (4 if muon and ".layers." in name and p.ndim == 2 else 8)
@@ -210,7 +214,7 @@ def optimizer_bytes(model: AudioLM, stage: Stage) -> int:
 
 
 def flops_per_audio_s(model: AudioLM, stage: Stage, load: Load) -> float:
-    """Floating-point operations for one second of audio, an estimate without attention's T² part.
+    """Estimate the floating-point operations for one second of audio, without attention's T² part.
 
     2 per matrix weight and token for the forward pass; with the gradient that goes through a frozen
     weight 4, with that of a trained weight 6, and 2 more in the decoder where its activations are
@@ -233,7 +237,7 @@ def flops_per_audio_s(model: AudioLM, stage: Stage, load: Load) -> float:
 
 
 def _work(part: nn.Module, frozen: int, trained: int, apart: Collection[int] = frozenset()) -> int:
-    """Operations a token of all matrices but those `apart`."""
+    """Return the operations for a token of all matrices but those `apart`."""
     return sum(
         p.numel() * (trained if p.requires_grad else frozen)
         for p in part.parameters()
@@ -242,7 +246,7 @@ def _work(part: nn.Module, frozen: int, trained: int, apart: Collection[int] = f
 
 
 def size(num_bytes: int) -> str:
-    """A number of bytes for people: 1,234,567,890 is 1.23 GB."""
+    """Write a number of bytes for people: 1,234,567,890 is 1.23 GB."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6)):
         if abs(num_bytes) >= scale:
             return f"{num_bytes / scale:.3g} {unit}"

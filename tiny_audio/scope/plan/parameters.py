@@ -1,4 +1,4 @@
-"""What a preset consists of, counted from the built modules on `meta`: no weights, no download."""
+"""Counting a preset's parameters from the built modules on `meta`: no weights, no download."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Component:
 
 
 def true_scale(name: str, *, lora: bool = True) -> AudioLM:
-    """A preset's model on `meta`: frozen parts in bfloat16, what trains in float32.
+    """Make a preset's model on `meta`: frozen parts in bfloat16, what trains in float32.
 
     With `lora` the preset's adapters are on, as in its later stages.
     """
@@ -50,7 +50,7 @@ def true_scale(name: str, *, lora: bool = True) -> AudioLM:
 
 
 def components(model: AudioLM) -> list[Component]:
-    """Every part and its adapters, then all together. Tied weights are counted once."""
+    """Return every part and its adapters, then all together. Tied weights are counted once."""
     rows = []
     for part in PARTS:
         named = dict(getattr(model, part).named_parameters())
@@ -76,7 +76,7 @@ def _label(part: str, lora: LoraConfig) -> str:
 
 
 def render(name: str, rows: list[Component]) -> Table:
-    """Rows as a table; memory is that of the weights as they lie on a GPU."""
+    """Show rows as a table; memory is that of the weights as they lie on a GPU."""
     table = Table(
         title=f"{name}: parameters",
         title_justify="left",

@@ -1,4 +1,4 @@
-"""What a recipe will cost, before anything is downloaded: parameters, memory, time.
+"""Planning a recipe before anything is downloaded: parameters, memory, time.
 
 Counts and bytes of weights are read off a model on `meta` (`blueprint.py`); activations and time
 are estimates from its shapes (`cost.py`).
@@ -42,7 +42,7 @@ MOST_CLIPS = 2**14
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage: bytes, what its micro-batch holds, and the largest one that fits."""
+    """The plan of one stage: bytes, what its micro-batch holds, and the largest one that fits."""
 
     name: str
     parts: Mapping[str, PartCount]
@@ -68,13 +68,13 @@ class StagePlan:
 
     @property
     def largest_batch_s(self) -> float:
-        """For `data.batch_s`; 0 where nothing fits."""
+        """Return the largest `data.batch_s` that fits; 0 where nothing fits."""
         return self.largest.audio_s if self.largest else 0.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole recipe. `usable` is what is left of the memory for torch's tensors."""
+    """The plan of a whole recipe. `usable` is what is left of the memory for torch's tensors."""
 
     name: str
     device: str
@@ -98,7 +98,7 @@ def plan(
     flops_per_s: float = 0.0,
     clip_s: float = 10.0,
 ) -> Plan:
-    """Every stage of `recipe` on a device with `memory_bytes`, for one process.
+    """Plan every stage of `recipe` on a device with `memory_bytes`, for one process.
 
     With `hours` of audio also steps per epoch, and with `flops_per_s` seconds per epoch: the speed
     that a device sustains in training, a third of a GPU's listed dense bf16 at best (2 cores of a
@@ -126,7 +126,7 @@ def plan(
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of "24GB", "16 GiB", "8000MB": GB are 10⁹ bytes, GiB 2³⁰."""
+    """Return the bytes of "24GB", "16 GiB", "8000MB": GB are 10⁹ bytes, GiB 2³⁰."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(i?)B?\s*", text, re.IGNORECASE)
     if not found or not float(found[1]):
         raise ConfigError(
@@ -178,13 +178,15 @@ def _stage(
 
 
 def _clips(data: DataConfig, one: Load) -> int:
-    """Clips of a micro-batch by the recipe's three budgets; one clip is never too many."""
+    """Return the clips of a micro-batch by the recipe's three budgets; one clip is never too
+    many.
+    """
     budgets = (data.batch_s / one.audio_s, data.batch_tokens / one.tokens, data.batch_items)
     return max(1, int(min(budgets)))
 
 
 def largest(fits: Callable[[int], bool]) -> int:
-    """The largest number of clips that fits, at most `MOST_CLIPS`; 0 if none does."""
+    """Return the largest number of clips that fits, at most `MOST_CLIPS`; 0 if none does."""
     low, high = 0, MOST_CLIPS
     while low < high:
         middle = (low + high + 1) // 2
@@ -205,7 +207,9 @@ def _timed(planned: StagePlan, recipe: Recipe, hours: float, flops_per_s: float)
 
 
 def render(found: Plan) -> RenderableType:
-    """The plan as tables: parameters, then memory and time of every stage, then the assumptions."""
+    """Show the plan as tables: parameters, then memory and time of every stage, then the
+    assumptions.
+    """
     return Group(_parameters(found), _memory(found), "\n".join(_notes(found)))
 
 

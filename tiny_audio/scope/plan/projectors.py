@@ -1,4 +1,4 @@
-"""Projectors side by side: what they cost and how much time a position of the decoder covers."""
+"""Comparing projectors: what they cost, and how much time a position of the decoder covers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def whole(self) -> int:
-        """Positions that frames fill completely: the course's count, 150 // 8 = 18."""
+        """Return the positions that frames fill completely: the course's count, 150 // 8 = 18."""
         return int(self.num_frames // self.config.frames_per_position)
 
     @property
@@ -53,7 +53,7 @@ class Comparison:
 
 
 def kinds() -> list[ProjectorConfig]:
-    """The course's four configurations, and every other kind with its own defaults."""
+    """Return the course's four configurations, and every other kind with its own defaults."""
     others = [config() for kind, (config, _) in PROJECTORS.items() if kind != SwigluConfig.kind]
     return [*COURSE, *others]
 
@@ -61,7 +61,7 @@ def kinds() -> list[ProjectorConfig]:
 def compare(
     configs: Sequence[ProjectorConfig], encoder_dim: int, decoder_dim: int, seconds: float
 ) -> list[Comparison]:
-    """Every projector, built on `meta` between the two widths, on `seconds` of sound at 50 Hz."""
+    """Build every projector on `meta` between the two widths, for `seconds` of sound at 50 Hz."""
     clip_ms = 1000 * seconds
     num_frames = int(clip_ms // FRAME_MS)
     return [_compared(config, encoder_dim, decoder_dim, clip_ms, num_frames) for config in configs]
@@ -82,7 +82,7 @@ def _compared(
 
 
 def parse(text: str) -> ProjectorConfig:
-    """`kind=swiglu,k=5,hidden=8192` → the typed configuration; unknown keys are refused."""
+    """Make the typed configuration of `kind=swiglu,k=5,hidden=8192`; unknown keys are refused."""
     values: dict[str, str | int | float] = {}
     for item in text.split(","):
         key, found, value = item.partition("=")
@@ -100,13 +100,13 @@ def _number(key: str, text: str) -> int | float:
 
 
 def describe(config: ProjectorConfig) -> str:
-    """swiglu k=5 hidden=8192"""
+    """Return a configuration as `swiglu k=5 hidden=8192`."""
     values = {name: value for name, value in vars(config).items() if value is not None}
     return " ".join([config.kind, *(f"{name}={value}" for name, value in values.items())])
 
 
 def render(rows: Sequence[Comparison], encoder_dim: int, decoder_dim: int) -> Table:
-    """The comparison as a table."""
+    """Show the comparison as a table."""
     seconds, num_frames = rows[0].clip_ms / 1000, rows[0].num_frames
     table = Table(
         title=f"from {encoder_dim} to {decoder_dim} wide, {seconds:g} s = {num_frames} frames",

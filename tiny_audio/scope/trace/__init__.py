@@ -1,4 +1,4 @@
-"""What a model does with one clip or one sample, and the pages and pictures that show it."""
+"""Showing what a model does with one clip or one sample, as pages and pictures."""
 
 from tiny_audio.scope.trace.path import trace
 

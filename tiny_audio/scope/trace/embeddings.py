@@ -34,7 +34,7 @@ BINS = 80
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What one file becomes, and what the decoder usually reads."""
+    """The frames and embeddings of one file, and what the decoder usually reads."""
 
     frames_TE: Tensor
     audio_PD: Tensor
@@ -46,7 +46,7 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Values of a stage; `norm` is the median length of its vectors."""
+    """Statistics of a stage's values; `norm` is the median length of its vectors."""
 
     rows: int
     width: int
@@ -60,7 +60,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Gap:
-    """How far audio embeddings are from the decoder's words.
+    """The distance of audio embeddings from the decoder's words.
 
     `norm_ratio`: median length of an audio embedding over that of a word. `nearest_cosine`: mean
     cosine of an audio embedding with its nearest word; `word_cosine` is that of a word with its
@@ -78,7 +78,7 @@ class Gap:
 
 @torch.inference_mode()
 def embeddings_of(model: AudioLM, source: Any) -> Embeddings:
-    """A file of any length, window by window. Raises `AudioError`."""
+    """Compute the embeddings of a file of any length, window by window. Raises `AudioError`."""
     samples = load_audio(source).samples
     longest = model.config.encoder.max_samples or len(samples)
     clips = list(samples.to(model.device).split(longest))
@@ -90,7 +90,7 @@ def embeddings_of(model: AudioLM, source: Any) -> Embeddings:
 
 
 def distribution(values: Tensor) -> Distribution:
-    """Statistics of vectors (rows, width)."""
+    """Return statistics of vectors (rows, width)."""
     low, high = values.aminmax()
     return Distribution(
         rows=values.shape[0],
@@ -105,7 +105,7 @@ def distribution(values: Tensor) -> Distribution:
 
 
 def gap(found: Embeddings) -> Gap:
-    """Distances between audio embeddings and words; the same every time it is asked."""
+    """Return distances between audio embeddings and words, the same every time."""
     audio, words = found.audio_PD, found.words_VD
     order = torch.randperm(len(words), generator=torch.Generator().manual_seed(0))
     words = words[order.to(words.device)]
@@ -121,13 +121,15 @@ def gap(found: Embeddings) -> Gap:
 
 
 def nearest(queries: Tensor, words: Tensor) -> Tensor:
-    """Cosine of each query with the word nearest to it, in chunks: V can be 151,936."""
+    """Return the cosine of each query with the word nearest to it, in chunks: V can be 151,936."""
     unit = F.normalize(words, dim=-1)
     return torch.cat([(F.normalize(q, dim=-1) @ unit.T).amax(-1) for q in queries.split(256)])
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
-    """(2 E|x-y| - E|x-x'| - E|y-y'|) / 2 E|x-y| over pairs of different vectors, without bias."""
+    """Return (2 E|x-y| - E|x-x'| - E|y-y'|) / 2 E|x-y| over pairs of different vectors, without
+    bias.
+    """
     across = torch.cdist(x, y).mean()
     spread = [torch.cdist(v, v).sum() / max(1, len(v) * (len(v) - 1)) for v in (x, y)]
     return (1 - (spread[0] + spread[1]) / (2 * across)).item()
@@ -137,7 +139,7 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
 
 def render(found: Embeddings) -> RenderableType:
-    """Both tables: the three distributions, and the distance of audio from words."""
+    """Show both tables: the three distributions, and the distance of audio from words."""
     table = Table("stage", box=SIMPLE_HEAD)
     for heading in ("vectors", "width", "mean", "std", "min", "max", "RMS", "norm"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -159,7 +161,7 @@ def _gap_table(g: Gap) -> Table:
 
 
 def draw(found: Embeddings, path: Path) -> None:
-    """Three histograms, one axis for the last two: they are meant to be compared."""
+    """Draw three histograms, the last two on one axis, as they are meant to be compared."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -179,7 +181,7 @@ def draw(found: Embeddings, path: Path) -> None:
 
 
 def histogram(values: Tensor) -> tuple[list[float], list[float]]:
-    """Shares and edges of `BINS` bins; a table of 600 million values need not be copied for it."""
+    """Return shares and edges of `BINS` bins; a table of 600 million values need not be copied."""
     flat = values.flatten().cpu()
     counts = torch.histc(flat, BINS)
     low, high = (edge.item() for edge in flat.aminmax())

@@ -1,4 +1,4 @@
-"""What happens inside a projector, whatever its kind: its layers, in the order they ran in."""
+"""Recording what happens inside a projector of any kind: its layers, in the order they ran in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BETWEEN = {
 
 
 def layers(projector: Projector) -> dict[str, nn.Module]:
-    """The projector's own layers by name; those of a list are `list.0`, `list.1` …"""
+    """Return the projector's own layers by name; those of a list are `list.0`, `list.1` …"""
     found: dict[str, nn.Module] = {}
     for name, module in projector.named_children():
         inner = module.named_children() if isinstance(module, nn.ModuleList) else ()
@@ -35,7 +35,7 @@ def layers(projector: Projector) -> dict[str, nn.Module]:
 
 @contextmanager
 def recorded(projector: Projector) -> Iterator[Stages]:
-    """While open, one clip's call of the projector fills the dict: stage → (steps, width)."""
+    """Fill a dict while open, with one clip's call of the projector: stage → (steps, width)."""
     stages: Stages = {}
     with ExitStack() as stack:
         for name, module in layers(projector).items():
@@ -61,6 +61,8 @@ def _hooks(projector: Projector, name: str, stages: Stages) -> tuple[Any, Any]:
 
 
 def _rows(module: nn.Module, values: Tensor) -> Tensor:
-    """(1, steps, width), or a convolution's (1, width, steps), or (windows, queries, width)."""
+    """Bring (1, steps, width), a convolution's (1, width, steps), or (windows, queries, width) to
+    rows.
+    """
     values = values.transpose(1, 2) if isinstance(module, nn.Conv1d) else values
     return values.detach().flatten(0, -2).float().cpu()

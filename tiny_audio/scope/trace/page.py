@@ -1,4 +1,4 @@
-"""A trace as one HTML page that needs nothing else: no network, no other file.
+"""Writing a trace as one HTML page that needs nothing else: no network, no other file.
 
 Matrices of the page are bytes: value = low + byte × step, with one pair per row, so that a large
 row does not take the resolution of the others. What is hovered is within half a step of the truth,
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 
 def render(trace: Trace, versus: Trace | None = None) -> str:
-    """The page of a trace, or of two models with the same audio."""
+    """Return the page of a trace, or of two models with the same audio."""
     traces = [trace] if versus is None else [trace, versus]
     if versus is not None and not torch.equal(trace.samples_N, versus.samples_N):
         raise ConfigError(
@@ -62,14 +62,14 @@ def render(trace: Trace, versus: Trace | None = None) -> str:
 
 
 def _wav(samples_N: Tensor) -> bytes:
-    """16-bit PCM: played, and drawn as the waveform, to 1/32768."""
+    """Return 16-bit PCM, to be played and drawn as the waveform, to 1/32768."""
     file = io.BytesIO()
     soundfile.write(file, samples_N.numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return file.getvalue()
 
 
 def _trace(trace: Trace, rows: dict[str, Tensor], edges: Tensor) -> Json:
-    """One model's share of the page."""
+    """Return one model's share of the page."""
     mel = trace.log_mel.values_SC
     return {
         "text": trace.text,
@@ -114,7 +114,7 @@ def _track(track: Track, rows: Tensor) -> Json:
 
 
 def quantised(values_RS: Tensor) -> Json:
-    """Rows as bytes, each with its lowest value and its step."""
+    """Return rows as bytes, each with its lowest value and its step."""
     low_R = values_RS.amin(-1)
     step_R = (values_RS.amax(-1) - low_R).clamp(min=1e-12) / 255
     steps = (values_RS - low_R[:, None]) / step_R[:, None]
@@ -153,12 +153,14 @@ def _step(step: Step) -> Json:
 
 
 def _key(track: Track) -> str:
-    """Tracks of two models with the same key show the same dimensions."""
+    """Return a key; tracks of two models with the same key show the same dimensions."""
     return f"{track.name} {track.values_SC.shape[1]}"
 
 
 def _rows_of(traces: Sequence[Trace]) -> dict[str, Tensor]:
-    """The most active dimensions of every track, the most active first; the first trace decides."""
+    """Return the most active dimensions of every track, the most active first; the first trace
+    decides.
+    """
     rows: dict[str, Tensor] = {}
     for trace in traces:
         for track in (trace.frames, *trace.stages, trace.audio):
@@ -169,7 +171,7 @@ def _rows_of(traces: Sequence[Trace]) -> dict[str, Tensor]:
 
 
 def _same(traces: Sequence[Trace]) -> Json:
-    """Which panels two models have in common, value by value."""
+    """Tell which panels two models have in common, value by value."""
     if len(traces) == 1:
         return {}
     one, two = traces
@@ -181,7 +183,7 @@ def _same(traces: Sequence[Trace]) -> Json:
 
 
 def _bins(traces: Sequence[Trace]) -> Tensor:
-    """Edges for lengths of embeddings, evenly in their logarithm."""
+    """Return edges for lengths of embeddings, evenly in their logarithm."""
     norms = torch.cat([norms for one in traces for norms in (one.audio_norms, one.text_norms_V)])
     norms = norms[norms > 0]
     low, high = (norms.min() * 0.98).log10().item(), (norms.max() * 1.02).log10().item()
@@ -189,7 +191,7 @@ def _bins(traces: Sequence[Trace]) -> Tensor:
 
 
 def _share(norms: Tensor, edges: Tensor) -> list[float]:
-    """The share of embeddings in every bin."""
+    """Return the share of embeddings in every bin."""
     counts = np.histogram(norms.numpy(), edges.numpy())[0]
     return [round(float(count) / len(norms), 6) for count in counts]
 

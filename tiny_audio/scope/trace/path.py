@@ -1,4 +1,4 @@
-"""One clip on its way through a model: every tensor of the path, with its place in time.
+"""Following one clip through a model: every tensor of the path, with its place in time.
 
 ```python
 from tiny_audio import load
@@ -38,7 +38,9 @@ MEL_BINS = 80  # shown where the encoder itself hears the waveform
 
 @dataclass(frozen=True)
 class Described:
-    """The model in words. `trained` is None where its checkpoint does not say it (decision 027)."""
+    """A description of the model. `trained` is None where its checkpoint does not say it (decision
+    027).
+    """
 
     name: str
     encoder: str
@@ -59,7 +61,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a model made of a clip. Nothing of it is computed from padding."""
+    """All that a model made of a clip. Nothing of it is computed from padding."""
 
     source: str
     samples_N: Tensor
@@ -79,12 +81,12 @@ class Trace:
 
     @property
     def text(self) -> str:
-        """What was written for all prompts."""
+        """Return the text that was written for all prompts."""
         return " ".join(one.text for one in self.answers if one.text)
 
     @property
     def audio_norms(self) -> Tensor:
-        """Length of every audio embedding."""
+        """Return the length of every audio embedding."""
         return self.audio.values_SC.norm(dim=-1)
 
 
@@ -159,7 +161,7 @@ def _listen(model: AudioLM, window: Window) -> list[_Encoded]:
 
 
 def _encode(model: AudioLM, samples_N: Tensor, span: Span) -> _Encoded:
-    """Samples → features → frames → projector → audio embeddings, one clip, so without padding."""
+    """Compute features, frames, projector and audio embeddings of one clip, so without padding."""
     clock, encoder = Clock(model.config), model.audio_tower
     features = encoder.features([samples_N.to(model.device)])
     if encoder.config.is_whisper:
@@ -187,7 +189,7 @@ def _answer(
     first_position: int,
     instruction: str | None,
 ) -> Answer:
-    """Prompt, prompt embeddings and tokens of one prompt."""
+    """Compute prompt, prompt embeddings and tokens of one prompt."""
     audio_PD = torch.cat([one.audio.values_SC for one in encoded]).to(model.device)
     num_positions = len(audio_PD)
     prompt: Prompt = render(
@@ -206,7 +208,7 @@ def _answer(
 
 
 def _compare(model: AudioLM, audio_PD: Tensor) -> tuple[Nearest, Tensor]:
-    """Audio embeddings beside the decoder's own: the nearest by cosine, and all lengths."""
+    """Compare audio embeddings with the decoder's own: the nearest by cosine, and all lengths."""
     table: Any = model.get_input_embeddings()
     directions = F.normalize(audio_PD, dim=-1).to(model.device)
     found, norms = [], []

@@ -1,4 +1,4 @@
-"""One training sample, token by token: what the decoder reads, what is learnt, what the sound adds.
+"""Showing one training sample, token by token: what is read, what is learnt, what the sound adds.
 
 Letters: L prompt length, S supervised tokens, V vocabulary. The sample goes through the collator
 and the loss of training, so what is shown is what is trained on.
@@ -53,12 +53,12 @@ class Sample:
     other: str | None  # where the other clip stands
 
     def mean(self, sound: str) -> float:
-        """Mean loss over supervised tokens after "own", "silent" or "other" sound."""
+        """Return the mean loss over supervised tokens after "own", "silent" or "other" sound."""
         return sum(getattr(t, sound) for t in self.targets) / len(self.targets)
 
 
 def parse_place(text: str) -> tuple[Path, int]:
-    """`samples/manifest.jsonl:3` → the manifest and its line, from 1."""
+    """Return the manifest and the line, from 1, of `samples/manifest.jsonl:3`."""
     found = re.fullmatch(r"(.+):([1-9][0-9]*)", text)
     if not found:
         raise ConfigError(f"{text!r} names no line; write MANIFEST:LINE, e.g. manifest.jsonl:1.")
@@ -69,7 +69,7 @@ def parse_place(text: str) -> tuple[Path, int]:
 
 
 def inspect(model: AudioLM, manifest: Path, line: int) -> Sample:
-    """The sample of a line, with the next usable clip of the manifest as the wrong sound."""
+    """Return the sample of a line, with the next usable clip of the manifest as the wrong sound."""
     rows = list(manifest_rows(manifest, "audio", "text"))
     places = [row.where for row in rows]
     wanted = f"{manifest}:{line}"
@@ -88,7 +88,7 @@ def inspect(model: AudioLM, manifest: Path, line: int) -> Sample:
 
 
 def usable(row: Row, manifest: Path) -> Example | Unusable:
-    """The row's example, judged as training judges it."""
+    """Return the row's example, judged as training judges it."""
     source = SourceConfig(path=str(manifest))
     verdict = judged(row, name="inspect", config=source, limits=Limits())
     return verdict if isinstance(verdict, Unusable) else verdict[0]
@@ -96,7 +96,7 @@ def usable(row: Row, manifest: Path) -> Example | Unusable:
 
 @torch.inference_mode()
 def listen(model: AudioLM, example: Example, other: Example | None) -> Sample:
-    """Losses after the clip itself, after silence as long, and after another clip."""
+    """Return losses after the clip itself, after silence as long, and after another clip."""
     collator = Collator(model.eval())
     own = collator.audio_of(Visit(example, 0, 0))
     prompt = collator.prompt(Visit(example, 0, 0), model.config.positions_for(len(own)))
@@ -113,7 +113,9 @@ def listen(model: AudioLM, example: Example, other: Example | None) -> Sample:
 
 
 def losses_of(model: AudioLM, samples_N: Tensor, example: Example) -> list[float]:
-    """Cross-entropy of every supervised token of the example's answer after this sound."""
+    """Return the cross-entropy of every supervised token of the example's answer after this
+    sound.
+    """
     task = Listening(model)
     batch = Collator(model).collate([samples_N], [Visit(example, 0, 0)]).to(model.device)
     hidden_SD, targets_S = task.answers(task.embed(batch), batch.mask_BL, batch.labels_BL)
@@ -122,7 +124,7 @@ def losses_of(model: AudioLM, samples_N: Tensor, example: Example) -> list[float
 
 
 def spelled(model: AudioLM, number: int) -> str:
-    """A token as text, white space visible."""
+    """Return a token as text, with its white space visible."""
     return repr(model.tokenizer.decode([number]))[1:-1]
 
 
@@ -132,7 +134,7 @@ SILENT, AUDIO, LEARNT = "dim", "cyan", "green"  # no label, audio slot, label
 
 
 def render(sample: Sample) -> RenderableType:
-    """The sample's facts, its prompt in colour, and its targets."""
+    """Show the sample's facts, its prompt in colour, and its targets."""
     example = sample.example
     facts = [
         f"{escape(example.where)}: {example.duration_s:.2f} s, {sample.num_samples:,} samples",
@@ -145,7 +147,7 @@ def render(sample: Sample) -> RenderableType:
 
 
 def _prompt(sample: Sample) -> Table:
-    """Place, id, token and label of everything the decoder reads; an audio slot is one row."""
+    """Show place, id, token and label of everything the decoder reads; an audio slot is one row."""
     table = Table("place", "id", "token", "label", box=SIMPLE_HEAD)
     slots = dict(sample.prompt.slots)
     place = 0
@@ -162,7 +164,7 @@ def _prompt(sample: Sample) -> Table:
 
 
 def _targets(sample: Sample) -> Table:
-    """Loss of every label after its own sound, and what the wrong sounds add to it."""
+    """Show the loss of every label after its own sound, and what the wrong sounds add to it."""
     table = Table(title="loss per token (nats)", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("place", "token", "own clip", "silence", "other clip"):
         table.add_column(heading, justify="left" if heading == "token" else "right")
@@ -178,7 +180,7 @@ def _targets(sample: Sample) -> Table:
 
 
 def _added(wrong: float | None, own: float) -> str:
-    """How much worse the wrong sound makes it: red where the sound mattered."""
+    """Show how much worse the wrong sound makes it: red where the sound mattered."""
     if wrong is None:
         return "–"
     delta = wrong - own

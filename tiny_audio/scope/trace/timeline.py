@@ -1,4 +1,4 @@
-"""Where every step of the path lies in the audio: one time axis, in seconds.
+"""Placing every step of the path in the audio, on one time axis in seconds.
 
 A step is drawn around the centre of what it was computed from. Whisper's mel column i looks at
 400 samples around sample 160 i, and its frame t at the columns around 2 t; frame t of a waveform
@@ -36,13 +36,13 @@ class Track:
 
     @property
     def rms(self) -> float:
-        """Root mean square of all values."""
+        """Return the root mean square of all values."""
         return self.values_SC.square().mean().sqrt().item()
 
 
 @dataclass(frozen=True)
 class Span:
-    """A window of the audio, in samples: the encoder hears it by itself."""
+    """A window of the audio, in samples, which the encoder takes by itself."""
 
     start: int
     num_samples: int
@@ -54,7 +54,8 @@ class Span:
     def track(
         self, name: str, symbol: str, values_SC: Tensor, edges: Tensor, padded_to: float
     ) -> Track:
-        """Step s from `edges[s]` to `edges[s + 1]`, cut where the window begins and ends.
+        """Return a track whose step s lasts from `edges[s]` to `edges[s + 1]`, cut at the window's
+        edges.
 
         Edges and `padded_to` are samples of the window; float64 until seconds come out.
         """
@@ -76,12 +77,14 @@ class Clock:
 
     @property
     def window(self) -> int:
-        """How far a full window is padded; 0 where nothing is."""
+        """Return how far a full window is padded; 0 where nothing is."""
         return (self.encoder.max_samples or 0) if self.encoder.window == "full" else 0
 
     @property
     def frame(self) -> tuple[float, float]:
-        """A frame's step, pooled where the encoder pools, and where the first frame begins."""
+        """Return a frame's step, pooled where the encoder pools, and where the first frame
+        begins.
+        """
         if self.encoder.is_whisper:
             step, offset = 2 * HOP_SAMPLES, -HOP_SAMPLES
         else:
@@ -94,19 +97,20 @@ class Clock:
         return step * size / keep, offset
 
     def mel(self, span: Span, values_MF: Tensor) -> Track:
-        """Columns of 10 ms."""
+        """Return a track of columns of 10 ms."""
         edges = HOP_SAMPLES * (torch.arange(len(values_MF) + 1) - 0.5)
         return span.track("log-mel", "features_BFM", values_MF, edges, self.window)
 
     def frames(self, span: Span, values_TE: Tensor) -> Track:
-        """Frames as they leave the encoder."""
+        """Return a track of frames as they leave the encoder."""
         edges = self._samples(torch.arange(len(values_TE) + 1), len(values_TE))
         return span.track("frames", "frames_BTE", values_TE, edges, self.window)
 
     def stage(
         self, span: Span, name: str, symbol: str, values_SC: Tensor, num_frames: int
     ) -> Track:
-        """Any tensor inside the projector: it has as many steps as frames, or fewer.
+        """Return a track of any tensor inside the projector: it has as many steps as frames, or
+        fewer.
 
         Its last step may need frames behind the last one, which are zeros: they are padding.
         """
@@ -117,15 +121,16 @@ class Clock:
         return span.track(name, symbol, values_SC, edges, padded_to)
 
     def _samples(self, edges: Tensor, num_frames: int) -> Tensor:
-        """Places between frames → samples. The first and the last frame look a little further than
-        a step (40 samples for HuBERT), and there is nobody else to look there."""
+        """Turn places between frames into samples. The first and the last frame see a little more
+        than a step (40 samples for HuBERT), where no other frame does.
+        """
         step, offset = self.frame
         margin = max(offset, 0)
         at = offset + step * edges.double()
         return at - margin * (edges == 0) + margin * (edges == num_frames)
 
     def _frame_edges(self, num_steps: int, num_frames: int) -> Tensor:
-        """Between which frames the steps lie, (S + 1,)."""
+        """Return between which frames the steps lie, (S + 1,)."""
         config, steps = self.config.projector, torch.arange(num_steps + 1)
         if num_steps == num_frames:
             return steps
@@ -140,7 +145,7 @@ class Clock:
 
 
 def joined(tracks: Sequence[Track]) -> Track:
-    """The same stage of consecutive windows, on one axis."""
+    """Join the same stage of consecutive windows, on one axis."""
     return replace(
         tracks[-1],
         values_SC=torch.cat([track.values_SC for track in tracks]),

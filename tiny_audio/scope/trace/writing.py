@@ -1,4 +1,4 @@
-"""How an answer came about: every token with its probability, and where the decoder looked.
+"""Showing how an answer came about: every token's probability, and where the decoder looked.
 
 The answer is written by the one loop that always writes it (`generation.py`). Then the decoder
 reads prompt and answer once more, with the slow attention that can be looked at: the query that
@@ -64,12 +64,12 @@ class Answer:
 
     @property
     def audio_share(self) -> Tensor:
-        """How much of the attention goes to audio at all."""
+        """Return how much of the attention goes to audio at all."""
         return self.attention_KSP.sum(-1)
 
     @property
     def attention_on_audio(self) -> Tensor:
-        """The same attention, normalised over the audio positions."""
+        """Return the same attention, normalised over the audio positions."""
         return self.attention_KSP / self.audio_share[..., None].clamp(min=1e-12)
 
     @property
@@ -104,7 +104,7 @@ def answer(
 
 
 def step(tokenizer: PreTrainedTokenizerBase, logits_V: Tensor, chosen: int) -> Step:
-    """The distribution from which one token was taken."""
+    """Return the distribution from which one token was taken."""
     logprobs_V = logits_V.log_softmax(-1)
 
     def candidate(token_id: int) -> Candidate:
@@ -119,7 +119,8 @@ def step(tokenizer: PreTrainedTokenizerBase, logits_V: Tensor, chosen: int) -> S
 
 @torch.no_grad()
 def replay(model: AudioLM, embeds_1LD: Tensor, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Logits (S, V) and attention (layers, S, L + S − 1) of the S = tokens + 1 writing queries.
+    """Return logits (S, V) and attention (layers, S, L + S − 1) of the S = tokens + 1 writing
+    queries.
 
     All of the prompt but its last position goes into the cache first, so that the attention of long
     prompts is never held: only the rows of the queries that write are.
@@ -147,7 +148,9 @@ def replay(model: AudioLM, embeds_1LD: Tensor, tokens: Sequence[int]) -> tuple[T
 
 @contextmanager
 def attending_eagerly(decoder: Any) -> Iterator[None]:
-    """Only eager attention has weights to show: the faster ones never hold them."""
+    """Switch to eager attention, which alone has weights to show; the faster ones never hold
+    them.
+    """
     before = decoder.config._attn_implementation
     decoder.set_attn_implementation("eager")
     try:
@@ -157,7 +160,9 @@ def attending_eagerly(decoder: Any) -> Iterator[None]:
 
 
 def token_text(tokenizer: Any, token_id: int) -> str:
-    """A token as people can see it; pieces of a character stay in the tokenizer's own spelling."""
+    """Return a token as people can see it; pieces of a character keep the tokenizer's own
+    spelling.
+    """
     text = tokenizer.decode([token_id], skip_special_tokens=False)
     if not text or "\ufffd" in text:
         text = str(tokenizer.convert_ids_to_tokens(token_id))
