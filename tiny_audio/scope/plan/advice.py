@@ -63,10 +63,10 @@ def devices_for(
     """Return the fewest devices on which one clip each fits, where every one holds an equal share
     of `fixed` and, for the time of its use, one whole `layer`.
     """
-    weights, copies, gradients, optimizer = fixed
     for number in range(1, MOST_DEVICES + 1):
-        share = (each // number for each in (weights, copies, gradients, optimizer))
-        if peak(*share, activations) + (layer if number > 1 else 0) <= usable:
+        weights, copies, gradients, optimizer = (each // number for each in fixed)
+        most = peak(weights, copies, gradients, optimizer, activations)
+        if most + (layer if number > 1 else 0) <= usable:
             return number
     return None
 
