@@ -1,4 +1,4 @@
-"""Processes of a run with their imports behind them. This module itself imports no torch."""
+"""Starting a run's processes with their imports done. This module itself imports no torch."""
 
 from multiprocessing import forkserver, set_forkserver_preload
 

@@ -31,7 +31,9 @@ class ASRConfig(AudioLMConfig):
     def from_pretrained(cls, source: Any, **options: Any) -> AudioLMConfig:
         """The configuration of a trained model. No code is loaded with it, whoever asks."""
         folder = checkpoint_folder(shipped(source), **_of_the_hub(options))
-        return AudioLMConfig.from_pretrained(folder, local_files_only=True)
+        config = AudioLMConfig.from_pretrained(folder, local_files_only=True)
+        config.name_or_path = str(folder)  # from here `ASRModel(config)` loads the weights
+        return config
 
 
 class ASRModel(AudioLM):

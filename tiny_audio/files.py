@@ -23,7 +23,7 @@ _held: set[Path] = set()  # by this process
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Lends a path beside `path` to write to; what was written takes its place at the end, also
+    """Lend a path beside `path` to write to; what was written takes its place at the end, also
     after a power cut. Where it fails, nothing is left and an earlier file stays as it was.
     """
     if path.exists() and not path.is_file():  # a pipe or a device
@@ -46,7 +46,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def json_line(values: Any, indent: int | None = None) -> str:
-    """JSON that can be written: the name of a file need not be UTF-8, and is escaped then."""
+    """Return JSON that can be written: the name of a file need not be UTF-8, and is escaped
+    then.
+    """
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     try:
         text.encode("utf-8")
@@ -61,12 +63,14 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path, cure: str) -> dict[str, Any]:
-    """The JSON object in a file that this library wrote; else a `ConfigError` with the cure."""
+    """Return the JSON object in a file that this library wrote; else raise a `ConfigError` with the
+    cure.
+    """
     return as_object(read_any_json(path, cure), path, cure)
 
 
 def read_any_json(path: Path, cure: str) -> Any:
-    """Any JSON value of such a file."""
+    """Return any JSON value of such a file."""
     try:
         return json.loads(path.read_bytes().decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -74,7 +78,7 @@ def read_any_json(path: Path, cure: str) -> Any:
 
 
 def as_object(found: Any, path: Path, cure: str) -> dict[str, Any]:
-    """A JSON object; a `ConfigError` for any other value."""
+    """Return a JSON object; raise a `ConfigError` for any other value."""
     if not isinstance(found, Mapping):
         raise ConfigError(f"{path} holds no JSON object. {cure}")
     return dict(found)
@@ -82,7 +86,7 @@ def as_object(found: Any, path: Path, cure: str) -> dict[str, Any]:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """The folder is this run's until the end, or until its last process ends, however it ends.
+    """Hold a folder until the end, or until the run's last process ends, however it ends.
 
     `ConfigError` while another run has it. A run inside of a run of the same folder is the same.
     """
@@ -113,7 +117,7 @@ def held(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def joined(folder: Path) -> Iterator[None]:
-    """A process of the run that holds the folder: while it lives, the folder is not free."""
+    """Join the run that holds the folder: while this process lives, the folder is not free."""
     file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _lock(file, alone=False)
@@ -130,7 +134,9 @@ def _owner(file: int) -> str:
 if sys.platform == "win32":
 
     def _lock(file: int, alone: bool) -> bool:
-        """Windows has no lock that several share: what the first process holds is enough."""
+        """Do nothing: Windows has no lock that several share, and what the first process holds is
+        enough.
+        """
         import msvcrt
 
         if not alone:
@@ -145,8 +151,9 @@ if sys.platform == "win32":
 else:
 
     def _lock(file: int, alone: bool) -> bool:
-        """Whether the lock was free; it goes when the process ends. Where the file system knows no
-        locks, it is always free."""
+        """Return whether the lock was free; it goes when the process ends. Where the file system
+        knows no locks, it is always free.
+        """
         import fcntl
 
         try:

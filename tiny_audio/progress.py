@@ -1,4 +1,6 @@
-"""The one progress bar: on a terminal's stderr, nothing in a pipe; stdout is left alone in both."""
+"""The one progress bar: on a terminal's stderr, and nothing in a pipe; stdout is left alone in
+both.
+"""
 
 import sys
 
@@ -17,7 +19,9 @@ stderr = Console(stderr=True)
 
 
 def progress(*, counts: bool = True, disable: bool = False) -> Progress:
-    """A bar that shows done/total, or a percentage where the total is no number of things."""
+    """Return a bar that shows done/total, or a percentage where the total is no number of
+    things.
+    """
     share = MofNCompleteColumn() if counts else TaskProgressColumn()
     columns = (
         TextColumn("{task.description}"),

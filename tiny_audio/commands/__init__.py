@@ -14,8 +14,8 @@ from tiny_audio.progress import stderr
 
 
 def keep_few_kernels() -> None:
-    """Clips differ in length, and oneDNN keeps the code that it made for the last 1,024 shapes:
-    140 MB after 600 clips. With 32 memory stays flat, and no time is lost
+    """Let oneDNN keep few kernels. Clips differ in length, and it keeps the code that it made for
+    the last 1,024 shapes: 140 MB after 600 clips. With 32 memory stays flat, and no time is lost
     (`benchmarks/evaluation.py`). Training repeats its shapes and keeps them all.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
@@ -38,7 +38,7 @@ def require(what: str, extra: str) -> None:
 
 @contextmanager
 def refusing(*also: type[Exception]) -> Iterator[None]:
-    """What goes wrong on purpose (and `also`) is one line on stderr and exit code 2."""
+    """Turn what goes wrong on purpose (and `also`) into one line on stderr and exit code 2."""
     from tiny_audio.model.errors import TinyAudioError
 
     caught: tuple[type[Exception], ...] = (TinyAudioError, *also)
@@ -50,14 +50,15 @@ def refusing(*also: type[Exception]) -> Iterator[None]:
 
 
 def fail(name: str, error: Exception) -> None:
-    """An error of one file, or of the whole command."""
+    """Print an error of one file, or of the whole command."""
     message = str(error)
     named = not name or message.startswith((f"{name}:", f"{name} "))
     say(f"error: {message}" if named else f"error: {name}: {message}", "red", stderr)
 
 
 def say(message: str, style: str = "", console: Console = stderr) -> None:
-    """A line on stderr, as it is: names and messages may hold brackets. Control characters of a
-    file's name are spelled out, or they would steer the terminal."""
+    """Print a line on stderr, as it is: names and messages may hold brackets. Control characters of
+    a file's name are spelled out, or they would steer the terminal.
+    """
     message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
     console.print(message, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)

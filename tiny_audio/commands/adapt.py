@@ -38,7 +38,7 @@ def adapt(
 
 
 def verdict(difference: dict[str, float | None], out: Path) -> str:
-    """One sentence; a difference whose interval holds 0 is called no gain."""
+    """Return one sentence; a difference whose interval holds 0 is called no gain."""
     low, high = difference["low"], difference["high"]
     use = f"tiny-audio transcribe --model {out / 'run' / 'model'} FILE"
     if low is not None and low > 0:

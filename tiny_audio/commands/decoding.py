@@ -1,4 +1,4 @@
-"""Options that several commands share: which model, where it computes, how it writes texts."""
+"""The options that several commands share: model, device, and decoding."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Whole = Annotated[
 
 
 def refuse_idle(aligner: Path | None, request: Request) -> None:
-    """A head that is named, and that nothing asks."""
+    """Refuse a head that is named and that nothing uses."""
     from tiny_audio.model.errors import ConfigError
 
     if aligner and request.timestamps != "word" and request.ctc_weight == 0:

@@ -1,4 +1,4 @@
-"""Where the result of every file goes, and why it cannot go there."""
+"""Choosing where the result of every file goes, or saying why it cannot go there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENDINGS = tuple(
 
 
 def places(files: list[str], suffix: str, folder: Path) -> list[Path | ConfigError]:
-    """A path in `folder` for every file, or why it has none. The folder is made.
+    """Return a path in `folder` for every file, or why it has none. The folder is made.
 
     `ConfigError` where nothing can be written at all.
     """
@@ -46,7 +46,7 @@ def places(files: list[str], suffix: str, folder: Path) -> list[Path | ConfigErr
 
 
 def stem(given: str) -> str:
-    """The name of a file without the ending that tells what is in it."""
+    """Return the name of a file without the ending that tells what is in it."""
     if given == "-":
         return "stdin"
     name = Path(given).name

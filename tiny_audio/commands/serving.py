@@ -1,4 +1,4 @@
-"""What `serve` and `demo` have in common: options of a server, and how it starts."""
+"""The options of a server, and how it starts, for `serve` and `demo`."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How a transcript is printed."""
+    """The forms in which a transcript is printed."""
 
     text = "text"
     json = "json"
@@ -42,7 +42,7 @@ class Format(StrEnum):
 
 
 class Timestamps(StrEnum):
-    """What gets times: windows of the audio, lines of subtitles, or single words."""
+    """The parts of a transcript that get times: windows, lines of subtitles, or single words."""
 
     segment = "segment"
     line = "line"
@@ -146,7 +146,9 @@ def transcribe(
 def writable(
     files: list[str], format: Format, folder: Path | None
 ) -> tuple[list[tuple[str, Path | None]], int]:
-    """The files with the places of their results (None is stdout), and how many have none."""
+    """Return the files with the places of their results (None is stdout), and how many have
+    none.
+    """
     if folder is None:
         if len(files) > 1 and format in (Format.srt, Format.vtt):
             raise ConfigError(
@@ -172,7 +174,7 @@ def emitted(
     console: Console,
     by_word: bool = False,
 ) -> bool:
-    """Whether a result could be printed or written; where not, that is said."""
+    """Tell whether a result could be printed or written; where not, that is said."""
     try:
         emit(name, transcript, format, path, console, by_word)
     except BrokenPipeError:  # nobody reads any more

@@ -1,4 +1,4 @@
-"""Evaluation: what a system answers, kept with everything needed to score it again.
+"""Evaluating systems: their answers are kept with everything needed to score them again.
 
 datasets       names, and where their clips are
 clips          which of them are answered, in which order

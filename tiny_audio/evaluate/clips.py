@@ -1,4 +1,4 @@
-"""Which clips an evaluation hears, in which order, and which of them at once."""
+"""Choosing the clips of an evaluation, their order, and which of them are answered together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUFFER = 256  # clips of a stream among which the next one is drawn
 def choose(
     source: SourceConfig, where: Sequence[str], seed: int, max_samples: int, dropped: Dropped
 ) -> Iterable[Example]:
-    """The clips in drawn order: a list of a source on this disk, an iterator of a stream.
+    """Return the clips in drawn order: a list of a source on this disk, an iterator of a stream.
 
     `where` holds COLUMN=VALUE, all of which must hold. A stream is shuffled within a buffer.
     """
@@ -38,7 +38,7 @@ def choose(
 
 
 def streamed(source: SourceConfig, dropped: Dropped) -> Iterator[Example]:
-    """The clips of a stream, one after the other."""
+    """Yield the clips of a stream, one after the other."""
     stream, state = ExampleStream("dataset", source, ALL, dropped), None
     while True:
         taken, state = stream.take(1, state)
@@ -48,7 +48,7 @@ def streamed(source: SourceConfig, dropped: Dropped) -> Iterator[Example]:
 
 
 def mixed(examples: Iterable[Example], seed: int) -> Iterator[Example]:
-    """Every clip once, each drawn from the next `BUFFER` ones."""
+    """Yield every clip once, each drawn from the next `BUFFER` ones."""
     rng, held = random.Random(seed), list[Example]()
     for example in examples:
         held.append(example)
@@ -59,7 +59,7 @@ def mixed(examples: Iterable[Example], seed: int) -> Iterator[Example]:
 
 
 def kept(examples: Iterable[Example], where: Sequence[str]) -> Iterator[Example]:
-    """The clips whose columns have the values that `where` asks for."""
+    """Yield the clips whose columns have the values that `where` asks for."""
     asked = [_filter(one) for one in where]
     for example in examples:
         if all(_value(example, column) == value for column, value in asked):
@@ -80,15 +80,16 @@ def _value(example: Example, column: str) -> str:
 
 
 def column_text(value: Any) -> str:
-    """A value of a column as it is typed and shown: 16 for 16.0, "" for nothing."""
+    """Return a value of a column as it is typed and shown: 16 for 16.0, "" for nothing."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return "" if value is None else str(value)
 
 
 def batches(examples: Iterable[Example], batch_s: float) -> Iterator[list[Example]]:
-    """Clips of like length together, as many as fit into `batch_s` seconds when padded; no more
-    than `LOOK_AHEAD` are held. The same clips always make the same batches, in the same order."""
+    """Yield clips of like length together, as many as fit into `batch_s` seconds when padded; no
+    more than `LOOK_AHEAD` are held. The same clips always make the same batches, in the same order.
+    """
     ahead, rng = iter(examples), random.Random(0)
     while window := list(islice(ahead, LOOK_AHEAD)):
         cut = cut_by_seconds(sorted(window, key=lambda one: one.duration_s), batch_s)
@@ -107,7 +108,7 @@ T = TypeVar("T", bound=Timed)
 
 
 def cut_by_seconds(items: Sequence[T], batch_s: float) -> list[list[T]]:
-    """Consecutive items, as many as fit into `batch_s` when padded to the longest."""
+    """Yield consecutive items, as many as fit into `batch_s` when padded to the longest."""
     batches: list[list[T]] = [[]]
     for item in items:
         longest_s = max([item.duration_s, *(i.duration_s for i in batches[-1])])
@@ -118,7 +119,7 @@ def cut_by_seconds(items: Sequence[T], batch_s: float) -> list[list[T]]:
 
 
 def identifier(example: Example, source: SourceConfig) -> str:
-    """Where a clip stands in its dataset, the same wherever the dataset lies."""
+    """Return where a clip stands in its dataset, the same wherever the dataset lies."""
     path = Path(source.path).expanduser()
     folder = path if path.is_dir() else path.parent
     return example.where.removeprefix(f"{folder}/")

@@ -1,4 +1,5 @@
-"""Two systems on the same clips: by how much one is better, whether that is chance, and where.
+"""Comparing two systems on the same clips: by how much one is better, whether that is chance, and
+where.
 
 Differences are rate(A) − rate(B): negative where A is better. Their intervals come from drawing the
 same clips for both, so what makes a clip hard for both does not blur the difference.
@@ -26,7 +27,8 @@ Pair = tuple[Utterance, Utterance]
 def compare(
     a: Sequence[Utterance], b: Sequence[Utterance], normalizer: Normalizer, by: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Plain JSON values: overall and per group of every column in `by`, words, and worst clips.
+    """Return plain JSON values: overall and per group of every column in `by`, words, and worst
+    clips.
 
     Refuses other clips and other references, and names those that differ.
     """
@@ -46,7 +48,9 @@ def _swapped(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def paired(a: Sequence[Utterance], b: Sequence[Utterance]) -> list[Pair]:
-    """The utterances of both by id, in the order of ids; `ConfigError` where they do not match."""
+    """Return the utterances of both by id, in the order of ids; `ConfigError` where they do not
+    match.
+    """
     ours, theirs = ({one.prediction.id: one for one in table} for table in (a, b))
     only = {"A": sorted(ours.keys() - theirs.keys()), "B": sorted(theirs.keys() - ours.keys())}
     if missing := [f"{len(ids)} only in {n} ({_some(ids)})" for n, ids in only.items() if ids]:
@@ -68,7 +72,7 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def rates(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Both rates with their intervals, and their difference with its own."""
+    """Return both rates with their intervals, and their difference with its own."""
     counts = [[utterance.words for utterance in side] for side in zip(*pairs, strict=True)]
     a, b = (metrics.total(side) for side in counts)
     found = None if a.rate is None or b.rate is None else a.rate - b.rate
@@ -87,7 +91,9 @@ def _ends(rate: float | None, ends: metrics.Interval | None) -> dict[str, float 
 
 
 def groups(pairs: Sequence[Pair], column: str) -> list[dict[str, Any]]:
-    """`rates` of the clips that share a value of the column, numbers in bins of like size."""
+    """Return `rates` of the clips that share a value of the column, numbers in bins of like
+    size.
+    """
     named, rows = labels(pairs, column), defaultdict[str, list[Pair]](list)
     for pair in pairs:
         rows[named[_value(pair, column)]].append(pair)
@@ -96,13 +102,13 @@ def groups(pairs: Sequence[Pair], column: str) -> list[dict[str, Any]]:
 
 
 def _value(pair: Pair, column: str) -> Any:
-    """What stands in the column of either system's file; None where it is in neither."""
+    """Return what stands in the column of either system's file; None where it is in neither."""
     a, b = (one.prediction.columns for one in pair)
     return a.get(column, b.get(column))
 
 
 def labels(pairs: Sequence[Pair], column: str) -> dict[Any, str]:
-    """Every value of a column with the name of its group, in order."""
+    """Return every value of a column with the name of its group, in order."""
     known = {key for pair in pairs for one in pair for key in one.prediction.columns}
     if column not in known:
         raise ConfigError.unknown(column, known, "The table of columns")
@@ -118,7 +124,9 @@ def labels(pairs: Sequence[Pair], column: str) -> dict[Any, str]:
 
 
 def _bins(numbers: Sequence[float]) -> dict[Any, str]:
-    """Numbers in bins with about as many clips each; a bin is named by its least and largest."""
+    """Put numbers in bins with about as many clips each; a bin is named by its least and
+    largest.
+    """
     edges = np.quantile(numbers, np.linspace(0, 1, NUM_BINS + 1)[1:-1])
     members = defaultdict[int, list[float]](list)
     for number in sorted(set(numbers)):
@@ -131,8 +139,9 @@ def _bins(numbers: Sequence[float]) -> dict[Any, str]:
 
 
 def words(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
-    """Words of the references that the first writes and the second does not, most frequent first,
-    each with what the second wrote most often instead ("" for nothing)."""
+    """Return words of the references that the first writes and the second does not, most frequent
+    first, each with what the second wrote most often instead ("" for nothing).
+    """
     missed, instead = Counter[str](), defaultdict[str, Counter[str]](Counter)
     for a, b in pairs:
         for ours, theirs in zip(reference_edits(a), reference_edits(b), strict=True):
@@ -146,13 +155,13 @@ def words(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
 
 
 def reference_edits(utterance: Utterance) -> list[Edit]:
-    """What became of every word of the reference, in order."""
+    """Return what became of every word of the reference, in order."""
     edits = align(utterance.ref.split(), (utterance.hyp or "").split())
     return [edit for edit in edits if edit.kind != "insert"]
 
 
 def worst(pairs: Sequence[Pair], names: tuple[str, str] = ("a", "b")) -> list[dict[str, Any]]:
-    """Clips on which the first has most errors more than the second, with all texts."""
+    """Return clips on which the first has most errors more than the second, with all texts."""
     ahead = [(x.words.errors - y.words.errors, x, y) for x, y in pairs]
     ahead = sorted((one for one in ahead if one[0] > 0), key=lambda one: -one[0])[:NUM_WORST]
     return [

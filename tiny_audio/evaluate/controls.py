@@ -1,4 +1,4 @@
-"""A score of understanding beside what the same questions give without the sound.
+"""Scoring understanding beside what the same questions give without the sound.
 
     audio       the clips themselves
     silence     as many samples of nothing
@@ -39,7 +39,7 @@ UNDERSTANDING = "understanding.json"
 
 @dataclass(frozen=True)
 class Silence:
-    """As long as a clip, and nothing in it."""
+    """A sound as long as a clip, with nothing in it."""
 
     duration_s: float
 
@@ -51,7 +51,7 @@ class Silence:
 
 
 def derangement(num: int, seed: int) -> list[int]:
-    """A random cycle through all places: none stays where it is (Sattolo 1986)."""
+    """Return a random cycle through all places: none stays where it is (Sattolo 1986)."""
     if num < 2:
         raise ConfigError("One clip cannot be swapped with another; take two or more.")
     rng, places = random.Random(f"swapped/{seed}"), list(range(num))
@@ -62,7 +62,7 @@ def derangement(num: int, seed: int) -> list[int]:
 
 
 def controlled(examples: Sequence[Example], control: str, seed: int) -> list[Example]:
-    """The same questions with the audio that a control puts in place of their own."""
+    """Return the same questions with the audio that a control puts in place of their own."""
     if control == "silence":
         return [replace(one, sound=Silence(one.duration_s)) for one in examples]
     if control == "swapped":
@@ -73,7 +73,7 @@ def controlled(examples: Sequence[Example], control: str, seed: int) -> list[Exa
 
 
 def asking(examples: Sequence[Example], task: Task) -> list[Example]:
-    """The clips with the task's question, of a multiple choice with its options."""
+    """Return the clips with the task's question, and the options of a multiple choice."""
     return [replace(one, prompt=_question(one, task)) for one in examples]
 
 
@@ -85,7 +85,7 @@ def _question(example: Example, task: Task) -> str:
 
 
 def majority(task: Task, predictions: Sequence[Prediction]) -> list[Prediction]:
-    """The most frequent answer for every clip."""
+    """Return the most frequent answer for every clip."""
     if task.kind == "caption":
         counts: dict[str, Counter[str]] = {}
         for one in predictions:
@@ -106,7 +106,7 @@ def with_controls(
     seed: int = 42,
     batch_s: float = 60.0,
 ) -> dict[str, list[Prediction]]:
-    """The answers under every control, in the order of the examples."""
+    """Return the answers under every control, in the order of the examples."""
     config = RunConfig(name=source.path, source=source, seed=seed, batch_s=batch_s)
     asked, found = asking(examples, task), dict[str, list[Prediction]]()
     order = {identifier(one, source): n for n, one in enumerate(examples)}
@@ -151,13 +151,13 @@ def understand(
 
 
 def listens(scores: dict[str, Understanding]) -> bool:
-    """Whether the score with the audio lies above all controls, interval above interval."""
+    """Tell whether the score with the audio lies above all controls, interval above interval."""
     others = (one.interval[1] for name, one in scores.items() if name != "audio")
     return scores["audio"].interval[0] > max(others)
 
 
 def show_controls(result: dict[str, Any]) -> Table:
-    """A line for the audio and one for every control."""
+    """Show a line for the audio and one for every control."""
     verdict = "above every control" if result["listens"] else "NOT above every control"
     title = f"{result['system']['name']}: with the audio, accuracy is {verdict}"
     shown = Table(title=title, title_justify="left")

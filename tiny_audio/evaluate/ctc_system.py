@@ -1,4 +1,6 @@
-"""A CTC head as a rival: what the encoder alone can write, without a language model."""
+"""A CTC head as a system to evaluate: what the encoder alone can write, without a language
+model.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class CtcSystem:
         self.aligner: Aligner = load_aligner(model, folder, checkpoint)
 
     def about(self) -> dict[str, Any]:
-        """Kind, the head by its weights and sizes, the encoder by its identity."""
+        """Return the kind, the head by its weights and sizes, and the encoder by its identity."""
         weights = weights_hash(self.head, set())
         return {"name": "ctc head", "weights": weights, **self.head.config.to_dict()}
 
@@ -36,7 +38,9 @@ class CtcSystem:
 
     @torch.inference_mode()
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
-        """Each clip by itself: a head gives in a batch what it gives alone, and is not the cost."""
+        """Answer each clip by itself: a head gives in a batch what it gives alone, and is not the
+        cost.
+        """
         if told := sorted({text for text in asked if text}):
             raise ConfigError(f"A CTC head only transcribes; it cannot be asked {told[0]!r}.")
         return [self.write(clip) for clip in clips]

@@ -73,7 +73,8 @@ DATASETS: dict[str, Known] = {
 
 
 def dataset(name: str) -> SourceConfig:
-    """What a name stands for; a manifest, folder, tar or `hf:ID[:CONFIG][@SPLIT]` is itself.
+    """Return the source that a name stands for; a manifest, folder, tar or `hf:ID[:CONFIG][@SPLIT]`
+    is itself.
 
     Of a dataset of the Hub's library the split is "test" where none is named.
     """
@@ -98,7 +99,7 @@ HEADS = ("name", "where", "split", "audio", "text", "licence", "what")
 
 
 def lines() -> list[tuple[str, ...]]:
-    """All that is known of every name, in the order of `HEADS`."""
+    """Return all that is known of every name, in the order of `HEADS`."""
     found = list[tuple[str, ...]]()
     for name, known in DATASETS.items():
         source = known.source
@@ -109,7 +110,7 @@ def lines() -> list[tuple[str, ...]]:
 
 
 def table() -> Table:
-    """The same, for a terminal."""
+    """Return the same for a terminal."""
     rows = Table(*HEADS, box=None)
     for line in lines():
         rows.add_row(*line)

@@ -30,7 +30,9 @@ CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSCon
 
 
 class Endpoint:
-    """`POST BASE_URL/audio/transcriptions` with a WAV file; what goes wrong is an error answer."""
+    """A server asked by `POST BASE_URL/audio/transcriptions` with a WAV file; what goes wrong is an
+    error answer.
+    """
 
     def __init__(self, base_url: str, model: str, timeout_s: float = TIMEOUT_S) -> None:
         parts = urlsplit(base_url)
@@ -81,14 +83,14 @@ class Endpoint:
 
 
 def wav(clip: Tensor) -> bytes:
-    """The samples as a 16-bit WAV file."""
+    """Return the samples as a 16-bit WAV file."""
     file = io.BytesIO()
     soundfile.write(file, clip.clamp(-1, 1).numpy(), SAMPLE_RATE, "PCM_16", format="WAV")
     return file.getvalue()
 
 
 def form(fields: dict[str, str], audio: bytes, boundary: str) -> bytes:
-    """A multipart form: the fields, and the clip as `file`."""
+    """Return a multipart form: the fields, and the clip as `file`."""
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in fields.items()
@@ -99,7 +101,9 @@ def form(fields: dict[str, str], audio: bytes, boundary: str) -> bytes:
 
 
 def read_answer(body: bytes) -> Answer:
-    """The text of a JSON answer; an answer of another form is an error, never an empty text."""
+    """Return the text of a JSON answer; an answer of another form is an error, never an empty
+    text.
+    """
     try:
         text = json.loads(body)["text"]
     except (ValueError, KeyError, TypeError):

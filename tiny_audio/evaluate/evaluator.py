@@ -1,5 +1,5 @@
 """An evaluation as a folder: run.json says what is run, predictions.jsonl grows by one line a clip,
-result.json is made of both at the end.
+and result.json is made of both at the end.
 
 A run that was killed goes on where it stopped, if it is the same run: the same batches are made
 again, those that are there are passed over, and a batch that was half written is answered once
@@ -39,7 +39,7 @@ FIXED = ("format", "task", "system", "dataset", "normalizer", "prompt", "seed")
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What is evaluated on what. `name` is the dataset's in results; `where`: COLUMN=VALUE."""
+    """The settings of an evaluation. `name` is the dataset's in results; `where`: COLUMN=VALUE."""
 
     name: str
     source: SourceConfig
@@ -53,7 +53,7 @@ class RunConfig:
 
 
 class Watch:
-    """Who looks on; `view.Lines` prints."""
+    """An observer of an evaluation; `view.Lines` prints."""
 
     def resumed(self, table: Sequence[Utterance]) -> None:
         """These clips were answered before."""
@@ -65,7 +65,7 @@ class Watch:
 def evaluate(
     system: System, config: RunConfig, folder: Path | None = None, watch: Watch | None = None
 ) -> tuple[Result, Path]:
-    """Answer all clips that are not answered yet; the result, and the folder that holds it.
+    """Answer all clips that are not answered yet; return the result, and the folder that holds it.
 
     Without `folder` it is one under runs/eval that only the same run has.
     """
@@ -85,7 +85,7 @@ def evaluate(
 def describe(
     system: System, config: RunConfig, normal: Normalizer, examples: Iterable[Example]
 ) -> dict[str, Any]:
-    """What run.json holds. The clips of a stream are not known before it was read."""
+    """Return the content of run.json. The clips of a stream are not known before it was read."""
     about, source = system.about(), config.source
     clips = ((identifier(e, source), e.text, e.duration_s) for e in examples)
     return {
@@ -109,19 +109,19 @@ def describe(
 
 
 def default_folder(run: Mapping[str, Any]) -> Path:
-    """runs/eval/MODEL-DATASET-HASH, the hash of all that makes the run this one."""
+    """Return runs/eval/MODEL-DATASET-HASH, with the hash of all that makes the run this one."""
     names = f"{run['system']['name']}-{run['dataset']['name']}"
     readable = "".join(c if c.isalnum() or c in "-_." else "-" for c in names)
     return Path("runs") / "eval" / f"{readable}-{fingerprint(fixed(run))[:8]}"
 
 
 def fixed(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a run this one."""
+    """Return what makes a run this one."""
     return {key: run[key] for key in FIXED}
 
 
 def begin(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
-    """Write run.json, or go on with the one that is there if it is the same run."""
+    """Write run.json, or continue with the one that is there if it is the same run."""
     if not (folder / RUN).is_file():
         if (folder / PREDICTIONS).exists():
             raise ConfigError(f"{folder} has {PREDICTIONS} but no {RUN}; give another --out.")
@@ -136,7 +136,7 @@ def begin(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """What run.json holds."""
+    """Return the content of run.json."""
     cure = f"Its run cannot go on: give another --out, or delete {path.parent}."
     run = read_json(path, cure)
     if run.get("format") != RUN_FORMAT:
@@ -147,7 +147,7 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """Every value that differs, by its dotted name."""
+    """Return every value that differs, by its dotted name."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = dict.fromkeys([*before, *now])
         at = f"{name}." if name else ""
@@ -182,7 +182,7 @@ def answer_missing(
 
 
 def predict(system: System, config: RunConfig, batch: Sequence[Example]) -> Iterator[Prediction]:
-    """The predictions of one batch. A clip that cannot be read fails alone."""
+    """Yield the predictions of one batch. A clip that cannot be read fails alone."""
     clips, failed = dict[int, Tensor](), dict[int, Answer]()
     for n, example in enumerate(batch):
         try:

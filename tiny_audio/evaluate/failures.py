@@ -1,4 +1,4 @@
-"""What a word error rate does not show: how answers go wrong that are no transcripts at all.
+"""Counting what a word error rate does not show: answers that are no transcripts at all.
 
 errors              no answer: the clip could not be read, or the system failed on it
 empty               nothing was written although something was said
@@ -31,15 +31,18 @@ REFUSALS = re.compile(
 
 
 def is_loop(utterance: Utterance) -> bool:
-    """By the decoder's own word, or by a repeated phrase that was not said."""
+    """Tell whether an answer loops: the decoder says so, or a phrase repeats that the reference
+    does not.
+    """
     if utterance.prediction.outcome == "loop":
         return True
     return bool(REPEATED.search(utterance.hyp or "") and not REPEATED.search(utterance.ref))
 
 
 def is_refusal(utterance: Utterance) -> bool:
-    """Whether the answer holds a phrase of refusal that was not said; looked for in the raw text,
-    because normalisers rewrite contractions."""
+    """Tell whether the answer holds a phrase of refusal that was not said. It is looked for in the
+    raw text, because normalisers rewrite contractions.
+    """
     prediction = utterance.prediction
     said, written = (_typed(text or "") for text in (prediction.ref, prediction.hyp))
     return bool(REFUSALS.search(written) and not REFUSALS.search(said))
@@ -50,7 +53,7 @@ def _typed(text: str) -> str:
 
 
 def failures_of(utterance: Utterance) -> list[str]:
-    """The names of all counters that this clip raises."""
+    """Return the names of all counters that this clip raises."""
     if utterance.hyp is None:
         return ["errors"]
     raised = {
@@ -67,7 +70,9 @@ COUNTERS = ("errors", "empty", "cut_off", "loop", "refusal", "nonspeech_answered
 
 
 def counters(table: Sequence[Utterance]) -> dict[str, Any]:
-    """How many clips raise each counter; of clips without speech also how much was invented."""
+    """Count how many clips raise each counter, and, of clips without speech, how much was
+    invented.
+    """
     raised = [name for one in table for name in failures_of(one)]
     quiet = [one for one in table if not one.ref]
     lengths = [one.prediction.duration_s for one in quiet]

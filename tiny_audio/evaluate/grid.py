@@ -1,4 +1,6 @@
-"""One system on one dataset under every condition of a grid: a run each, and one table."""
+"""Evaluating one system on one dataset under every condition of a grid: a run each, and one
+table.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ def _run_grid(
 
 
 def safe(name: str) -> str:
-    """A condition as the name of a folder."""
+    """Return a condition as the name of a folder."""
     return name.replace(":", "-").replace("@", "-")
 
 
@@ -75,7 +77,7 @@ def _row(name: str, table: list[Utterance], clean: list[Utterance]) -> dict[str,
 
 
 def show_grid(grid: dict[str, Any]) -> Table:
-    """A line for every condition: WER, its interval, and how much worse than clean."""
+    """Show a line for every condition: WER, its interval, and how much worse than clean."""
     clips = grid["rows"][0]["clips"]
     title = f"{grid['system']['name']} on {grid['dataset']['name']}, {clips} clips"
     shown = Table(title=title, title_justify="left", box=None)

@@ -33,7 +33,7 @@ ROWS, MARKDOWN, PAGE = "leaderboard.jsonl", "LEADERBOARD.md", "leaderboard.html"
 
 @dataclass(frozen=True)
 class Row:
-    """One result. `proof` is the SHA-256 of its predictions."""
+    """A row with one result. `proof` is the SHA-256 of its predictions."""
 
     system: str
     dataset: str
@@ -53,23 +53,25 @@ class Row:
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """What has to be the same for two rows to be ranked together."""
+        """Return what has to be the same for two rows to be ranked together."""
         return self.dataset, self.normalizer, self.clips_sha256
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes it this row: the same predictions may be scored with two normalisers."""
+        """Return what makes it this row: the same predictions may be scored with two
+        normalisers.
+        """
         return self.system, self.dataset, self.normalizer, self.proof
 
     @property
     def short_commit(self) -> str:
-        """Twelve digits, and whether the code was changed."""
+        """Return twelve digits, and whether the code was changed."""
         digits, _, changed = self.commit.partition("-")
         return f"{digits[:12]}-{changed}" if changed else digits[:12]
 
 
 def add(results: Iterable[Path], folder: Path) -> tuple[int, list[Row]]:
-    """Add results (run folders or their result.json); how many are new, and all rows.
+    """Add results (run folders or their result.json); return how many are new, and all rows.
 
     Nothing is written unless all of them can be proved. A result that is there changes nothing.
     """
@@ -92,7 +94,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The rows that are there."""
+    """Return the rows that are there."""
     path = folder / ROWS
     if not path.is_file():
         return []
@@ -103,7 +105,7 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def row_of(path: Path) -> Row:
-    """The row of a result; `ConfigError` where it is not proved or has no provenance."""
+    """Return the row of a result; `ConfigError` where it is not proved or has no provenance."""
     result, _ = prove(path)
     folder = path if path.is_dir() else path.parent
     _check_provenance(result, folder)
@@ -143,7 +145,7 @@ def _check_provenance(result: Result, folder: Path) -> None:
 
 
 def _dataset(dataset: dict[str, Any]) -> str:
-    """Name, split and filters: what a reader has to know of the clips."""
+    """Return name, split and filters: what a reader has to know of the clips."""
     filters = "".join(f", {one}" for one in dataset["where"])
     drawn = f", {dataset['max_samples']} drawn" if dataset["max_samples"] else ""
     condition = f", {dataset['condition']}" if dataset["condition"] else ""
@@ -156,7 +158,7 @@ def _hardware(made: dict[str, Any]) -> str:
 
 
 def grouped(rows: Sequence[Row]) -> list[tuple[Row, list[tuple[str, Row]]]]:
-    """Rows that were measured alike, the best first, each with its rank: "1", or "1–3"."""
+    """Return rows that were measured alike, the best first, each with its rank: "1", or "1–3"."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
@@ -168,8 +170,9 @@ def grouped(rows: Sequence[Row]) -> list[tuple[Row, list[tuple[str, Row]]]]:
 
 
 def rank(row: Row, members: Sequence[Row]) -> str:
-    """From how many are surely better to how many may be: those whose intervals do not end before
-    or begin after this one's."""
+    """Return the rank, from how many are surely better to how many may be: those whose intervals do
+    not end before or begin after this one's.
+    """
     best = 1 + sum(other.high < row.low for other in members)
     worst = len(members) - sum(other.low > row.high for other in members)
     return str(best) if best == worst else f"{best}–{worst}"
@@ -179,7 +182,7 @@ HEAD = "| rank | system | WER | 95 % interval | clips (failed) | RTF | hardware 
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The leaderboard as a Markdown document."""
+    """Return the leaderboard as a Markdown document."""
     lines = [
         "# Leaderboard",
         "",
@@ -211,19 +214,21 @@ def _line(ranked: str, row: Row) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text as one line without markup: no cell, no link, no image, no element begins in it."""
+    """Return a text as one line without markup: no cell, no link, no image, no element begins in
+    it.
+    """
     return re.sub(r"([\\`|\[\]])", r"\\\1", clean(cut(text))).replace("<", "&lt;")
 
 
 def _code(text: str) -> str:
-    """A command as it was typed, on one line; its fence is longer than any that it holds."""
+    """Return a command as it was typed, on one line; its fence is longer than any that it holds."""
     line = clean(cut(text))
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if len(fence) > 1 else f"`{line}`"
 
 
 def page(rows: Sequence[Row]) -> str:
-    """The leaderboard as one sortable HTML page."""
+    """Return the leaderboard as one sortable HTML page."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True)
     environment.filters |= {"percent": percent, "cut": lambda text: clean(cut(text))}

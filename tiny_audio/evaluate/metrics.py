@@ -1,4 +1,4 @@
-"""Word and character error rates, counted over the corpus, with their intervals.
+"""Counting word and character error rates over the corpus, with their intervals.
 
     rate = (substitutions + deletions + insertions) / units of all references
 
@@ -45,12 +45,12 @@ class Counts(NamedTuple):
 
     @property
     def rate(self) -> float | None:
-        """Errors per unit of the reference; None where the reference is empty."""
+        """Return errors per unit of the reference; None where the reference is empty."""
         return self.errors / self.length if self.length else None
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-    """The sum: of utterances, the counts of their corpus."""
+    """Return the sum: of utterances, the counts of their corpus."""
     return Counts(*(sum(column) for column in zip(Counts(), *counts, strict=True)))
 
 
@@ -63,14 +63,14 @@ class Edit(NamedTuple):
 
 
 def _coded(ref: Sequence[Hashable], hyp: Sequence[Hashable]) -> tuple[list[int], list[int]]:
-    """Words as small numbers, the same word the same number."""
+    """Return words as small numbers, the same word the same number."""
     ids: dict[Hashable, int] = {}
     ref_ids, hyp_ids = ([ids.setdefault(unit, len(ids)) for unit in one] for one in (ref, hyp))
     return ref_ids, hyp_ids
 
 
 def count(ref: Sequence[Hashable], hyp: Sequence[Hashable]) -> Counts:
-    """The fewest edits between two sequences: lists of words, or strings of characters."""
+    """Count the fewest edits between two sequences: lists of words, or strings of characters."""
     if ref == hyp:
         return Counts(length=len(ref))
     texts = isinstance(ref, str) and isinstance(hyp, str)
@@ -81,7 +81,7 @@ def count(ref: Sequence[Hashable], hyp: Sequence[Hashable]) -> Counts:
 
 
 def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Edit]:
-    """The words of both, side by side: the alignment that `count` counts."""
+    """Put the words of both side by side, in the alignment that `count` counts."""
     edits = list[Edit]()
     for op in Levenshtein.opcodes(*_coded(ref, hyp)):
         ours, theirs = ref[op.src_start : op.src_end], hyp[op.dest_start : op.dest_end]
@@ -101,7 +101,7 @@ class Utterance:
 
 
 def utterances(predictions: Sequence[Prediction], normalizer: Normalizer) -> list[Utterance]:
-    """The table that every figure of a corpus is made from."""
+    """Return the table that every figure of a corpus is made from."""
     texts = [text for p in predictions for text in (p.ref, p.hyp) if text is not None]
     normal = normalizer.all(texts)
     return [
@@ -111,7 +111,7 @@ def utterances(predictions: Sequence[Prediction], normalizer: Normalizer) -> lis
 
 
 def _utterance(prediction: Prediction, ref: str, hyp: str | None) -> Utterance:
-    """Characters are counted with the spaces between words, as jiwer does."""
+    """Score one clip. Characters are counted with the spaces between words, as jiwer does."""
     written = hyp or ""
     words, chars = count(ref.split(), written.split()), count(ref, written)
     return Utterance(prediction, ref, hyp, words, chars)
@@ -123,7 +123,8 @@ class Interval(NamedTuple):
 
 
 def interval(counts: Sequence[Counts], seed: int = SEED) -> Interval | None:
-    """Bootstrap interval of the corpus rate: what other clips of this kind might have given.
+    """Return the bootstrap interval of the corpus rate: what other clips of this kind might have
+    given.
 
     Percentiles over resampled utterances; None where the references are empty, and of one clip,
     which says nothing of others.
@@ -134,7 +135,7 @@ def interval(counts: Sequence[Counts], seed: int = SEED) -> Interval | None:
 
 
 def difference(a: Sequence[Counts], b: Sequence[Counts], seed: int = SEED) -> Interval | None:
-    """Interval of rate(a) − rate(b) over the same utterances, drawn in pairs."""
+    """Return the interval of rate(a) − rate(b) over the same utterances, drawn in pairs."""
     (errors_a, lengths), (errors_b, _) = _columns(a), _columns(b)
     return _percentiles(_rates(len(a), [errors_a - errors_b, lengths], seed))
 
@@ -145,7 +146,9 @@ def _columns(counts: Sequence[Counts]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rates(num: int, columns: list[np.ndarray], seed: int) -> np.ndarray:
-    """The ratio of two columns' sums in every resample; those without a unit are left out."""
+    """Return the ratio of two columns' sums in every resample; those without a unit are left
+    out.
+    """
     rng, sums = np.random.default_rng(seed), list[np.ndarray]()
     at_once = max(1, 2_000_000 // max(1, num))  # 16 MB of drawn places
     for start in range(0, NUM_RESAMPLES if num > 1 else 0, at_once):
@@ -164,7 +167,7 @@ def _percentiles(rates: np.ndarray) -> Interval | None:
 
 
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:
-    """Corpus WER with its counts; the rate is None where nothing was said."""
+    """Return the corpus WER with its counts; the rate is None where nothing was said."""
     pairs = zip(references, hypotheses, strict=True)
     found = total(count(said.split(), written.split()) for said, written in pairs)
     return {

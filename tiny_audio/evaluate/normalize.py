@@ -1,4 +1,4 @@
-"""Which differences between two texts do not count: normalisers, each with its version.
+"""Normalisers decide which differences between two texts do not count; each has its version.
 
     none               nothing but white space
     plain              words without case and punctuation (`data.text.clean`, as runs are watched)
@@ -40,20 +40,20 @@ class Normalizer:
     rewrite: Rewrite
 
     def __call__(self, text: str) -> str:
-        """The text as it is compared: words with one space between them."""
+        """Return the text as it is compared: words with one space between them."""
         return " ".join(self.rewrite(text).split())
 
     def all(self, texts: Iterable[str]) -> dict[str, str]:
-        """Every text with its normal form; a text that comes again costs nothing."""
+        """Return every text with its normal form; a text that comes again costs nothing."""
         return {text: self(text) for text in set(texts)}
 
     def to_dict(self) -> dict[str, str]:
-        """As it stands in a result file."""
+        """Return the normaliser as it stands in a result file."""
         return {"id": self.id, "version": self.version}
 
 
 def normalizer(name: str = DEFAULT) -> Normalizer:
-    """The normaliser of this id; an unknown one is a `ConfigError` that says the nearest."""
+    """Return the normaliser of this id; an unknown one is a `ConfigError` that says the nearest."""
     if name not in NORMALIZERS:
         raise ConfigError.unknown(name, NORMALIZERS, "The table of normalisers")
     made, made_version = NORMALIZERS[name]()
@@ -106,8 +106,9 @@ def _whisper_en_1() -> tuple[Rewrite, str]:
     short.replacers = {}
 
     def rewrite(text: str) -> str:
-        """Most texts hold nothing of its 60 contractions and abbreviations, which are tried one
-        by one: without them it takes half the time. All others hold an apostrophe."""
+        """Rewrite a text. Most hold nothing of its 60 contractions and abbreviations, which are
+        tried one by one: without them it takes half the time. All others hold an apostrophe.
+        """
         plain = not JOINING.search(text) and replaced.isdisjoint(WORD.findall(text.lower()))
         return (short if plain else whole)(text)
 

@@ -1,4 +1,4 @@
-"""Strict parsers: the one class or option that an answer commits to, or None.
+"""Strict parsers: they return the one class or option that an answer commits to, or None.
 
 None is "unparsed": it counts as wrong, and is counted. Words are compared whole ("male" is not in
 "female"), the longest name first ("light rain" before "rain"); an answer that names several
@@ -23,12 +23,14 @@ CLAUSES = re.compile(r"[.,;:!?\n]+|\b(?:but|while|though|although)\b", re.IGNORE
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words without punctuation; `_` and `-` part them."""
+    """Return lower-case words without punctuation; `_` and `-` part them."""
     return clean(text.replace("_", " "), "plain").split()
 
 
 def named(said: Sequence[str], classes: Classes) -> tuple[set[str], list[str]]:
-    """The classes that stand among words, and the words that are left without their names."""
+    """Return the classes that stand among words, and the words that are left without their
+    names.
+    """
     phrases = [(words(way), name) for name, ways in classes.items() for way in (name, *ways)]
     phrases.sort(key=lambda pair: -len(pair[0]))
     found, left = set[str](), list(said)
@@ -46,7 +48,7 @@ def _places(said: Sequence[str], phrase: Sequence[str]) -> Iterator[int]:
 
 
 def parse_class(answer: str, classes: Classes) -> str | None:
-    """The one class that the answer names; None for none, several, or any denial."""
+    """Return the one class that the answer names; None for none, several, or any denial."""
     found, left = named(words(answer), classes)
     if len(found) != 1 or NEGATIONS.intersection(left):
         return None
@@ -54,7 +56,7 @@ def parse_class(answer: str, classes: Classes) -> str | None:
 
 
 def parse_slot(caption: str, classes: Classes) -> str | None:
-    """As `parse_class`, in running text: a denial elsewhere in the caption does no harm."""
+    """Do as `parse_class`, in running text: a denial elsewhere in the caption does no harm."""
     found, denied = set[str](), set[str]()
     for clause in CLAUSES.split(caption):
         there, left = named(words(clause), classes)
@@ -64,7 +66,8 @@ def parse_slot(caption: str, classes: Classes) -> str | None:
 
 
 def parse_choice(answer: str, options: Sequence[str]) -> str | None:
-    """The one letter that the answer commits to, by letter, by the option's words, or by both.
+    """Return the one letter that the answer commits to, by letter, by the option's words, or by
+    both.
 
     The words are looked for first: with "C major" among the options, its C is no letter. The
     article in "A dog barks" is none either.
@@ -90,7 +93,9 @@ def _labelled(options: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _letters(text: str, letters: str) -> set[str]:
-    """Capitals that stand alone (an A before a word is an article), and marked small ones."""
+    """Return capitals that stand alone (an A before a word is an article), and marked small
+    ones.
+    """
     marked = rf"\(\s*([{letters}])\s*\)|\b(?:answer|option|choice)(?:\s+is)?\W*([{letters}])\b|"
     marked += rf"^\W*([{letters}])[).:]"
     found = {g.upper() for m in re.finditer(marked, text, re.IGNORECASE) for g in m.groups() if g}

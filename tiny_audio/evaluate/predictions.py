@@ -1,4 +1,4 @@
-"""Predictions as JSON Lines: what was said, what was answered, and how the answer ended.
+"""Predictions as JSON Lines: the reference, the answer, and how the answer ended.
 
 A clip that could not be answered has no hypothesis: it is a failure, never an empty text with a
 score.
@@ -24,7 +24,9 @@ UNKNOWN_S = 0.0
 
 @dataclass(frozen=True)
 class Prediction:
-    """One clip. `id` names it in its dataset (`train.jsonl:17`) and is there once in a file."""
+    """The prediction for one clip. `id` names it in its dataset (`train.jsonl:17`) and is there
+    once in a file.
+    """
 
     id: str
     ref: str
@@ -39,7 +41,7 @@ class Prediction:
     columns: dict[str, Any] = field(default_factory=dict)  # speaker, gender, age, noise, …
 
     def to_line(self) -> str:
-        """One line of a file, with its end."""
+        """Return one line of a file, with its end."""
         return json_line(asdict(self)) + "\n"
 
 
@@ -65,7 +67,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def read_predictions(path: Path, foreign: Fields | None = None) -> list[Prediction]:
-    """All lines of a file; `foreign` says which fields another program's file has.
+    """Read all lines of a file; `foreign` says which fields another program's file has.
 
     `ConfigError` names the line and the field that is missing, unknown or of another type, and an
     id that is there twice.
@@ -113,7 +115,9 @@ def _check_type(name: str, value: Any, types: tuple[type, ...], where: str) -> N
 
 
 def _adopted(row: dict[str, Any], named: Fields, where: str, number: int) -> Prediction:
-    """A row of another program: all fields but the two texts, the id and the length are columns."""
+    """Read a row of another program: all fields but the two texts, the id and the length are
+    columns.
+    """
     for name, types in ((named.ref, (str,)), (named.hyp, (str, type(None)))):
         if name not in row:
             raise ConfigError.unknown(name, row, where)
@@ -133,7 +137,7 @@ def _adopted(row: dict[str, Any], named: Fields, where: str, number: int) -> Pre
 
 
 def _length(value: Any) -> float:
-    """Seconds; whatever is none of them (null, a text, less than nothing) is unknown."""
+    """Return seconds; whatever is none of them (null, a text, less than nothing) is unknown."""
     number = isinstance(value, NUMBERS) and not isinstance(value, bool)
     return float(value) if number and 0 < value < 1e9 else UNKNOWN_S
 
@@ -149,6 +153,6 @@ def mend(path: Path) -> None:
 
 
 def lines_of(path: Path) -> Iterator[Prediction]:
-    """The predictions of a run so far; none before its first."""
+    """Yield the predictions of a run so far; none before its first."""
     if path.is_file() and path.stat().st_size:
         yield from read_predictions(path)

@@ -18,7 +18,8 @@ AGAIN = "Score it anew: tiny-audio score"
 
 
 def prove(folder: Path) -> tuple[Result, list[Utterance]]:
-    """The result of a run's folder (or its result.json) and the utterances that it was made from.
+    """Return the result of a run's folder (or its result.json) and the utterances that it was made
+    from.
 
     `ConfigError` where there is none, where it is of another version of the normaliser, or where
     the predictions give other figures: one of the two was changed.
@@ -45,7 +46,7 @@ def prove(folder: Path) -> tuple[Result, list[Utterance]]:
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to nine places: sums of another numpy may differ in the last one."""
+    """Round floats to nine places: sums of another numpy may differ in the last one."""
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
     return round(value, 9) if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""When, where and with what something was measured: what every result carries."""
+"""When, where and with what something was measured: every result carries it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("tiny-audio", "torch", "transformers", "rapidfuzz", "whisper-normali
 
 
 def made(device: str) -> dict[str, Any]:
-    """Date (UTC), command line, commit, versions and hardware of what runs now."""
+    """Return date (UTC), command line, commit, versions and hardware of what runs now."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command_line(),
@@ -30,14 +30,16 @@ def made(device: str) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """As it can be typed again: the program without its folder."""
+    """Return the command line as it can be typed again: the program without its folder."""
     program = Path(sys.argv[0]).name
     program = "tiny-audio" if program in ("__main__.py", "tiny-audio") else program
     return shlex.join([program, *sys.argv[1:]])
 
 
 def commit() -> str | None:
-    """The commit of the code that runs, with -dirty where it was changed; None outside of git."""
+    """Return the commit of the code that runs, with -dirty where it was changed; None outside of
+    git.
+    """
     git, code = shutil.which("git"), Path(__file__).resolve().parents[1]
     if git is None:
         return None
@@ -54,7 +56,9 @@ def commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that figures depend on; those that are not installed are left out."""
+    """Return the versions of the packages that figures depend on; those not installed are left
+    out.
+    """
     found = {}
     for name in PACKAGES:
         try:
@@ -65,7 +69,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: str) -> dict[str, Any]:
-    """What ran: processor, its cores that this process may use, threads of torch, and the GPU."""
+    """Return the processor, its cores that this process may use, threads of torch, and the GPU."""
     here = torch.device(device)
     return {
         "cpu": cpu_name(),
@@ -82,7 +86,7 @@ def num_cores() -> int:
 
 
 def cpu_name() -> str:
-    """The processor's model name where the system tells it, else its architecture."""
+    """Return the processor's model name where the system tells it, else its architecture."""
     table = Path("/proc/cpuinfo")
     lines = table.read_text().splitlines() if table.is_file() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""One HTML page per evaluation, from result.json and predictions.jsonl: report.html beside them.
+"""Writing report.html, one page per evaluation, from result.json and predictions.jsonl beside it.
 
 The page needs nothing but itself: styles, script, figure and the audio of the worst clips are in
 it, and its policy forbids every request.
@@ -51,7 +51,7 @@ def write_report(folder: Path) -> Path:
 
 
 def render(result: Result, table: Sequence[Utterance]) -> str:
-    """The page."""
+    """Return the page."""
     worst = sorted(table, key=lambda one: (-one.words.errors, one.prediction.id))
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
@@ -71,7 +71,7 @@ def render(result: Result, table: Sequence[Utterance]) -> str:
 
 
 def distribution(table: Sequence[Utterance]) -> list[dict[str, Any]]:
-    """How many clips have which WER: heights for the figure; clips without words are no part."""
+    """Count how many clips have which WER, for the figure; clips without words are no part."""
     rates = [rate for one in table if (rate := one.words.rate) is not None]
     counts = Counter(_bin(rate) for rate in rates)
     names = [name for _, name in BINS] + ["≤ 100", "> 100"]
@@ -87,7 +87,9 @@ def _bin(rate: float) -> str:
 
 
 def frequent_edits(table: Iterable[Utterance]) -> dict[str, list[tuple[str, str, int]]]:
-    """The most frequent substitutions, deletions and insertions, as (said, written, count)."""
+    """Return the most frequent substitutions, deletions and insertions, as (said, written,
+    count).
+    """
     counts = {"replace": Counter[tuple[str, str]](), "delete": Counter(), "insert": Counter()}
     for one in table:
         for edit in align(one.ref.split(), (one.hyp or "").split()):
@@ -100,7 +102,9 @@ def frequent_edits(table: Iterable[Utterance]) -> dict[str, list[tuple[str, str,
 
 
 def groups(table: Sequence[Utterance]) -> dict[str, list[dict[str, Any]]]:
-    """WER with its interval for every value of every column that parts the clips into groups."""
+    """Return the WER with its interval for every value of every column that parts the clips into
+    groups.
+    """
     found = {}
     for column in dict.fromkeys(key for one in table for key in one.prediction.columns):
         values = [one.prediction.columns.get(column) for one in table]
@@ -129,7 +133,7 @@ def _group(label: str, counts: Sequence[metrics.Counts]) -> dict[str, Any]:
 
 
 def row(one: Utterance) -> dict[str, Any]:
-    """One line of the table of all clips."""
+    """Return one line of the table of all clips."""
     prediction = one.prediction
     return {
         "id": cut(prediction.id),
@@ -145,7 +149,9 @@ def row(one: Utterance) -> dict[str, Any]:
 
 
 def worst_clips(worst: Iterable[Utterance]) -> list[dict[str, Any]]:
-    """The worst clips with their alignment, and their audio as far as it fits into the page."""
+    """Return the worst clips with their alignment, and their audio as far as it fits into the
+    page.
+    """
     shown, left = [], MOST_AUDIO_BYTES
     for one in worst:
         audio = embedded(one, left)
@@ -158,7 +164,7 @@ def worst_clips(worst: Iterable[Utterance]) -> list[dict[str, Any]]:
 
 
 def embedded(one: Utterance, most_bytes: int) -> str | None:
-    """The clip's first seconds as MP3 in base64; None where it is gone or would not fit.
+    """Return the clip's first seconds as MP3 in base64; None where it is gone or would not fit.
 
     MP3 plays everywhere, and Opus takes six times as long to write (1.3 s for 5 s of sound).
     """

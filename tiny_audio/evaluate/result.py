@@ -1,4 +1,4 @@
-"""What an evaluation found: `result.json`, made from the predictions and what the run was.
+"""The result of an evaluation, `result.json`, made from the predictions and what the run was.
 
     format        "tiny-audio result 1"
     task          "transcription"
@@ -42,7 +42,7 @@ Result = dict[str, Any]
 def make_result(
     table: Iterable[Utterance], normalizer: Normalizer, run: Mapping[str, Any] | None = None
 ) -> Result:
-    """The result of scored predictions; `run` is the run.json of the run that wrote them.
+    """Make the result of scored predictions; `run` is the run.json of the run that wrote them.
 
     The order of the predictions does not matter.
     """
@@ -78,7 +78,7 @@ def make_result(
 
 
 def scores(table: Sequence[Utterance]) -> dict[str, Any]:
-    """Rates of the corpus, with every count that they are made of."""
+    """Return rates of the corpus, with every count that they are made of."""
     answered = [one for one in table if one.hyp is not None]
     return {
         "clips": len(table),
@@ -100,7 +100,7 @@ def _rate(counts: Sequence[Counts]) -> dict[str, Any]:
 
 
 def speed(table: Sequence[Utterance]) -> dict[str, Any]:
-    """Wall time of the answers against the length of their audio."""
+    """Return the wall time of the answers against the length of their audio."""
     lengths = [one.prediction.duration_s for one in table]
     audio_s = 0.0 if UNKNOWN_S in lengths else sum(lengths)
     seconds = sum(one.prediction.seconds for one in table)
@@ -114,5 +114,5 @@ def speed(table: Sequence[Utterance]) -> dict[str, Any]:
 
 
 def clips_hash(clips: Iterable[tuple[str, str, float]]) -> str:
-    """Of the ids, references and durations, in whatever order they came."""
+    """Return a hash of the ids, references and durations, in whatever order they came."""
     return fingerprint(sorted((id_, ref, round(s, 3)) for id_, ref, s in clips))

@@ -1,4 +1,4 @@
-"""Other people's recognisers in the same harness, and the one place where names become systems.
+"""Other people's recognisers in the same harness; here names become systems.
 
 nano, a folder, a Hub id    one of our models
 hf:ID                       any ASR model of transformers (CTC or encoder-decoder), or its folder
@@ -32,8 +32,8 @@ WHISPER_WINDOW_S = 30.0
 def system(
     name: str, device: str = "cpu", request: Request = PLAIN, head: Path | None = None
 ) -> System:
-    """What a name stands for, loaded; see the module's docstring for the names. `request` and
-    `head` say how our models decode.
+    """Load the system that a name stands for; see the module's docstring for the names. `request`
+    and `head` say how our models decode.
     """
     kind, colon, rest = name.partition(":")
     if colon and kind in RIVALS:

@@ -1,4 +1,4 @@
-"""How word errors grow with noise, speed, a narrow band and codecs: the same clips, made worse.
+"""Measuring word errors under noise, speed, a narrow band and codecs: the same clips, made worse.
 
     clean                   as recorded
     noise:COLOUR@SNRdB      white, pink or brown noise; its power is that of the clip less SNR
@@ -54,7 +54,7 @@ Worse = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def condition(name: str) -> Worse:
-    """What a condition does to samples; an unknown one is a `ConfigError` with examples."""
+    """Return what a condition does to samples; an unknown one is a `ConfigError` with examples."""
     kind, _, value = name.partition(":")
     if name == CLEAN:
         return lambda samples_N, rng: samples_N
@@ -71,7 +71,9 @@ def condition(name: str) -> Worse:
 
 
 def speed_of(name: str) -> float:
-    """The factor of `speed:FACTOR`; 1 for any other condition, 0 for a factor that is none."""
+    """Return the factor of `speed:FACTOR`; 1 for any other condition, 0 for a factor that is
+    none.
+    """
     kind, _, value = name.partition(":")
     if kind != "speed":
         return 1.0
@@ -93,7 +95,7 @@ def _noisy(
 
 
 def through_codec(samples_N: np.ndarray, name: str) -> np.ndarray:
-    """There and back, with as many samples as before."""
+    """Encode and decode samples, and return as many as before."""
     if name == "mulaw":
         return telephone_codec(samples_N)
     container, subtype = CONTAINERS[name]
@@ -125,7 +127,7 @@ class DegradedSound:
 def degraded(
     examples: Iterable[Example], source: SourceConfig, name: str, seed: int
 ) -> Iterable[Example]:
-    """The same clips under a condition, each with its seed; a list stays a list."""
+    """Return the same clips under a condition, each with its seed; a list stays a list."""
     condition(name)  # refused before the first clip is answered
     made = (_degraded(example, source, name, seed) for example in examples)
     return list(made) if isinstance(examples, list) else made

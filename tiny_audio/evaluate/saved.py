@@ -1,4 +1,4 @@
-"""Predictions that were kept: of a run (its folder or its file), or of another program."""
+"""Reading predictions that were kept: of a run (its folder or its file), or of another program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Saved:
 
     @classmethod
     def read(cls, path: Path, foreign: Fields | None = None) -> Saved:
-        """A run's folder, or a file of predictions; `foreign` for those of another program."""
+        """Read a run's folder, or a file of predictions; `foreign` for those of another program."""
         file = path / PREDICTIONS if path.is_dir() else path
         beside = file.with_name(RUN)
         ours = foreign is None and file.name == PREDICTIONS and beside.is_file()
@@ -34,13 +34,15 @@ class Saved:
         return utterances(self.predictions, normal)
 
     def score(self, normal: Normalizer) -> tuple[Result, list[Utterance]]:
-        """The result, and the utterances that it was made from."""
+        """Return the result, and the utterances that it was made from."""
         table = self.table(normal)
         return make_result(table, normal, self.run), table
 
 
 def common_normalizer(all_: Sequence[Saved], given: str | None) -> Normalizer:
-    """The one that was asked for, else the one of the runs; runs with different ones refuse."""
+    """Return the normaliser asked for, else the one of the runs; runs with different ones
+    refuse.
+    """
     if given is not None:
         return normalizer(given)
     runs = [saved.run for saved in all_ if saved.run is not None]

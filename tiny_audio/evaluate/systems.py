@@ -1,4 +1,6 @@
-"""What can be evaluated: our models, other models, servers, a CTC head. All answer clips."""
+"""The systems that can be evaluated: our models, other models, servers, a CTC head. All answer
+clips.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from tiny_audio.model.prompt import prompt_identity
 
 
 class Answer(NamedTuple):
-    """What a system made of one clip; `text` is None where it failed, and `error` says why."""
+    """An answer to one clip; `text` is None where the system failed, and `error` says why."""
 
     text: str | None
     outcome: Outcome
@@ -37,16 +39,20 @@ class System(Protocol):
     """Anything that answers clips."""
 
     def about(self) -> dict[str, Any]:
-        """What a result file says of it: name, and what makes it this one (hashes, versions)."""
+        """Return what a result file says of the system: name, and what makes it this one (hashes,
+        versions).
+        """
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
-        """One answer for each clip (samples_N at 16 kHz); `asked` is "" for its own instruction."""
+        """Return one answer for each clip (samples_N at 16 kHz); `asked` is "" for its own
+        instruction.
+        """
 
 
 def open_system(
     model: str, device: str = "cpu", request: Request = PLAIN, head: Path | None = None
 ) -> System:
-    """What `tiny-audio eval MODEL` names: nano, a checkpoint folder, or a Hub id; asked as
+    """Load what `tiny-audio eval MODEL` names: nano, a checkpoint folder, or a Hub id; asked as
     `request` says, with the CTC head in `head` if it is not the model's own.
     """
     transcriber = Transcriber.from_pretrained(model, head=head, device=device)
@@ -65,7 +71,7 @@ class OurModel:
         return self.transcriber.model
 
     def about(self) -> dict[str, Any]:
-        """Hashes of all weights and of the prompt, and how the model computes here."""
+        """Return hashes of all weights and of the prompt, and how the model computes here."""
         model = self.model
         parts = ("audio_tower", "projector", "language_model")
         hashes = {part: weights_sha256(model.get_submodule(part)) for part in parts}
@@ -85,7 +91,7 @@ class OurModel:
         }
 
     def decoding(self) -> dict[str, Any]:
-        """How texts are found; what is as usual is not told."""
+        """Return how texts are found, without what is as usual."""
         how, usual = self.transcriber.decoding(self.request), DecodingConfig()
         told: dict[str, Any] = {"method": "beam" if how.beams > 1 else "greedy"}
         if how.beams > 1:
@@ -98,7 +104,7 @@ class OurModel:
         return told | ({"windows": "whole"} if self.request.whole else {})
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
-        """What `transcribe` makes of each clip; one that cannot be answered fails alone."""
+        """Transcribe each clip as `transcribe` does; one that cannot be answered fails alone."""
         answers = dict[int, Answer]()
         for prompt in dict.fromkeys(asked):
             numbers = [n for n, one in enumerate(asked) if one == prompt]
@@ -120,19 +126,21 @@ class OurModel:
 
 
 def readable(given: str) -> str:
-    """What results call a model or a dataset: of a path its last two parts, for a run's model is in
-    RUN/model.
+    """Return what results call a model or a dataset: of a path its last two parts, for a run's
+    model is in RUN/model.
     """
     return "/".join(Path(given).parts[-2:]) if Path(given).exists() else given
 
 
 def failure(error: Exception) -> Answer:
-    """The answer of a clip that could not be answered."""
+    """Return the answer of a clip that could not be answered."""
     return Answer(None, "error", str(error) or type(error).__name__)
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """Of all names, shapes and values (adapters too) as bfloat16, the same in any dtype."""
+    """Return a hash of all names, shapes and values (adapters too) as bfloat16, the same in any
+    dtype.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         values = tensor.detach().to(torch.bfloat16).cpu().contiguous().view(torch.int16)

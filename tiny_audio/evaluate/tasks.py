@@ -1,4 +1,4 @@
-"""Tasks as data: what is asked, which answers there are, and how an answer is read.
+"""Tasks as data: the question, the possible answers, and how an answer is read.
 
 Every clip brings its own reference: a text, a class, the letter of an option, or the slots of a
 caption. `read` turns an answer into the class it commits to; what that is worth is in
@@ -125,7 +125,7 @@ TASKS: dict[str, Task] = {
 
 
 def task(name: str) -> Task:
-    """A task by name, or from a JSON file with the fields of `Task`."""
+    """Return a task by name, or from a JSON file with the fields of `Task`."""
     if name in TASKS:
         return TASKS[name]
     path = Path(name)
@@ -138,13 +138,15 @@ def task(name: str) -> Task:
 
 
 def question(options: list[str]) -> str:
-    """The options of a multiple choice as they are printed below its question."""
+    """Return the options of a multiple choice as they are printed below its question."""
     lines = [f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
     return "\n".join([*lines, "Answer with the letter only."])
 
 
 def read(task: Task, answer: str | None, columns: dict[str, Any]) -> str | None:
-    """The class or letter that an answer commits to; None: unparsed, as is a failed answer."""
+    """Return the class or letter that an answer commits to; None: unparsed, as is a failed
+    answer.
+    """
     if answer is None:
         return None
     if task.kind == "choice":
@@ -153,7 +155,7 @@ def read(task: Task, answer: str | None, columns: dict[str, Any]) -> str | None:
 
 
 def options_in(columns: dict[str, Any]) -> list[str]:
-    """The column `options` of a multiple choice: a list of strings."""
+    """Return the column `options` of a multiple choice: a list of strings."""
     options = columns.get("options")
     if not isinstance(options, list) or not all(isinstance(o, str) for o in options):
         raise ConfigError(
@@ -163,7 +165,9 @@ def options_in(columns: dict[str, Any]) -> list[str]:
 
 
 def expected(task: Task, ref: str, columns: dict[str, Any]) -> str:
-    """The reference as a class of the task, or as a letter; `ConfigError` if it is neither."""
+    """Return the reference as a class of the task, or as a letter; `ConfigError` if it is
+    neither.
+    """
     if task.kind == "choice":
         found = parse_choice(ref, options_in(columns))
     else:

@@ -1,4 +1,4 @@
-"""Scores of what is no transcription: classes, multiple choice, captions.
+"""Scoring what is no transcription: classes, multiple choice, captions.
 
 An answer that cannot be read, and a clip that failed, count as wrong and are counted; nothing is
 guessed for them.
@@ -49,7 +49,7 @@ Pair = tuple[str, str | None]  # expected, answered
 
 
 def score(task: Task, predictions: Sequence[Prediction]) -> Understanding:
-    """The score of answers to a task other than transcription."""
+    """Score answers to a task other than transcription."""
     if task.kind == "transcription":
         raise ConfigError("A transcription has word errors, no classes: tiny-audio score.")
     if not predictions:
@@ -65,7 +65,7 @@ def score(task: Task, predictions: Sequence[Prediction]) -> Understanding:
 def summary(
     pairs: Sequence[Pair], num_clips: int, num_failed: int, similarity: float | None = None
 ) -> Understanding:
-    """Accuracy, macro-F1 and confusion of (expected, answered) pairs."""
+    """Return accuracy, macro-F1 and confusion of (expected, answered) pairs."""
     confusion: dict[str, Counter[str]] = {}
     for right, answered in pairs:
         confusion.setdefault(right, Counter())[answered or UNPARSED] += 1
@@ -84,7 +84,9 @@ def summary(
 
 
 def wilson(num_right: int, num: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; unlike the normal one it has a width at 0 and at 1."""
+    """Return Wilson's 95 % interval of a share; unlike the normal one it has a width at 0 and at
+    1.
+    """
     share, z2 = num_right / num, Z_95**2
     middle = (share + z2 / (2 * num)) / (1 + z2 / num)
     half = Z_95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num * num))
@@ -92,7 +94,9 @@ def wilson(num_right: int, num: int) -> tuple[float, float]:
 
 
 def macro_f1(pairs: Sequence[Pair]) -> float:
-    """Mean F1 of the classes that occur among the references; an unparsed answer is a miss."""
+    """Return the mean F1 of the classes that occur among the references; an unparsed answer is a
+    miss.
+    """
     scores = []
     for name in sorted({right for right, _ in pairs}):
         hits = sum(right == answered == name for right, answered in pairs)
@@ -107,7 +111,9 @@ def _failed(predictions: Sequence[Prediction]) -> int:
 
 
 def _captions(task: Task, predictions: Sequence[Prediction]) -> Understanding:
-    """Every expected slot of every clip is one thing to name; the text is compared besides."""
+    """Score captions: every expected slot of every clip is one thing to name; the text is compared
+    besides.
+    """
     pairs: list[Pair] = []
     for prediction in predictions:
         for slot, value in slots_in(task, prediction.columns).items():
@@ -120,7 +126,7 @@ def _captions(task: Task, predictions: Sequence[Prediction]) -> Understanding:
 
 
 def slots_in(task: Task, columns: dict[str, Any]) -> dict[str, str]:
-    """The column `slots` of a caption: what it has to name, checked against the task's."""
+    """Return the column `slots` of a caption: what it has to name, checked against the task's."""
     found: dict[str, str] = columns.get("slots", {})
     for slot, value in found.items():
         if slot not in task.slots:
@@ -131,5 +137,5 @@ def slots_in(task: Task, columns: dict[str, Any]) -> dict[str, str]:
 
 
 def similarity(ref: str, hyp: str) -> float:
-    """Rapidfuzz's ratio of the sorted words, 0…1: order is free, words too many cost."""
+    """Return rapidfuzz's ratio of the sorted words, 0…1: order is free, words too many cost."""
     return fuzz.token_sort_ratio(clean(ref, "plain"), clean(hyp, "plain")) / 100

@@ -1,4 +1,4 @@
-"""What an evaluation prints: a line a clip, a block every hundred, and tables of results."""
+"""Printing an evaluation: a line a clip, a block every hundred, and tables of results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def one_line(text: str | None) -> str:
 
 
 def cut(text: str, most: int = MOST_CHARS) -> str:
-    """A text as a page shows it: a megabyte of it would make a page that nobody can open."""
+    """Return a text as a page shows it: a megabyte of it would make a page that nobody can open."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
@@ -39,7 +39,7 @@ class Lines(Watch):
     """Prints samples and checkpoints on stdout; the corpus figure is that of all clips so far."""
 
     def __init__(self, settings: str = "") -> None:
-        """`settings` stand beside every corpus figure: the normaliser, and how texts are found."""
+        """Take the `settings` that stand beside every corpus figure: normaliser and decoding."""
         self.settings = f" ({settings})" if settings else ""
         self.num, self.seconds, self.words = 0, 0.0, Counts()
 
@@ -73,7 +73,7 @@ class Lines(Watch):
 
 
 def show_result(name: str, result: Mapping[str, Any]) -> RenderableType:
-    """Rates with their counts, what else went wrong, and how fast it was."""
+    """Show rates with their counts, what else went wrong, and how fast it was."""
     table = Table(title=Text(name), title_justify="left")
     for column in ("", "rate", "95 % interval", "S", "D", "I", "N"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
@@ -109,7 +109,7 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
 
 
 def decoding(decode: Mapping[str, Any]) -> str:
-    """How texts were found, as people say it: greedy, or 5 beams; then what is not as usual."""
+    """Say how texts were found: greedy, or 5 beams; then what is not as usual."""
     told = dict(decode)
     method, beams = told.pop("method", "greedy"), told.pop("beams", None)
     told.pop("ctc_head", None)
@@ -126,7 +126,7 @@ def _hardware(speed: Mapping[str, Any]) -> str:
 
 
 def show_worst(table: Sequence[Utterance], count: int) -> RenderableType:
-    """The utterances with the most errors: what was said, and what was written."""
+    """Show the utterances with the most errors: reference and hypothesis."""
     worst = sorted(table, key=lambda one: -one.words.errors)[:count]
     shown = Table(title="worst utterances", title_justify="left")
     for column in ("clip", "errors", "WER", "texts"):
@@ -139,7 +139,7 @@ def show_worst(table: Sequence[Utterance], count: int) -> RenderableType:
 
 
 def write_table(path: Path, tables: Mapping[str, Sequence[Utterance]]) -> None:
-    """Every utterance of every file as CSV: texts as compared, counts, and how it ended."""
+    """Write every utterance of every file as CSV: texts as compared, counts, and how it ended."""
     counted = ("substitutions", "deletions", "insertions", "length")
     units = [f"{unit}_{name}" for unit in ("word", "char") for name in counted]
     with whole(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
@@ -154,7 +154,7 @@ def write_table(path: Path, tables: Mapping[str, Sequence[Utterance]]) -> None:
 
 
 def show_comparison(names: tuple[str, str], found: Mapping[str, Any]) -> RenderableType:
-    """The difference overall and by groups, then the words and the clips that make it."""
+    """Show the difference overall and by groups, then the words and the clips that make it."""
     title = f"A: {names[0]}\nB: {names[1]}"
     parts: list[RenderableType] = [_differences(title, "", [{"value": "all", **found["overall"]}])]
     parts += [_differences(f"by {c}", c, rows) for c, rows in found["groups"].items()]

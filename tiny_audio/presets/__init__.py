@@ -1,4 +1,4 @@
-"""Complete recipes by name, and the two functions that read models from disk.
+"""Presets by name, and the two functions that read models from disk.
 
 A preset is one file with one `PRESET`; it says which encoder, projector, decoder and prompt belong
 together, and the architectures at true scale, so that parameters and lengths are known before any
@@ -32,7 +32,9 @@ NANO = SHIPPED["nano"]
 
 
 def preset(name: str) -> Preset:
-    """The preset of this name; an unknown name is a ConfigError that says the nearest one."""
+    """Return the preset of this name; an unknown name is a ConfigError that says the nearest
+    one.
+    """
     if name not in PRESETS:
         raise ConfigError.unknown(name, PRESETS, "The table of presets")
     found: Preset = import_module(f"{__name__}.{name}").PRESET
@@ -40,14 +42,14 @@ def preset(name: str) -> Preset:
 
 
 def load(source: str | Path, **options: Any) -> AudioLM:
-    """A trained model: "tiny" or "nano" (in the package), a folder, or a Hub id. See
+    """Load a trained model: "tiny" or "nano" (in the package), a folder, or a Hub id. See
     `checkpoint.load`.
     """
     return checkpoint.load(shipped(source), **options)
 
 
 def shipped(source: str | Path) -> str | Path:
-    """The folder of a model that the package holds; every other source as it is.
+    """Return the folder of a model that the package holds, and every other source as it is.
 
     Raises `CheckpointError` for a plain name that is neither such a model nor a folder.
     """
@@ -60,7 +62,7 @@ def shipped(source: str | Path) -> str | Path:
 
 
 def _no_model(name: str) -> str:
-    """Why a plain name is no model, and what to give in its place."""
+    """Say why a plain name is no model, and what to give in its place."""
     trained = " or ".join(SHIPPED)
     if name in PRESETS:
         return (
@@ -77,7 +79,7 @@ def _no_model(name: str) -> str:
 
 
 def build(name: str, *, encoder: str = "", decoder: str = "", **options: Any) -> AudioLM:
-    """A preset's pretrained parts with a fresh projector. `encoder` and `decoder` (Hub ids or
+    """Build a preset's pretrained parts with a fresh projector. `encoder` and `decoder` (Hub ids or
     folders) exchange a part; widths, lengths, normalisation and mask follow from the new part's own
     config.
     """

@@ -1,4 +1,4 @@
-"""What a preset is."""
+"""The class of presets."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,7 +25,7 @@ class Preset:
     lora: dict[str, LoraConfig] = field(default_factory=dict)
 
     def config(self) -> AudioLMConfig:
-        """The configuration of the whole model at true scale; reads nothing."""
+        """Return the configuration of the whole model at true scale; read nothing."""
         return AudioLMConfig(
             audio_config=self.encoder.to_dict(),
             projector_config=self.projector.to_dict(),
@@ -34,7 +34,7 @@ class Preset:
         )
 
     def with_sources(self, encoder: str = "", decoder: str = "") -> "Preset":
-        """The same recipe around other pretrained parts; only their config.json is read."""
+        """Return the same preset around other pretrained parts; only their config.json is read."""
         chosen = self
         if encoder:
             fresh = EncoderConfig(architecture=architecture_of(encoder), source=encoder)

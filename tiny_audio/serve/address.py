@@ -1,4 +1,6 @@
-"""Who may reach a server of ours: its address, its token, and the pages that may use it."""
+"""Deciding who may reach a server of ours: its address, its token, and the pages that may use
+it.
+"""
 
 import socket
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ def check_address(host: str, token: str | None) -> None:
 
 
 def read_token(token: str | None, file: Path | None) -> str | None:
-    """The secret: what is in the file, if there is one. `ps` shows options to everybody."""
+    """Return the secret: what is in the file, if there is one. `ps` shows options to everybody."""
     if file is None:
         return token or None
     try:
@@ -46,7 +48,7 @@ def check_origins(origins: Sequence[str]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a Host header names this machine."""
+    """Tell whether a Host header names this machine."""
     try:
         return urlsplit(f"//{host}").hostname in LOOPBACK
     except ValueError:
@@ -54,7 +56,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket for the server, before anything slow is done. Raises `ConfigError`."""
+    """Return a socket for the server, before anything slow is done. Raises `ConfigError`."""
     try:
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # "localhost" may be both 127.0.0.1 and ::1: clients try the first.

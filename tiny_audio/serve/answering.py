@@ -1,4 +1,4 @@
-"""A conversation → tokens, on the model's thread."""
+"""Turning a conversation into tokens, on the model's thread."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ from tiny_audio.model.prompt import AUDIO, Turn, transcription_turns
 
 @dataclass(frozen=True)
 class Question:
-    """Turns, the clips of their placeholders, and the most tokens of the answer (None: enough)."""
+    """A conversation, the clips of its placeholders, and the most tokens of the answer (None:
+    enough).
+    """
 
     turns: Sequence[Turn]
     clips: Sequence[Tensor]
@@ -25,7 +27,7 @@ class Question:
 
     @property
     def num_tokens(self) -> int:
-        """The most tokens to write."""
+        """Return the most tokens to write."""
         heard_s = sum(len(clip) for clip in self.clips) / SAMPLE_RATE
         usual = token_limit(heard_s) if self.clips else self.limit
         return min(self.max_tokens or usual, self.limit)
@@ -33,7 +35,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was written, why it ended ("stop" or "length"), and what it cost."""
+    """The text of an answer, why it ended ("stop" or "length"), and what it cost."""
 
     text: str
     finish_reason: str
@@ -42,7 +44,7 @@ class Answer:
 
 
 class AbandonedError(RuntimeError):
-    """Nobody waits for the answer any more."""
+    """Raised where nobody waits for the answer any more."""
 
 
 @torch.inference_mode()
@@ -70,13 +72,13 @@ def answer(
 
 
 def _asked(transcriber: Transcriber, turns: Sequence[Turn]) -> list[Turn]:
-    """A clip without a word is asked what the model was trained with."""
+    """Ask a clip without a text what the model was trained with."""
     instructed = transcription_turns(transcriber.model.config.prompt)
     return [instructed[0] if turn == Turn("user", AUDIO) else turn for turn in turns]
 
 
 class _Speaking:
-    """Gives away text as soon as later tokens cannot change it."""
+    """Gives out text as soon as later tokens cannot change it."""
 
     def __init__(
         self, transcriber: Transcriber, said: Callable[[str], None], abandoned: Event
@@ -85,7 +87,7 @@ class _Speaking:
         self.text = ""
 
     def step(self, _: int, tokens: Sequence[int]) -> Mapping[int, float]:
-        """Called before every token; favours none."""
+        """Watch a token before it is chosen, and favour none."""
         if self.abandoned.is_set():
             raise AbandonedError
         text = self._decode(tokens)

@@ -1,4 +1,4 @@
-"""The application: routes, the gate before them, and what is said about them in /openapi.json."""
+"""The application: its routes, the gate before them, and their description in /openapi.json."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,9 +43,10 @@ def create_app(
     origins: Sequence[str] = (),
     page: bool = False,
 ) -> FastAPI:
-    """The application around a service, which its maker closes. Pages of `origins` may use it.
+    """Make the application around a service, which its maker closes. Pages of `origins` may use it.
 
-    There is no page of documentation: FastAPI's would load scripts from elsewhere."""
+    There is no page of documentation: FastAPI's would load scripts from elsewhere.
+    """
 
     app = FastAPI(
         title="Tiny Audio",
@@ -75,7 +76,7 @@ def create_app(
 
 @router.get("/health")
 async def health(request: Request) -> dict[str, str]:
-    """Whether it runs, and the model's thread with it."""
+    """Tell whether it runs, and the model's thread with it."""
     if not request.app.state.service.batcher.alive:
         cure = "The next request starts another; if this stays so, start the server again"
         raise Refusal(503, f"The model's thread has ended. {cure}.", retry_after_s=1)
@@ -84,26 +85,26 @@ async def health(request: Request) -> dict[str, str]:
 
 @router.get("/metrics", responses=answers("text/plain"))
 async def metrics(request: Request) -> Response:
-    """Counters in Prometheus' text format."""
+    """Return counters in Prometheus' text format."""
     service: Service = request.app.state.service
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 @router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
-    """The one model that is served, by each of its names."""
+    """Return the one model that is served, by each of its names."""
     service: Service = request.app.state.service
     return {"object": "list", "data": [described(name) for name in service.names]}
 
 
 @router.get("/v1/models/{name:path}")
 async def model(request: Request, name: str) -> dict[str, Any]:
-    """The model by its name."""
+    """Return the model by its name."""
     service: Service = request.app.state.service
     service.check_model(name)
     return described(name)
 
 
 def described(name: str) -> dict[str, Any]:
-    """A model in OpenAI's words."""
+    """Describe a model in OpenAI's words."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "tiny-audio"}

@@ -1,4 +1,4 @@
-"""The one thread that has the model: windows of different requests share its batches.
+"""The one thread that has the model; windows of different requests share its batches.
 
 Everything that touches model or tokenizer runs here. Tokenizers are not safe to share: one thread
 would switch "control tokens are text" off while another encodes what a user wrote.
@@ -23,7 +23,7 @@ from .metrics import Metrics
 
 
 class _Call(NamedTuple):
-    """Something else that needs the model."""
+    """A call of something else that needs the model."""
 
     do: Callable[[], Any]
     done: "Future[Any]"
@@ -39,7 +39,9 @@ class _Work(NamedTuple):
 
     @property
     def kind(self) -> Request:
-        """What must be equal in a batch: all but the prompt, of which every row has its own."""
+        """Return what must be equal in a batch: all but the prompt, of which every row has its
+        own.
+        """
         return replace(self.request, prompt=None)
 
 
@@ -61,7 +63,9 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs; if not, `/health` says so, and the next request starts one."""
+        """Tell whether the thread runs; if not, `/health` says so, and the next request starts
+        one.
+        """
         return self._thread.is_alive()
 
     def _put(self, item: "_Work | _Call") -> None:
@@ -70,7 +74,7 @@ class Batcher:
         self._queue.put(item)
 
     def submit(self, window: Window, request: Request = PLAIN) -> "Future[Segment]":
-        """The text of one window."""
+        """Return the future text of one window."""
         work = _Work(window, len(window.samples_N) / SAMPLE_RATE, request, Future())
         self._put(work)
         return work.done
@@ -97,7 +101,7 @@ class Batcher:
         return self._held.pop() if self._held else self._queue.get()
 
     def _gather(self, first: _Work) -> list[_Work]:
-        """More windows, for as long as there is room and they come quickly."""
+        """Gather more windows, for as long as there is room and they come quickly."""
         batch, longest_s = [first], first.duration_s
         deadline = time.monotonic() + self.limits.batch_wait_s
         while len(batch) < self.limits.batch_items:
@@ -116,7 +120,9 @@ class Batcher:
         return batch
 
     def _transcribe(self, batch: list[_Work]) -> None:
-        """One batch; a request that cannot be asked fails alone, before the others are computed."""
+        """Transcribe one batch; a request that cannot be asked fails alone, before the others are
+        computed.
+        """
         wanted = [work for work in batch if work.done.set_running_or_notify_cancel()]
         ready, turns = [], []
         for work in wanted:
@@ -142,7 +148,7 @@ class Batcher:
             work.done.set_result(segment)
 
     def _turns(self, work: _Work) -> list[Turn]:
-        """The prompt of a window; raises what is wrong with it."""
+        """Return the prompt of a window; raise what is wrong with it."""
         config = self.transcriber.model.config.prompt
         turns = transcription_turns(config, work.request.prompt)
         self.transcriber.check_room(turns, [len(work.window.samples_N)])
@@ -159,8 +165,9 @@ def _settle(done: "Future[Any]", do: Callable[[], Any]) -> None:
 
 
 def _theirs(error: BaseException) -> Exception:
-    """The failure of one request. A panic of compiled code (a tokenizer's) is no `Exception`, and
-    would pass every handler on its way out."""
+    """Return the failure of one request. A panic of compiled code (a tokenizer's) is no
+    `Exception`, and would pass every handler on its way out.
+    """
     if isinstance(error, Exception):
         return error
     failure = RuntimeError(f"The model's code failed ({type(error).__name__}: {error})")

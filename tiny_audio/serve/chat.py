@@ -27,7 +27,7 @@ router = APIRouter()
 
 @router.post("/v1/chat/completions", responses=answers("text/event-stream"))
 async def complete(request: Request, asked: ChatRequest) -> Response:
-    """The answer to a conversation, greedy."""
+    """Answer a conversation, greedily."""
     service: Service = request.app.state.service
     service.check_model(asked.model)
     for turn in asked.turns():
@@ -42,7 +42,7 @@ async def complete(request: Request, asked: ChatRequest) -> Response:
 
 
 class _Reply:
-    """One answer on its way."""
+    """One answer while it is written."""
 
     def __init__(self, service: Service, asked: ChatRequest) -> None:
         self.service, self.asked = service, asked
@@ -51,7 +51,7 @@ class _Reply:
         self.answer: Answer | None = None
 
     async def whole(self) -> dict[str, Any]:
-        """The answer as one object."""
+        """Return the answer as one object."""
         text = "".join([piece async for piece in self.pieces()])
         assert self.answer is not None
         message = {"role": "assistant", "content": text, "refusal": None}
@@ -59,7 +59,7 @@ class _Reply:
         return self._object("chat.completion", {**choice, "logprobs": None}, usage(self.answer))
 
     async def pieces(self) -> AsyncIterator[str]:
-        """The text as it is written; `answer` is set when it has ended."""
+        """Yield the text as it is written; `answer` is set when it has ended."""
         with ExitStack() as stack:
             question = await self._question(stack)
             async with aclosing(self._written(question)) as written:
@@ -84,7 +84,7 @@ class _Reply:
             done.cancel()
 
     async def events(self, first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
-        """Chunks as OpenAI's clients read them."""
+        """Yield chunks as OpenAI's clients read them."""
         yield self._chunk({"role": "assistant", "content": first})
         try:
             async with asyncio.timeout(self.service.limits.request_timeout_s):
@@ -151,7 +151,7 @@ class _Reply:
 
 
 def usage(answer: Answer) -> dict[str, int]:
-    """Tokens of prompt and answer; an embedding of audio counts as one."""
+    """Count tokens of prompt and answer; an embedding of audio counts as one."""
     return {
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,

@@ -1,4 +1,4 @@
-"""Connections: neither headers nor readers take for ever, and malformed requests learn why."""
+"""Connections with time limits for headers and readers, and an answer to malformed requests."""
 
 import asyncio
 from typing import Any
@@ -53,7 +53,7 @@ class Reader:
 
 
 class LiveConnection(Reader, WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket."""
+    """The WebSocket connection of uvicorn."""
 
 
 class Connection(Reader, H11Protocol):
@@ -76,7 +76,9 @@ class Connection(Reader, H11Protocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """A client that has asked may close its half and wait for the answer."""
+        """Keep the connection of a client that has asked and closes its half to wait for the
+        answer.
+        """
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering and not self.cycle.more_body:
             self._probe = self.loop.call_later(PROBE_S, self._ask_whether_there)
@@ -86,8 +88,9 @@ class Connection(Reader, H11Protocol):
         return None
 
     def _ask_whether_there(self) -> None:
-        """Who waits ignores this line (RFC 9110, 15.2); who is gone resets the connection, which
-        the next line finds out."""
+        """Find out whether the client is still there: who waits ignores this line (RFC 9110, 15.2);
+        who is gone resets the connection, which the next line finds out.
+        """
         if self.conn.our_state is h11.SEND_RESPONSE and not self.cycle.response_started:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._probe = self.loop.call_later(PROBE_S, self._ask_whether_there)
@@ -108,7 +111,7 @@ class Connection(Reader, H11Protocol):
     upgraded = False
 
     def _watch(self) -> None:
-        """The clock runs unless a request is being answered."""
+        """Let the clock run unless a request is being answered."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering or self.upgraded:
             self._unwatch()

@@ -1,4 +1,4 @@
-"""What `/v1/chat/completions` takes: OpenAI's messages, strict, and turned into `Turn`s."""
+"""The messages of `/v1/chat/completions`: OpenAI's, read strictly, and turned into `Turn`s."""
 
 import base64
 import binascii
@@ -12,7 +12,7 @@ from .refusals import Refusal
 
 
 class Strict(BaseModel):
-    """A key that would be ignored is refused."""
+    """A model that refuses a key that would be ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,14 +58,14 @@ class ChatRequest(Strict):
     stream_options: StreamOptions | None = None
 
     def turns(self) -> list[Turn]:
-        """The conversation; a clip stands where its part stood."""
+        """Return the conversation; a clip stands where its part stood."""
         if self.messages[-1].role != "user":
             message = "The last message must be the user's: it is what is answered"
             raise Refusal(400, f"{message}.", param="messages")
         return [Turn(ROLES.get(m.role, m.role), said(m)) for m in self.messages]
 
     def sounds(self) -> list[str]:
-        """The files of all audio parts in base64, in order."""
+        """Return the files of all audio parts in base64, in order."""
         return [
             part.input_audio.data
             for message in self.messages
@@ -79,7 +79,9 @@ ROLES = {"developer": "system"}
 
 
 def said(message: Message) -> str:
-    """A message as text with `<audio>` for its clips; a user who writes `<audio>` is refused."""
+    """Return a message as text with `<audio>` for its clips; a user who writes `<audio>` is
+    refused.
+    """
     content = message.content
     parts = [TextPart(type="text", text=content)] if isinstance(content, str) else content
     for part in parts:
@@ -92,7 +94,7 @@ def said(message: Message) -> str:
 
 
 def decoded(data: str) -> bytes:
-    """The bytes of a base64 text."""
+    """Return the bytes of a base64 text."""
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -27,7 +27,7 @@ BYTES_PER_S = 4 * SAMPLE_RATE
 
 
 class Reply(NamedTuple):
-    """What became of an upload: its notes, or why it was refused."""
+    """The fate of an upload: its notes, or why it was refused."""
 
     notes: tuple[str, ...]
     refusal: str = ""
@@ -69,7 +69,7 @@ def decode(upload: bytes, path: Path, limits: Limits) -> Reply:
 
 
 def reworded(note: str) -> str:
-    """The note in words of the API, with the seconds that it speaks of."""
+    """Return the note in words of the API, with the seconds that it speaks of."""
     text = of_requests(note)
     if isinstance(note, Note):
         return Note(text, note.reason, note.missing_s, note.silent_s)
@@ -77,14 +77,15 @@ def reworded(note: str) -> str:
 
 
 def of_requests(message: str) -> str:
-    """A message without the ways out that only Python and the command line have."""
+    """Return a message without the ways out that only Python and the command line have."""
     message = re.sub(r"(Pass limits=|Use stream_audio).*", "Send less of it.", message)
     return re.sub(r"[,;] (or )?(pass|use) [^.;]*(--|=)[^.;]*", "", message)
 
 
 def _mute() -> None:
-    """Notes that native libraries print about a file go nowhere (7 MB of mp3 wrote 8 MB of them);
-    what Python says about itself still reaches the log."""
+    """Send notes that native libraries print about a file nowhere (7 MB of mp3 wrote 8 MB of them);
+    what Python says about itself still reaches the log.
+    """
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -92,7 +93,7 @@ def _mute() -> None:
 
 
 def _confine(limits: Limits) -> None:
-    """Private memory, the size of a file and the number of files have an end."""
+    """Limit private memory, the size of a file and the number of files."""
     status = Path("/proc/self/status")
     if status.exists():  # elsewhere the wall clock alone must do
         pages = next(line for line in status.read_text().splitlines() if line.startswith("VmData"))

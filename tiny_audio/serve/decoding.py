@@ -1,4 +1,4 @@
-"""Uploads → samples, in processes that are killed when they take too long."""
+"""Turning uploads into samples, in processes that are killed when they take too long."""
 
 import multiprocessing
 import queue
@@ -33,7 +33,7 @@ class DecodedUpload:
 
 
 class DecodePool:
-    """`limits.decode_workers` processes; each is asked by one thread at a time."""
+    """The pool of `limits.decode_workers` processes; each is asked by one thread at a time."""
 
     def __init__(self, limits: Limits, folder: Path, metrics: Metrics) -> None:
         self.limits, self.folder, self.metrics = limits, folder, metrics
@@ -48,7 +48,9 @@ class DecodePool:
         return self._threads.submit(self._decode, upload)
 
     def _start(self) -> None:
-        """Whoever finds None tries again, and hears why there is none."""
+        """Start a process where there is none; where that fails, every later call tries again and
+        raises the reason.
+        """
         worker = None
         try:
             worker = self._worker()
@@ -96,7 +98,7 @@ class DecodePool:
             self._idle.put(worker)
 
     def _end(self, worker: "_Worker") -> "_Worker | None":
-        """End a process that hangs or is dead; nothing is in its place until it is needed."""
+        """End a process that hangs or is dead; another one is started when it is needed."""
         self.metrics.decoder_losses.inc()
         worker.end()
         return None

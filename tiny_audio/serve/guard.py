@@ -1,4 +1,4 @@
-"""The gate before the application: token, slots, and how large and how slow a body may be."""
+"""The gate before the application: it checks token, slots, and the size and speed of bodies."""
 
 import asyncio
 import hmac
@@ -135,7 +135,7 @@ def _copies(scope: Scope) -> int:
 
 
 class _InFlight:
-    """Bytes that bodies of unanswered requests take, all together."""
+    """The bytes that bodies of unanswered requests take, all together."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.num_bytes = limit, 0
@@ -152,7 +152,7 @@ def _too_large(num_bytes: int, limit: int) -> Refusal:
 
 
 class _Body:
-    """`receive` of one request: counts its bytes and loses patience."""
+    """The `receive` of one request: it counts bytes and loses patience."""
 
     def __init__(self, receive: Receive, limits: Limits, in_flight: _InFlight, copies: int) -> None:
         self.receive, self.limits, self.in_flight, self.copies = receive, limits, in_flight, copies
@@ -176,7 +176,7 @@ class _Body:
         return message
 
     def forget(self) -> None:
-        """The request is answered: its bytes are free."""
+        """Free the bytes of a request that is answered."""
         self.in_flight.num_bytes -= self.held
         self.held = 0
 
@@ -194,9 +194,10 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Hear the client out before refusing.
+        """Read the rest of the request before refusing it.
 
-        A socket closed with unread bytes is reset, and the client never sees the reason."""
+        A socket closed with unread bytes is reset, and the client never sees the reason.
+        """
         most = self.num_bytes + 4 * self.limits.max_body_bytes
         while not (self.ended or self.too_slow) and self.num_bytes < most:
             try:
@@ -206,7 +207,7 @@ class _Body:
 
 
 class _Answer:
-    """`send` of one request: an answer to a body that was not read to its end hangs up."""
+    """The `send` of one request: an answer to a body that was not read to its end hangs up."""
 
     def __init__(self, body: _Body, send: Send) -> None:
         self.body, self.send = body, send

@@ -1,4 +1,4 @@
-"""What one request, and all of them together, may cost."""
+"""The limits of one request, and of all of them together."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Limits:
 
     @property
     def max_body_bytes(self) -> int:
-        """A body: the upload as base64 in JSON, and what stands around it."""
+        """Return the largest body: the upload as base64 in JSON, and what stands around it."""
         return self.max_upload_bytes * 4 // 3 + 2**16
 
 

@@ -59,7 +59,9 @@ async def refuse(socket: WebSocket, message: str, code: int) -> None:
 
 
 class _Session:
-    """Sound is received while earlier sound is transcribed, so that partial results catch up."""
+    """One connection. Sound is received while earlier sound is transcribed, so that partial results
+    catch up.
+    """
 
     def __init__(self, socket: WebSocket, service: Service, rate: int) -> None:
         self.socket, self.service, self.rate = socket, service, rate
@@ -71,7 +73,7 @@ class _Session:
         self.texts: list[str] = []
 
     async def run(self) -> None:
-        """Hear to the end; the first of both tasks to fail ends the other."""
+        """Transcribe to the end; the first of both tasks to fail ends the other."""
         receiving = asyncio.create_task(self._receive())
         try:
             await self._hear(receiving)
@@ -148,7 +150,7 @@ class _Session:
 
 
 def is_end(text: str) -> bool:
-    """Whether a message says that no more sound comes."""
+    """Tell whether a message says that no more sound comes."""
     try:
         return json.loads(text) == {"type": "end"}
     except (ValueError, RecursionError):

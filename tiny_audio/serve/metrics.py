@@ -1,4 +1,4 @@
-"""What the service counts, in a registry of its own (Prometheus' text format)."""
+"""Counters of the service, in a registry of its own (Prometheus' text format)."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -44,5 +44,5 @@ class Metrics:
         self.seconds.labels(path).observe(seconds)
 
     def text(self) -> bytes:
-        """What `/metrics` shows."""
+        """Return what `/metrics` shows."""
         return generate_latest(self.registry)

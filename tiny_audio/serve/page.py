@@ -32,7 +32,7 @@ MAX_TRACE_S = 60.0  # a page of 4 MB; five minutes would be 20
 
 
 def _hash(tag: str) -> str:
-    """How a policy names the page's only script or style."""
+    """Return how a policy names the page's only script or style."""
     (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), PAGE, re.S)
     return f"'sha256-{base64.b64encode(hashlib.sha256(inside).digest()).decode()}'"
 
@@ -54,13 +54,13 @@ TRACE_HEADERS = {**HEADERS, "content-security-policy": "sandbox allow-scripts"}
 
 @router.get("/")
 async def page() -> Response:
-    """The page itself, which asks for the token where there is one."""
+    """Return the page itself, which asks for the token where there is one."""
     return Response(PAGE, media_type="text/html", headers=HEADERS)
 
 
 @router.get("/page/about")
 async def about(request: Request) -> dict[str, Any]:
-    """What the page says about the model, and which of its fields it shows."""
+    """Return what the page says about the model, and which of its fields it shows."""
     service: Service = request.app.state.service
     model = service.transcriber.model
     config = model.config
@@ -80,7 +80,7 @@ async def about(request: Request) -> dict[str, Any]:
 
 @router.get("/page/samples/{name}")
 async def sample(name: str) -> Response:
-    """A clip to try the model with."""
+    """Return a clip to try the model with."""
     if name not in SAMPLES:
         raise Refusal(404, f"There is no sample {name[:100]!r}; there are {', '.join(SAMPLES)}.")
     return FileResponse(SAMPLES[name], media_type="audio/flac")
@@ -88,7 +88,7 @@ async def sample(name: str) -> Response:
 
 @router.post("/page/trace")
 async def explain(request: Request, file: Annotated[UploadFile, File()]) -> Response:
-    """The way of a clip through the model, as a page of its own."""
+    """Return the way of a clip through the model, as a page of its own."""
     service: Service = request.app.state.service
     work = _traced(service, file)
     made = await unless_gone(request, work, service.limits.request_timeout_s)

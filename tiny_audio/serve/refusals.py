@@ -27,12 +27,14 @@ class Refusal(TinyAudioError, HTTPException):  # noqa: N818 — it is an answer
         self.param = param
 
     def response(self) -> Response:
-        """The answer that the client gets."""
+        """Return the answer that the client gets."""
         return error_response(self.status_code, self.detail, self.param, self.headers)
 
 
 def no_room(what: str) -> Refusal:
-    """The answer where the server lacks disk, memory or open files: the request may be good."""
+    """Return the answer where the server lacks disk, memory or open files: the request may be
+    good.
+    """
     message = f"The server has no room at the moment: {what}"
     return Refusal(503, f"{message}. Try again in 30 s.", retry_after_s=30)
 
@@ -44,7 +46,7 @@ def error_response(
     headers: Any = None,
     code: str | None = None,
 ) -> JSONResponse:
-    """`{"error": {message, type, param, code}}`."""
+    """Return `{"error": {message, type, param, code}}`."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     shown = None if param is None else short(param, MAX_ECHO)
     error = {
@@ -57,7 +59,7 @@ def error_response(
 
 
 def short(text: str, most: int) -> str:
-    """A text without its middle where it is longer than `most` characters."""
+    """Return a text without its middle where it is longer than `most` characters."""
     if len(text) <= most:
         return text
     half = (most - 1) // 2
@@ -65,7 +67,7 @@ def short(text: str, most: int) -> str:
 
 
 def answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """What else /openapi.json says a route answers with, besides JSON."""
+    """Return what else /openapi.json says a route answers with, besides JSON."""
     return {200: {"content": {kind: {"schema": {}} for kind in kinds}}}
 
 
@@ -136,6 +138,6 @@ async def _our_trouble(request: Request, error: Exception) -> Response:
 
 
 async def _our_fault(_: Request, error: Exception) -> Response:
-    """The log gets the traceback."""
+    """Answer for an error of ours, and give the log the traceback."""
     message = f"The server failed ({type(error).__name__}). Its log says more."
     return error_response(500, message)

@@ -1,4 +1,4 @@
-"""The process: its socket, its signals, its temporary folder, and how it ends."""
+"""The server's process: its socket, its signals, its temporary folder, and how it ends."""
 
 import fcntl
 import logging
@@ -52,9 +52,11 @@ def serve(
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A temporary folder that nobody else removes; what servers that were killed left is removed.
+    """Make a temporary folder that nobody else removes; what servers that were killed left is
+    removed.
 
-    A lock is held for as long as a process lives, however it ends."""
+    A lock is held for as long as a process lives, however it ends.
+    """
     for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
         with suppress(OSError), left.open() as lock:  # of another user, or of a server that lives
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,7 +70,7 @@ def own_folder() -> Iterator[Path]:
 
 
 def configured(app: ASGIApp, limits: Limits) -> uvicorn.Config:
-    """uvicorn with our connections and bounds."""
+    """Return uvicorn's configuration with our connections and bounds."""
     return uvicorn.Config(
         app,
         http=Connection,

@@ -1,4 +1,4 @@
-"""All of it together: an upload becomes samples, windows, and segments as they are written."""
+"""The whole service: an upload becomes samples, windows, and segments as they are written."""
 
 import asyncio
 from collections import deque
@@ -65,7 +65,7 @@ class Service:
             raise Refusal(404, f"{message}.", param="model")
 
     def check_text(self, text: str | None, name: str) -> None:
-        """Refuse what is too long or no text; control tokens are the model's thread's to find."""
+        """Refuse what is too long or no text; control tokens are found on the model's thread."""
         limit = self.limits.max_prompt_chars
         if text is not None and len(text) > limit:
             message = f"{name}: a text of {len(text):,} characters; the limit is {limit:,}"
@@ -75,7 +75,7 @@ class Service:
             raise Refusal(400, f"{message}. Send valid Unicode.", param=name)
 
     async def untimed(self) -> str:
-        """Why words have no times; empty where they have."""
+        """Say why words have no times; "" where they have."""
         if self._untimed is None:
             try:
                 await self.on_model(self.transcriber.check, Asked(timestamps="word"))
@@ -105,7 +105,7 @@ class Service:
             self.held_s -= upload.duration_s
 
     async def segments(self, upload: DecodedUpload, asked: Asked) -> AsyncGenerator[Segment, None]:
-        """The segments of a file in order; its windows share batches with those of others."""
+        """Yield the segments of a file in order; its windows share batches with those of others."""
         last: Segment | None = None
         async with aclosing(self._written(upload, asked)) as written:
             async for window, segment in written:
@@ -137,7 +137,7 @@ class Service:
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
-    """The result of `work`, which ends when the client goes or the time is over."""
+    """Return the result of `work`, which ends when the client goes or the time is over."""
     task = asyncio.create_task(work)
     gone = asyncio.create_task(_gone(request))
     try:
@@ -155,7 +155,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T], timeout_s:
 
 
 async def first_of(pieces: AsyncIterator[T], otherwise: T) -> T:
-    """The first piece, for which nothing has been answered yet: it may still be refused."""
+    """Return the first piece, for which nothing has been answered yet: it may still be refused."""
     return await anext(pieces, otherwise)
 
 

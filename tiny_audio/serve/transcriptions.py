@@ -51,7 +51,7 @@ async def transcribe(
     temperature: Annotated[float, Form(ge=0, le=0, description="Decoding is greedy.")] = 0.0,
     stream: Annotated[bool, Form()] = False,
 ) -> Response:
-    """The text of one file."""
+    """Return the text of one file."""
     service: Service = request.app.state.service
     check_fields([name for name, _ in (await request.form()).multi_items()])
     service.check_model(model)
@@ -94,32 +94,33 @@ def check_fields(given: list[str]) -> None:
 
 
 def check_language(asked: str | None, spoken: str) -> None:
-    """The model writes what it was trained on: in any region, and also where it may choose."""
+    """Refuse a language that the model was not trained on, in any region; "auto" lets it choose."""
     if asked and asked.lower() != "auto" and primary(asked) != primary(spoken):
         message = f"This model writes {spoken!r}, not {asked[:20]!r}. Leave language out"
         raise Refusal(400, f"{message}.", param="language")
 
 
 def primary(code: str) -> str:
-    """`en` of `EN`, `en-US` and `en_GB`."""
+    """Return `en` of `EN`, `en-US` and `en_GB`."""
     return re.split("[-_]", code.strip().lower())[0]
 
 
 def spelled(prompt: str | None) -> tuple[str, ...]:
-    """The words of a prompt whose spelling it may be there for: its last distinct ones, as OpenAI's
-    models see a prompt's end only. Short words need no help."""
+    """Return the words of a prompt whose spelling it may be there for: its last distinct ones, as
+    OpenAI's models see a prompt's end only. Short words need no help.
+    """
     words = re.findall(r"\w[\w'’.&+-]*\w", prompt or "")
     long = dict.fromkeys(word for word in reversed(words) if len(word) >= LEAST_SPELLED)
     return tuple(long)[:MOST_SPELLED]
 
 
 def listed(hotwords: str | None) -> tuple[str, ...]:
-    """`Ada, Grace Hopper` as words."""
+    """Return `Ada, Grace Hopper` as words."""
     return tuple(word.strip() for word in (hotwords or "").split(",") if word.strip())
 
 
 async def transcript(service: Service, file: UploadFile, asked: Asked) -> Transcript:
-    """Hear and write all of it."""
+    """Transcribe all of it."""
     async with aclosing(written(service, file.file, asked)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Transcript):
@@ -130,7 +131,7 @@ async def transcript(service: Service, file: UploadFile, asked: Asked) -> Transc
 async def written(
     service: Service, upload: BinaryIO, asked: Asked
 ) -> AsyncGenerator[Segment | Transcript, None]:
-    """The segments of an upload as they come, then all of it."""
+    """Yield the segments of an upload as they come, then all of it."""
     started = time.monotonic()
     audio = await service.decode(upload)
     decoded, found = time.monotonic(), list[Segment]()
@@ -144,7 +145,7 @@ async def written(
 
 
 def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> Response:
-    """The body that OpenAI's clients expect for `response_format`."""
+    """Return the body that OpenAI's clients expect for `response_format`."""
     if wanted == "json":
         return JSONResponse({"text": transcript.text, **notes_of(transcript)})
     if wanted == "verbose_json":
@@ -157,14 +158,14 @@ def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> 
 
 
 def note_headers(transcript: Transcript) -> dict[str, str]:
-    """What decoding noted, where the body has no room for it; headers are ASCII."""
+    """Return what decoding noted, where the body has no room for it; headers are ASCII."""
     notes = "; ".join(transcript.notes).encode("ascii", "backslashreplace").decode()
     notes = "".join(c for c in notes if c.isprintable())[:MOST_HEADER_CHARS]
     return {"x-tiny-audio-notes": notes} if notes else {}
 
 
 def every_format(transcript: Transcript, language: str) -> dict[str, Any]:
-    """Texts of a transcript by the name of their format; json ones as objects."""
+    """Return texts of a transcript by the name of their format; json ones as objects."""
     objects = {"json": transcript.to_dict(), "verbose_json": verbose(transcript, language)}
     return {name: objects.get(name) or make(transcript) for name, make in FORMATS.items()}
 
@@ -172,8 +173,9 @@ def every_format(transcript: Transcript, language: str) -> dict[str, Any]:
 async def streamed(
     request: Request, service: Service, file: UploadFile, asked: Asked, formats: bool
 ) -> Response:
-    """Server-sent events, one delta per segment. What is refused, is refused with a status: the
-    answer begins when the first segment is there."""
+    """Answer with server-sent events, one delta per segment. What is refused, is refused with a
+    status: the answer begins when the first segment is there.
+    """
     events = _events(service, file.file, asked, formats)
     first = await unless_gone(request, first_of(events, ""), service.limits.request_timeout_s)
     rest = _rest(events, service.limits.request_timeout_s)
@@ -183,7 +185,7 @@ async def streamed(
 async def _events(
     service: Service, upload: BinaryIO, asked: Asked, formats: bool
 ) -> AsyncIterator[str]:
-    """Deltas; with `formats` also where they end, and every format in the last event."""
+    """Yield deltas; with `formats` also where they end, and every format in the last event."""
     text = ""
     async with aclosing(written(service, upload, asked)) as pieces:
         async for piece in pieces:
@@ -210,7 +212,7 @@ async def _chained(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 async def _rest(events: AsyncIterator[str], timeout_s: float) -> AsyncIterator[str]:
-    """After the status is sent an error can only be an event."""
+    """Yield the rest; after the status is sent an error can only be an event."""
     try:
         async with asyncio.timeout(timeout_s):
             async for each in events:
@@ -222,10 +224,10 @@ async def _rest(events: AsyncIterator[str], timeout_s: float) -> AsyncIterator[s
 
 
 def error_event(status: int, message: str) -> str:
-    """The error that OpenAI's clients raise in the middle of a stream."""
+    """Return the error that OpenAI's clients raise in the middle of a stream."""
     return f"data: {bytes(error_response(status, message).body).decode()}\n\n"
 
 
 def event(data: dict[str, Any]) -> str:
-    """One server-sent event."""
+    """Return one server-sent event."""
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
