@@ -67,12 +67,14 @@ class Wav2Vec2FeatureExtractor:
 
     @classmethod
     def from_pretrained(cls, source: Any, **options: Any) -> Any:
-        """It has no weights, and is the same for every encoder that takes a waveform."""
+        """Return the front end, which has no weights and is the same for every encoder of
+        waveforms.
+        """
         return transformers.Wav2Vec2FeatureExtractor()
 
 
 class Librosa:
-    """What the exercises use of librosa: `load`."""
+    """The part of librosa that the exercises use: `load`."""
 
     @staticmethod
     def load(path: str | Path, sr: int = SAMPLE_RATE) -> tuple[NDArray[np.float32], int]:

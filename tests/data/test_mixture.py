@@ -118,7 +118,7 @@ def test_every_clip_is_heard_once_an_epoch(sizes, block, weight, seed):
     epoch = sum(sizes) / (1 - weight)
     assert mixed.epoch_clips == round(epoch)
     drawn = [v for n in range(math.ceil(epoch / block - 1e-9)) for v in mixed.visits(n)]
-    first = Counter(v.example.where for v in drawn if v.turn == 0)
+    first = Counter(v.example.where for v in drawn if v.repeat == 0)
     assert {w: n for w, n in first.items() if not w.startswith("heavy")} == {
         f"{name}:{number}": 1 for name, size in named.items() for number in range(size)
     }
@@ -131,7 +131,7 @@ def test_turns_follow_one_another(size, block, num_blocks):
     drawn = [v for n in range(num_blocks) for v in mixed.visits(n)]
     for at in range(0, len(drawn), size):
         turn = drawn[at : at + size]
-        assert {v.turn for v in turn} == {at // size}
+        assert {v.repeat for v in turn} == {at // size}
         assert len({v.example.where for v in turn}) == len(turn)
 
 
@@ -231,9 +231,9 @@ def test_a_stream_is_heard_whole_and_again(size, block):
     heard = Counter()
     for step, _ in stream_plan(size, block).steps({}):
         assert all(step)
-        if step[0][0].turn == 3:
+        if step[0][0].repeat == 3:
             break
-        heard.update((v.example.where, v.turn) for batch in step for v in batch)
+        heard.update((v.example.where, v.repeat) for batch in step for v in batch)
     clips = [f"a:{number}" for number in range(size)]
     assert heard == {(where, turn): 1 for where in clips for turn in range(3)}
 

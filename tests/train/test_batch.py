@@ -221,7 +221,7 @@ def test_a_batch_of_nothing_usable_is_none_and_counts_every_clip_once():
     collate = Collator(toy_model())
     assert collate([]) is None
     for turn in range(3):
-        assert collate([broken(7)._replace(turn=turn), broken(8)]) is None
+        assert collate([broken(7)._replace(repeat=turn), broken(8)]) is None
     assert collate.dropped.places == {"not audio": ["clips:7", "clips:8"]}
 
 

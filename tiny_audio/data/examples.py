@@ -115,8 +115,10 @@ class Dropped:
 
     def __str__(self) -> str:
         """List the reasons, the commonest first, each with one of its places."""
-        said = [f"{n:,} × {why} ({self.places[why][0]})" for why, n in self.counts().most_common()]
-        return ", ".join(said) or "nothing was left out"
+        reasons = [
+            f"{n:,} × {why} ({self.places[why][0]})" for why, n in self.counts().most_common()
+        ]
+        return ", ".join(reasons) or "nothing was left out"
 
 
 @dataclass(frozen=True)

@@ -150,11 +150,11 @@ def _number(value: Any) -> float:
     return number
 
 
-def check_length(seconds: float, said: float | None) -> None:
+def check_length(seconds: float, stated: float | None) -> None:
     """Raise `Unusable` where a row states another length than its sound has. A tenth of a second
     and one in a hundred are allowed: by so much headers and coders differ.
     """
-    if said is not None and abs(seconds - said) > 0.1 + 0.01 * seconds:
+    if stated is not None and abs(seconds - stated) > 0.1 + 0.01 * seconds:
         raise Unusable(CONTRADICTED)
 
 

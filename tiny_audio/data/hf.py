@@ -92,8 +92,8 @@ def _explained(error: BaseException) -> str:
         root = cause
     if isinstance(root, ImportError):
         return f"{root}. {LOOSE}"
-    said = dict.fromkeys(str(one).strip().rstrip(".") for one in (error, root))
-    return f"{'; '.join(said)}. {EXPECTED}"
+    reasons = dict.fromkeys(str(one).strip().rstrip(".") for one in (error, root))
+    return f"{'; '.join(reasons)}. {EXPECTED}"
 
 
 def streamed(path: str, dataset: Any) -> Iterator[dict[str, Any]]:

@@ -60,10 +60,10 @@ class DataConfig(StrictConfig):
 
 
 class Visit(NamedTuple):
-    """One use of a clip: `seed` decides its augmentation, `turn` counts its earlier visits."""
+    """One use of a clip: `seed` decides its augmentation, `repeat` counts its earlier visits."""
 
     example: Example
-    turn: int
+    repeat: int
     seed: int
 
 

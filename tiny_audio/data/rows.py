@@ -112,8 +112,8 @@ def folder_rows(folder: Path, text: str) -> Iterator[Row]:
     files = sorted(path for path in folder.rglob("*") if is_audio(path.name))
     spoken = {path.with_suffix(".txt") for path in files}
     for path in files:
-        said = path.with_suffix(".txt")
-        found = read_text(said.read_bytes(), text) if said.is_file() else {}
+        transcript = path.with_suffix(".txt")
+        found = read_text(transcript.read_bytes(), text) if transcript.is_file() else {}
         yield _row(str(path), FileSound(str(path)), found)
     for path in sorted(set(folder.rglob("*.txt")) - spoken):
         yield Row(str(path), Unusable("no audio"))

@@ -41,8 +41,10 @@ class CtcSystem:
         """Answer each clip by itself: a head gives in a batch what it gives alone, and is not the
         cost.
         """
-        if told := sorted({text for text in asked if text}):
-            raise ConfigError(f"A CTC head only transcribes; it cannot be asked {told[0]!r}.")
+        if instructions := sorted({text for text in asked if text}):
+            raise ConfigError(
+                f"A CTC head only transcribes; it cannot be asked {instructions[0]!r}."
+            )
         return [self.write(clip) for clip in clips]
 
     def write(self, samples_N: Tensor) -> Answer:

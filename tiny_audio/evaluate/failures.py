@@ -44,8 +44,8 @@ def is_refusal(utterance: Utterance) -> bool:
     raw text, because normalisers rewrite contractions.
     """
     prediction = utterance.prediction
-    said, written = (_typed(text or "") for text in (prediction.ref, prediction.hyp))
-    return bool(REFUSALS.search(written) and not REFUSALS.search(said))
+    reference, written = (_typed(text or "") for text in (prediction.ref, prediction.hyp))
+    return bool(REFUSALS.search(written) and not REFUSALS.search(reference))
 
 
 def _typed(text: str) -> str:

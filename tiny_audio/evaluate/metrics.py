@@ -169,7 +169,7 @@ def _percentiles(rates: np.ndarray) -> Interval | None:
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:
     """Return the corpus WER with its counts; the rate is None where nothing was said."""
     pairs = zip(references, hypotheses, strict=True)
-    found = total(count(said.split(), written.split()) for said, written in pairs)
+    found = total(count(ref.split(), hyp.split()) for ref, hyp in pairs)
     return {
         "wer": found.rate,
         "words": found.length,

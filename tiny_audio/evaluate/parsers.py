@@ -27,13 +27,13 @@ def words(text: str) -> list[str]:
     return clean(text.replace("_", " "), "plain").split()
 
 
-def named(said: Sequence[str], classes: Classes) -> tuple[set[str], list[str]]:
+def named(answer: Sequence[str], classes: Classes) -> tuple[set[str], list[str]]:
     """Return the classes that stand among words, and the words that are left without their
     names.
     """
     phrases = [(words(way), name) for name, ways in classes.items() for way in (name, *ways)]
     phrases.sort(key=lambda pair: -len(pair[0]))
-    found, left = set[str](), list(said)
+    found, left = set[str](), list(answer)
     for phrase, name in phrases:
         for start in _places(left, phrase):
             found.add(name)
@@ -41,9 +41,9 @@ def named(said: Sequence[str], classes: Classes) -> tuple[set[str], list[str]]:
     return found, [word for word in left if word]
 
 
-def _places(said: Sequence[str], phrase: Sequence[str]) -> Iterator[int]:
-    for start in range(len(said) - len(phrase) + 1):
-        if list(said[start : start + len(phrase)]) == list(phrase):
+def _places(answer: Sequence[str], phrase: Sequence[str]) -> Iterator[int]:
+    for start in range(len(answer) - len(phrase) + 1):
+        if list(answer[start : start + len(phrase)]) == list(phrase):
             yield start
 
 

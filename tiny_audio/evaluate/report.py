@@ -87,8 +87,8 @@ def _bin(rate: float) -> str:
 
 
 def frequent_edits(table: Iterable[Utterance]) -> dict[str, list[tuple[str, str, int]]]:
-    """Return the most frequent substitutions, deletions and insertions, as (said, written,
-    count).
+    """Return the most frequent substitutions, deletions and insertions, as (reference,
+    hypothesis, count).
     """
     counts = {"replace": Counter[tuple[str, str]](), "delete": Counter(), "insert": Counter()}
     for one in table:

@@ -93,15 +93,15 @@ class OurModel:
     def decoding(self) -> dict[str, Any]:
         """Return how texts are found, without what is as usual."""
         how, usual = self.transcriber.decoding(self.request), DecodingConfig()
-        told: dict[str, Any] = {"method": "beam" if how.beams > 1 else "greedy"}
+        found: dict[str, Any] = {"method": "beam" if how.beams > 1 else "greedy"}
         if how.beams > 1:
-            told["beams"] = how.beams
+            found["beams"] = how.beams
         if how.ctc_weight:
             hashes = [weights_hash(head.module, set()) for head in self.transcriber.heads]
-            told |= {"ctc_weight": how.ctc_weight, "ctc_head": "+".join(hashes)}
+            found |= {"ctc_weight": how.ctc_weight, "ctc_head": "+".join(hashes)}
         if how.min_logprob != usual.min_logprob:
-            told["min_logprob"] = how.min_logprob
-        return told | ({"windows": "whole"} if self.request.whole else {})
+            found["min_logprob"] = how.min_logprob
+        return found | ({"windows": "whole"} if self.request.whole else {})
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
         """Transcribe each clip as `transcribe` does; one that cannot be answered fails alone."""

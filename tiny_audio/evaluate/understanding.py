@@ -100,9 +100,9 @@ def macro_f1(pairs: Sequence[Pair]) -> float:
     scores = []
     for name in sorted({right for right, _ in pairs}):
         hits = sum(right == answered == name for right, answered in pairs)
-        said = sum(answered == name for _, answered in pairs)
+        predicted = sum(answered == name for _, answered in pairs)
         there = sum(right == name for right, _ in pairs)
-        scores.append(2 * hits / (said + there))
+        scores.append(2 * hits / (predicted + there))
     return sum(scores) / len(scores)
 
 

@@ -52,10 +52,10 @@ class Lines(Watch):
         self._add(utterance)
         prediction = utterance.prediction
         rate = "FAILED" if utterance.hyp is None else f"WER = {percent(utterance.words.rate)}"
-        said = f"  Pred: {one_line(prediction.hyp)}"
+        line = f"  Pred: {one_line(prediction.hyp)}"
         print(f"Sample {self.num}: {rate}, Time = {prediction.seconds:.2f}s")
         print(f"  Ref:  {one_line(prediction.ref)}")
-        print(f"  Error: {prediction.error}" if prediction.hyp is None else said, flush=True)
+        print(f"  Error: {prediction.error}" if prediction.hyp is None else line, flush=True)
         if self.num % BLOCK == 0:
             self.checkpoint()
 
@@ -110,10 +110,10 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
 
 def decoding(decode: Mapping[str, Any]) -> str:
     """Say how texts were found: greedy, or 5 beams; then what is not as usual."""
-    told = dict(decode)
-    method, beams = told.pop("method", "greedy"), told.pop("beams", None)
-    told.pop("ctc_head", None)
-    others = [f"{key.replace('_', ' ')} {value}" for key, value in told.items()]
+    rest = dict(decode)
+    method, beams = rest.pop("method", "greedy"), rest.pop("beams", None)
+    rest.pop("ctc_head", None)
+    others = [f"{key.replace('_', ' ')} {value}" for key, value in rest.items()]
     return ", ".join([f"{beams} beams" if beams else str(method), *others])
 
 

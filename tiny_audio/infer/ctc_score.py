@@ -1,4 +1,4 @@
-"""Scores of a CTC head for the texts of a beam search.
+"""Scoring the texts of a beam search with a CTC head.
 
 A language model writes what is usually said; a CTC head knows what sounds like each frame, and
 nothing of language. A search that adds both log-probabilities writes what is usual *and* in the
@@ -58,11 +58,15 @@ class CtcScore:
         self.likeliest_T = self.log_probs_CT.amax(0).double().cumsum(0)
 
     def rows(self, labels: Sequence[int]) -> Tensor:
-        """Log-probabilities (K, T) of labels, in float64: they are summed over many frames."""
+        """Return log-probabilities (K, T) of labels, in float64: they are summed over many
+        frames.
+        """
         return self.log_probs_CT[torch.tensor(labels)].double()
 
     def __call__(self, texts: Sequence[Text]) -> list[float]:
-        """The weighted log-probability of each text, or of its beginning if it has not ended."""
+        """Return the weighted log-probability of each text, or of its beginning if it has not
+        ended.
+        """
         spelled = [self.spell(text.tokens) for text in texts]
         self.learn(set(spelled))
         scores = []
@@ -72,7 +76,7 @@ class CtcScore:
         return scores
 
     def learn(self, strings: set[Labels]) -> None:
-        """Know these, from what is known of their beginnings, and nothing else any more."""
+        """Compute these strings from what is known of their beginnings, and forget all others."""
         missing = {part for string in strings for part in self.unknown(string)}
         for length in sorted({len(part) for part in missing}):
             level = [part for part in missing if len(part) == length and part[-1] != UNKNOWN]
@@ -83,12 +87,12 @@ class CtcScore:
         self.known = {string: self.known[string] for string in {(), *strings}}
 
     def unknown(self, string: Labels) -> list[Labels]:
-        """It and its beginnings, longest first, up to one that is known."""
+        """Return a string and its beginnings, longest first, up to one that is known."""
         parts = (string[:length] for length in range(len(string), 0, -1))
         return list(itertools.takewhile(lambda part: part not in self.known, parts))
 
     def extended(self, strings: Sequence[Labels]) -> list[Prefix]:
-        """Strings whose beginnings without their last character are known.
+        """Return strings whose beginnings without their last character are known.
 
         Paths that wrote the beginning by frame t - 1 may write the character at t. They may all
         have, unless it is the same as the one before: then only those with a blank between.
@@ -110,9 +114,9 @@ class CtcScore:
         return list(map(Prefix, begins_K, ends_K, now_KT, later_KT))
 
     def passed_over(self, string: Labels) -> Prefix:
-        """A string that ends in what the head cannot spell: the likeliest path through one frame or
-        more, from the likeliest frame on. What comes after it decides through how many; until then
-        it costs nothing.
+        """Return the score of a string that ends in what the head cannot spell: the likeliest path
+        through one frame or more, from the likeliest frame on. What comes after it decides through
+        how many; until then it costs nothing.
         """
         parent = self.known[string[:-1]]
         start = 0.0 if len(string) == 1 else -torch.inf
@@ -123,7 +127,7 @@ class CtcScore:
 
 
 def added(judges: Iterable[Judge]) -> Judge:
-    """One judge that adds up what several say."""
+    """Return one judge that adds up what several say."""
     every = list(judges)
     return lambda texts: [
         sum(each) for each in zip(*(judge(texts) for judge in every), strict=True)
@@ -131,20 +135,20 @@ def added(judges: Iterable[Judge]) -> Judge:
 
 
 def stays(enters_KT: Tensor, sums_KT: Tensor) -> Tensor:
-    """Paths that enter a label at some frame and are still in it, given its summed
+    """Return paths that enter a label at some frame and are still in it, given its summed
     log-probabilities: a sum over all frames of entry.
     """
     return sums_KT + torch.logcumsumexp(enters_KT - delayed(sums_KT, 0.0), -1)
 
 
 def delayed(values_KT: Tensor, first: float) -> Tensor:
-    """By one frame."""
+    """Return the same values one frame later."""
     start_K1 = torch.full_like(values_KT[..., :1], first)
     return torch.cat([start_K1, values_KT[..., :-1]], -1)
 
 
 def by_characters(decode: Callable[[Sequence[int]], str]) -> Spell:
-    """Labels of a character head; `decode` turns tokens into text."""
+    """Return the labels of a character head; `decode` turns tokens into text."""
 
     def spell(tokens: Sequence[int]) -> Labels:
         letters = ctc_head.letters_of(decode(tokens))
@@ -158,7 +162,7 @@ def by_characters(decode: Callable[[Sequence[int]], str]) -> Spell:
 
 
 def by_tokens(head: TokenHead) -> Spell:
-    """Labels of a token head."""
+    """Return the labels of a token head."""
     labels = {int(token): label for label, token in enumerate(head.tokens_V, 1)}
 
     def spell(tokens: Sequence[int]) -> Labels:

@@ -41,7 +41,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Timings:
-    """Where the time of one transcript went; of a shared batch it has the share of its audio."""
+    """The times of one transcript; of a shared batch it has the share of its audio."""
 
     decode_s: float = 0.0  # the file to samples, and finding the pauses
     encode_s: float = 0.0  # samples to audio embeddings

@@ -242,14 +242,14 @@ def confidences(text: str, written: Written, tokenizer: Any) -> list[float | Non
     for count, (token, logprob) in enumerate(zip(written.tokens, written.logprobs, strict=True), 1):
         if token in tokenizer.all_special_ids:
             continue
-        told = tokenizer.decode(written.tokens[:count], skip_special_tokens=True)
-        now = told.split()
+        text_so_far = tokenizer.decode(written.tokens[:count], skip_special_tokens=True)
+        now = text_so_far.split()
         # A byte of a character that is not whole yet changes nothing that can be seen.
-        kept = len(now) - 1 if told == before else sum(map(str.__eq__, now, spelled))
+        kept = len(now) - 1 if text_so_far == before else sum(map(str.__eq__, now, spelled))
         logprobs += [[] for _ in now[len(logprobs) :]]
         for of in logprobs[max(kept, 0) :]:
             of.append(logprob)
-        before, spelled = told, now
+        before, spelled = text_so_far, now
     if spelled[: len(words)] != words:
         raise ValueError(f"The tokens spell {' '.join(spelled)!r}, which is not {text!r}.")
     return [math.exp(sum(of) / len(of)) if of else None for of in logprobs[: len(words)]]

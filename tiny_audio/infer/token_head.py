@@ -1,4 +1,4 @@
-"""A CTC head on audio embeddings: scores the decoder's own tokens, without the decoder.
+"""A CTC head on audio embeddings, which scores the decoder's own tokens without the decoder.
 
 Its scores are products of audio embeddings with the decoder's embedding table, so a projector that
 learns under it puts audio embeddings where the embeddings of the spoken tokens lie (the CTC start
@@ -34,7 +34,9 @@ FOLDER = "tokens"  # of a checkpoint, where the head lies
 
 @dataclass(frozen=True, kw_only=True)
 class TokenHeadConfig(StrictConfig):
-    """`audio` is the identity of the encoder and the projector whose embeddings the head reads."""
+    """The configuration of a token head. `audio` is the identity of the encoder and the projector
+    whose embeddings it reads.
+    """
 
     num_tokens: int
     vocabulary: int
@@ -43,7 +45,8 @@ class TokenHeadConfig(StrictConfig):
 
 
 class TokenHead(nn.Module):
-    """Audio embeddings → log-probabilities of a blank and of the tokens that the head knows.
+    """Turns audio embeddings into log-probabilities of a blank and of the tokens that the head
+    knows.
 
     `tokens_V` are those tokens' ids, ascending; `power` is the mean squared norm of an embedding
     row. The table itself is the decoder's and is given with each call.
@@ -62,7 +65,9 @@ class TokenHead(nn.Module):
 
     @classmethod
     def fresh(cls, tokens_V: Tensor, table_VD: Tensor) -> TokenHead:
-        """An untrained head for a decoder's embedding table; its blank is like a random token."""
+        """Return an untrained head for a decoder's embedding table; its blank is like a random
+        token.
+        """
         head = cls(len(tokens_V), *table_VD.shape)
         head.tokens_V.copy_(tokens_V)
         head.power.copy_(table_VD.float().square().sum(-1).mean())
@@ -70,17 +75,17 @@ class TokenHead(nn.Module):
         return head
 
     def scores(self, audio_BPD: Tensor, table_VD: Tensor, tokens_C: Tensor) -> Tensor:
-        """Logits (B, P, 1 + C) in float32; class 0 is the blank."""
+        """Return logits (B, P, 1 + C) in float32; class 0 is the blank."""
         rows = torch.cat([self.blank[None], table_VD[tokens_C].to(self.blank.dtype)])
         bias = torch.cat([self.bias[-1:], self.bias[tokens_C]])
         return (audio_BPD @ rows.T * (self.scale / self.power)).float() + bias
 
     def forward(self, audio_BPD: Tensor, table_VD: Tensor) -> Tensor:
-        """Log-probabilities (B, P, 1 + V) over all tokens that the head knows."""
+        """Return log-probabilities (B, P, 1 + V) over all tokens that the head knows."""
         return self.scores(audio_BPD, table_VD, self.tokens_V).log_softmax(-1)
 
     def best_paths(self, log_probs_BPC: Tensor, lengths_B: Tensor) -> list[list[int]]:
-        """The decoder's token ids on every clip's best path, collapsed."""
+        """Return the decoder's token ids on every clip's best path, collapsed."""
         rows = zip(log_probs_BPC.argmax(-1).tolist(), lengths_B.tolist(), strict=True)
         return [self.collapsed(row[:length]) for row, length in rows]
 
@@ -108,7 +113,9 @@ class TokenHead(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path, model: AudioLM) -> TokenHead:
-        """The head in float32 on the model's device; another model's is a `CheckpointError`."""
+        """Load the head in float32 on the model's device; another model's is a
+        `CheckpointError`.
+        """
         config = read_config(folder)
         if config.audio != audio_id(model):
             raise CheckpointError(
@@ -121,7 +128,8 @@ class TokenHead(nn.Module):
 
 
 def load_token_head(model: AudioLM, checkpoint: Path | None = None) -> TokenHead | None:
-    """The token head in `tokens/` of the checkpoint, else the package's own for this model, if any.
+    """Load the token head in `tokens/` of the checkpoint, else the package's own for this model, if
+    any.
 
     Raises `CheckpointError` where the checkpoint's head belongs to another encoder or projector.
     """
@@ -139,14 +147,16 @@ def read_config(folder: Path) -> TokenHeadConfig:
 
 
 def audio_id(model: AudioLM) -> str:
-    """Identity of all that makes audio embeddings: encoder and projector."""
+    """Return the identity of all that makes audio embeddings: encoder and projector."""
     encoder = encoder_key(model.audio_tower)
     return fingerprint({"encoder": encoder, "projector": weights_hash(model.projector, set())})
 
 
 @torch.inference_mode()
 def token_log_probs(head: TokenHead, model: AudioLM, samples_N: Tensor) -> Tensor:
-    """Log-probabilities (P, 1 + V) of the head for one clip that the encoder takes at once."""
+    """Return log-probabilities (P, 1 + V) of the head for one clip that the encoder takes at
+    once.
+    """
     audio = model.embed_audio(features(model.config.encoder, [samples_N.to(model.device)]))
     table: Any = model.get_input_embeddings()
     return head(audio.audio_BPD[0].to(head.blank.dtype), table.weight)

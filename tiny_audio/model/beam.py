@@ -89,8 +89,8 @@ class _Search:
         """Add what the judge says of each text, and sort them, the likeliest first."""
         if self.judge is None:
             return made
-        said = self.judge([text for _, text in made])
-        judged = [(p, t._replace(judged=j)) for (p, t), j in zip(made, said, strict=True)]
+        scores = self.judge([text for _, text in made])
+        judged = [(p, t._replace(judged=j)) for (p, t), j in zip(made, scores, strict=True)]
         return sorted(judged, key=lambda each: -each[1].score)
 
     def _must_end(self, text: Text) -> bool:

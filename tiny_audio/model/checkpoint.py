@@ -288,8 +288,8 @@ def overlay(model: AudioLM, trained: dict[str, Tensor], folder: Path) -> None:
     wrong = [n for n in trained if n in parameters and trained[n].shape != parameters[n].shape]
     unexpected += sorted(due - set(parameters) - set(missing))
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
-    if said := described(problems):
-        raise CheckpointError(f"{folder}/trained.safetensors is not whole ({said}).")
+    if problem := described(problems):
+        raise CheckpointError(f"{folder}/trained.safetensors is not whole ({problem}).")
     for name, tensor in trained.items():
         # What trains is fp32, whatever it was stored in: a bf16 weight of 1 cannot move by 1e-3
         # (T25).

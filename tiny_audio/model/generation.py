@@ -28,7 +28,7 @@ Bias = Callable[[int, Sequence[int]], Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Written:
-    """What the decoder wrote for one prompt, without its stop token."""
+    """The tokens that the decoder wrote for one prompt, without its stop token."""
 
     tokens: list[int]
     logprobs: list[float]  # of every token, natural logarithm

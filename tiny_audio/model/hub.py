@@ -182,9 +182,9 @@ def read_part(
         "of another shape": map(str, report["mismatched_keys"]),
         "unreadable": report.get("error_msgs") or [],
     }
-    if said := described(problems):
+    if problem := described(problems):
         raise CheckpointError(
-            f"{source} is not whole ({said}). Download it again, or check that its config.json "
+            f"{source} is not whole ({problem}). Download it again, or check that its config.json "
             f"belongs to it."
         )
     return model

@@ -147,8 +147,8 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> list[i
     """Return the ids that end an answer: what the template writes after it, then the tokenizer's
     own end.
     """
-    said = [Turn("user", "."), Turn("assistant", ".")]
-    closing = _pieces(said, tokenizer, config, generate=False)[-1]
+    example = [Turn("user", "."), Turn("assistant", ".")]
+    closing = _pieces(example, tokenizer, config, generate=False)[-1]
     ids = tokenizer.encode(closing, add_special_tokens=False) if isinstance(closing, str) else []
     if not ids or ids[0] not in tokenizer.all_special_ids:
         raise PromptError(

@@ -49,9 +49,9 @@ class AbandonedError(RuntimeError):
 
 @torch.inference_mode()
 def answer(
-    transcriber: Transcriber, question: Question, said: Callable[[str], None], abandoned: Event
+    transcriber: Transcriber, question: Question, emit: Callable[[str], None], abandoned: Event
 ) -> Answer:
-    """Write the answer; `said` gets its text piece by piece. `abandoned` ends it early."""
+    """Write the answer; `emit` gets its text piece by piece. `abandoned` ends it early."""
     model, processor = transcriber.model, transcriber.processor
     turns = _asked(transcriber, question.turns)
     transcriber.check_room(turns, [len(clip) for clip in question.clips], question.num_tokens)
@@ -63,7 +63,7 @@ def answer(
     else:
         audio = model.embed_audio(clips)
         embeds_BLD = model.fuse(ids, audio.audio_BPD, audio.lengths_B)
-    speaking = _Speaking(transcriber, said, abandoned)
+    speaking = _Speaking(transcriber, emit, abandoned)
     stop = processor.stop_ids()
     written = write(model, embeds_BLD, mask, stop, [question.num_tokens], speaking.step)[0]
     speaking.end(written.tokens)
@@ -81,9 +81,9 @@ class _Speaking:
     """Gives out text as soon as later tokens cannot change it."""
 
     def __init__(
-        self, transcriber: Transcriber, said: Callable[[str], None], abandoned: Event
+        self, transcriber: Transcriber, emit: Callable[[str], None], abandoned: Event
     ) -> None:
-        self.transcriber, self.said, self.abandoned = transcriber, said, abandoned
+        self.transcriber, self.emit, self.abandoned = transcriber, emit, abandoned
         self.text = ""
 
     def step(self, _: int, tokens: Sequence[int]) -> Mapping[int, float]:
@@ -105,5 +105,5 @@ class _Speaking:
 
     def _say(self, text: str) -> None:
         if text.startswith(self.text) and text != self.text:
-            self.said(text[len(self.text) :])
+            self.emit(text[len(self.text) :])
             self.text = text

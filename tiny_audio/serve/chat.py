@@ -69,12 +69,12 @@ class _Reply:
     async def _written(self, question: Question) -> AsyncGenerator[str, None]:
         loop, spoken = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
-        def said(piece: str | None) -> None:
+        def emit(piece: str | None) -> None:
             loop.call_soon_threadsafe(spoken.put_nowait, piece)
 
         batcher, transcriber = self.service.batcher, self.service.transcriber
-        done = batcher.call(answer, transcriber, question, said, self.abandoned)
-        done.add_done_callback(lambda _: said(None))
+        done = batcher.call(answer, transcriber, question, emit, self.abandoned)
+        done.add_done_callback(lambda _: emit(None))
         try:
             while (piece := await spoken.get()) is not None:
                 yield piece

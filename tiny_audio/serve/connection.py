@@ -136,7 +136,7 @@ class Connection(Reader, H11Protocol):
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             answer = error_response(status, message)
             headers: list[Any] = [*answer.raw_headers, (b"connection", b"close")]
-            said = h11.Response(status_code=status, headers=headers)
-            for event in (said, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            head = h11.Response(status_code=status, headers=headers)
+            for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

@@ -62,7 +62,7 @@ class ChatRequest(Strict):
         if self.messages[-1].role != "user":
             message = "The last message must be the user's: it is what is answered"
             raise Refusal(400, f"{message}.", param="messages")
-        return [Turn(ROLES.get(m.role, m.role), said(m)) for m in self.messages]
+        return [Turn(ROLES.get(m.role, m.role), text_of(m)) for m in self.messages]
 
     def sounds(self) -> list[str]:
         """Return the files of all audio parts in base64, in order."""
@@ -78,7 +78,7 @@ class ChatRequest(Strict):
 ROLES = {"developer": "system"}
 
 
-def said(message: Message) -> str:
+def text_of(message: Message) -> str:
     """Return a message as text with `<audio>` for its clips; a user who writes `<audio>` is
     refused.
     """

@@ -65,7 +65,7 @@ def copy_of(visit: Visit, how: Augment | None, copies: Copies) -> int:
     """Return which cached copy a visit uses; visits take them in turn, and 0 is the clip as
     recorded.
     """
-    return visit.turn % copies.get(visit.example.source, 1) if how is not None else 0
+    return visit.repeat % copies.get(visit.example.source, 1) if how is not None else 0
 
 
 def cached_key(visit: Visit, how: Augment | None, copies: Copies) -> str:
@@ -169,8 +169,8 @@ def recorded(example: Example, most: int | None) -> np.ndarray:
     samples = example.sound.samples()
     if most is not None and len(samples) > most:
         long_s, most_s = math.ceil(len(samples) / SAMPLE_RATE), most / SAMPLE_RATE
-        said = f"{long_s:,} s long and the limit of the encoder is {most_s:g} s."
-        raise AudioError(f"{example.where}: {said}", Reason.TOO_LONG)
+        problem = f"{long_s:,} s long and the limit of the encoder is {most_s:g} s."
+        raise AudioError(f"{example.where}: {problem}", Reason.TOO_LONG)
     return samples
 
 

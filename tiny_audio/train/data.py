@@ -54,7 +54,7 @@ class Gathered:
 
     def about(self, plan: Plan | StreamPlan) -> dict[str, Any]:
         """Return the content of data.json."""
-        told = {e.text for examples in self.train.values() for e in examples}
+        known = {e.text for examples in self.train.values() for e in examples}
         streamed = {self.stream.name: self.stream.most_kept} if self.stream else {}
         return {
             "kept": {n: len(e) for n, e in self.train.items()} | streamed,
@@ -62,7 +62,7 @@ class Gathered:
             **self.left_out(),
             "validation_clips": len(self.validation),
             "validation_speakers": self.speakers_apart,
-            "shared_texts": sum(e.text in told for e in self.validation),
+            "shared_texts": sum(e.text in known for e in self.validation),
             "padding": waste(plan),
         }
 
@@ -201,8 +201,8 @@ class Cost:
         most = config.encoder.max_samples or planned  # what becomes longer is used as recorded
         frames = config.encoder.frames_for(max(1, own, min(planned, most)))
         frames = math.ceil(frames * (1 + self.stretch))
-        asked, said = self._asked(example.prompt), self._said(example.text)
-        return config.projector.positions_for(frames) + asked + said
+        asked, answer = self._asked(example.prompt), self._answer(example.text)
+        return config.projector.positions_for(frames) + asked + answer
 
     def _asked(self, prompt: str) -> int:
         if prompt not in self._fixed:
@@ -211,7 +211,7 @@ class Cost:
             self._fixed[prompt] = len(made.ids)
         return self._fixed[prompt]
 
-    def _said(self, text: str) -> int:
+    def _answer(self, text: str) -> int:
         if text not in self._texts:
             self._texts[text] = len(encode_text(text, self.model.tokenizer))
         return self._texts[text]
@@ -313,7 +313,7 @@ def decode_copies(
             dropped.add(error.reason, example.where)
             continue
         for visit in wanted:
-            how = recipe.data.augment if visit.turn else None  # the first is as recorded
+            how = recipe.data.augment if visit.repeat else None  # the first is as recorded
             seed = int(cached_key(visit, recipe.data.augment, copies)[:8], 16)
             decoded.append((visit, torch.from_numpy(changed(samples, seed, how, most))))
     return decoded

@@ -234,8 +234,8 @@ def backend_of(device: str, processes: int) -> str:
 def raise_refusal(folder: Path) -> None:
     """Raise what a process has left there before it ended."""
     for path in sorted(folder.glob("refusal-*.json"))[:1]:
-        name, said = json.loads(path.read_text())
-        raise REFUSALS[name](said)
+        name, message = json.loads(path.read_text())
+        raise REFUSALS[name](message)
 
 
 def _process(
@@ -257,8 +257,8 @@ def _process(
         with stoppable():
             work(arguments)
     except tuple(REFUSALS.values()) as error:
-        told = json.dumps([type(error).__name__, str(error)])
-        write_text(folder / f"refusal-{number}.json", told)
+        refusal = json.dumps([type(error).__name__, str(error)])
+        write_text(folder / f"refusal-{number}.json", refusal)
         raise
     dist.barrier()
     # Nothing is left to do, and the interpreter's end races with gloo's threads: one run in a few

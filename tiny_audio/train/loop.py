@@ -222,7 +222,9 @@ class Loop:
                 job = ahead.submit(next, steps)
                 window.append({**self.update(batch), "waited_s": waited_s, **measured(batch)})
                 self.state = state
-                bar.update(shown, completed=self.progress(), description=self._said(window[-1]))
+                bar.update(
+                    shown, completed=self.progress(), description=self._description(window[-1])
+                )
                 if self.step % self.config.log_every == 0:
                     self.log(self._summary(window))
                     window = []
@@ -249,7 +251,7 @@ class Loop:
     def _bar(self) -> Any:
         return progress(counts=False, disable=rank() > 0)
 
-    def _said(self, last: dict[str, float]) -> str:
+    def _description(self, last: dict[str, float]) -> str:
         return f"{self.folder.name}: step {self.step}, loss {last['loss']:.2f}"
 
     def _autocast(self) -> Any:
@@ -395,9 +397,9 @@ def each_step(batch: Callable[[int], Batch]) -> Batches:
 
 def measured(batches: Sequence[Batch]) -> dict[str, float]:
     """Return what a log says about the clips of a step: seconds of sound, share of padding."""
-    told = [b for b in batches if hasattr(b, "audio_s")]
-    waste = sum(b.padding for b in told) / len(told) if told else 0.0
-    return {"audio_s": sum(b.audio_s for b in told), "padding": waste}
+    timed = [b for b in batches if hasattr(b, "audio_s")]
+    waste = sum(b.padding for b in timed) / len(timed) if timed else 0.0
+    return {"audio_s": sum(b.audio_s for b in timed), "padding": waste}
 
 
 def autocast(bf16: bool, device: str = "cpu") -> Any:

@@ -92,7 +92,7 @@ class Run:
         self.device = device_of(recipe)
         self.model = self.begin()
         self.found = gather(recipe, self.model)
-        self.told: Counter[str] = Counter()
+        self.reported: Counter[str] = Counter()
         self.tell_left_out()
         self.found.dropped.merge(self.about().get("places", {}))  # met before the run was stopped
         track = recipe.track if rank() == 0 else ""
@@ -185,9 +185,9 @@ class Run:
     def tell_left_out(self) -> None:
         """Say on the screen what was left out, when it has become more."""
         counts = self.found.dropped.counts()
-        if rank() == 0 and counts != self.told:
+        if rank() == 0 and counts != self.reported:
             say(f"Left out: {self.found.dropped}. data.json names all places.")
-        self.told = counts
+        self.reported = counts
 
     def gather_dropped(self, folder: Path) -> None:
         """Tell the first process what the others left out."""

@@ -81,7 +81,7 @@ def _nothing(run: Path, recipe: dict[str, Any]) -> Track:
 
 
 def _wandb(run: Path, recipe: dict[str, Any]) -> Track:
-    told = _library("wandb").init(
+    logger = _library("wandb").init(
         project=PROJECT,
         name=run.name,
         dir=str(run),
@@ -94,28 +94,28 @@ def _wandb(run: Path, recipe: dict[str, Any]) -> Track:
         stage = row["stage"]
         if stage not in known:  # every stage counts its own steps
             known.add(stage)
-            told.define_metric(f"{stage}/step")
-            told.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
-        told.log({f"{stage}/step": row["step"], **numbers(row)})
+            logger.define_metric(f"{stage}/step")
+            logger.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+        logger.log({f"{stage}/step": row["step"], **numbers(row)})
 
     return track
 
 
 def _trackio(run: Path, recipe: dict[str, Any]) -> Track:
-    told = _library("trackio").init(
+    logger = _library("trackio").init(
         project=PROJECT, name=run.name, config=recipe, resume="allow", embed=False
     )
-    return lambda row: told.log({f"{row['stage']}/step": row["step"], **numbers(row)})
+    return lambda row: logger.log({f"{row['stage']}/step": row["step"], **numbers(row)})
 
 
 def _tensorboard(run: Path, recipe: dict[str, Any]) -> Track:
-    told = _library("torch.utils.tensorboard").SummaryWriter(str(run / "tensorboard"))
-    told.add_text("recipe", f"```json\n{json.dumps(recipe, indent=1)}\n```")
+    logger = _library("torch.utils.tensorboard").SummaryWriter(str(run / "tensorboard"))
+    logger.add_text("recipe", f"```json\n{json.dumps(recipe, indent=1)}\n```")
 
     def track(row: Row) -> None:
         for key, value in numbers(row).items():
-            told.add_scalar(key, value, row["step"])
-        told.flush()  # a run may be killed at any time
+            logger.add_scalar(key, value, row["step"])
+        logger.flush()  # a run may be killed at any time
 
     return track
 

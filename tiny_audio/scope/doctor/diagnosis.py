@@ -53,8 +53,8 @@ def render(findings: list[Finding]) -> RenderableType:
     """Show findings as a table: how bad, what was seen and what to do."""
     table = Table(show_header=False, box=None, padding=(0, 2, 1, 0))
     for finding in findings:
-        said = Text(finding.text)
+        shown = Text(finding.text)
         if finding.step:
-            said.append(f"\n→ {finding.step}", style="italic")
-        table.add_row(Text(finding.level, style=STYLES[finding.level]), said)
+            shown.append(f"\n→ {finding.step}", style="italic")
+        table.add_row(Text(finding.level, style=STYLES[finding.level]), shown)
     return table

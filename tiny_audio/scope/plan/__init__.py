@@ -1,1 +1,1 @@
-"""What a model consists of and what training it will cost, before anything is downloaded."""
+"""Counting a model and estimating its training, before anything is downloaded."""
