@@ -45,7 +45,7 @@ SCRIPTS = {
     ),
     "trace_data": (
         "002",
-        ["torch.Size([1, 250, 256])", "Downsampled by 4.0x", "Projected from 256 to 256"],
+        ["torch.Size([1, 250, 256])", "Downsampled by 4x", "Projected from 256 to 256"],
         ["encoder_output.png", "projector_output.png"],
     ),
 }

@@ -267,3 +267,15 @@ IGNORED = {
 def test_what_would_be_ignored_is_refused(said):
     with pytest.raises(ConfigError, match=said):
         compose_recipe([QUICK, *IGNORED[said]])
+
+
+def test_a_table_fills_an_empty_one_without_a_plus():
+    """As three pages show it: model.projector='{kind: mlp, k: 4, hidden: 256}'."""
+    given = ["+experiment=quickstart", "model.projector={kind: mlp, k: 4, hidden: 256}"]
+    recipe = compose_recipe(given)
+    assert recipe.model.projector == {"kind": "mlp", "k": 4, "hidden": 256}
+    assert compose_recipe([given[0], f"+{given[1]}"]).model == recipe.model
+    rates = compose_recipe([given[0], "stages.projector.learning_rate={projector: 1e-4}"])
+    assert rates.stages["projector"].learning_rate == {"projector": 1e-4}
+    with pytest.raises(ConfigError, match="frames"):
+        compose_recipe([given[0], "stages.projector={frames: 3}"])

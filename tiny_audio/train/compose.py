@@ -39,15 +39,27 @@ def compose_recipe(arguments: Sequence[str]) -> Recipe:
     store.store(name="recipe", node={})
     store.store(group="experiment", name="chosen", node=values, package="_global_")
     try:
-        for override in OverridesParser.create().parse_overrides(overrides):
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        for override in parsed:
             if not override.is_add() and not override.is_force_add():
                 check_key(values, str(override.key_or_group))
+        lines = [filling(override) for override in parsed]
         with initialize(version_base=None, config_path=None):
-            made = compose("recipe", overrides=["+experiment=chosen", *overrides])
+            made = compose("recipe", overrides=["+experiment=chosen", *lines])
         plain: Any = OmegaConf.to_container(made, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{error} (in: {' '.join(arguments)})") from error
     return Recipe.from_dict(plain)
+
+
+def filling(override: Any) -> str:
+    """Return the override so that a table (`model.projector={kind: mlp}`) fills an empty one.
+
+    Hydra would ask for `+` there. A wrong key in the table is refused by its dataclass.
+    """
+    plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+    is_table = plain and isinstance(override.value(), dict)
+    return f"{'++' if is_table else ''}{override.input_line}"
 
 
 def compose_sweep(arguments: Sequence[str]) -> list[Recipe]:
