@@ -259,3 +259,32 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal():
     assert "\x1b" not in done.output
     assert "\x07" not in done.output
     assert "a\\x1b[2J\\x07b.wav" in done.output
+
+
+def test_ask_answers_about_stretches_and_in_turns_and_says_what_is_cut(model, clip):
+    asked = ["--audio", f"{clip}@0.1-0.6", "--max-tokens", "3", "--model", str(model)]
+    made = CliRunner().invoke(app, ["ask", "What?", *asked, "--json"])
+    answer = json.loads(made.stdout)
+    assert (made.exit_code, answer["finish_reason"]) == (1, "length")
+    turns = f"and now?\n/audio {clip}\nAnd <audio>?\nTwo: <audio> <audio>\n"
+    chat = CliRunner().invoke(app, ["ask", "--chat", "--json", *asked], input=turns)
+    costs = [json.loads(line)["prompt_tokens"] for line in chat.stdout.splitlines()]
+    assert len(costs) == 3
+    assert costs == sorted(set(costs))
+    assert "2 <audio> placeholder(s) but 0 clip(s)" in chat.stderr
+    plain = CliRunner().invoke(app, ["ask", "What?", *asked])
+    assert "the answer is not whole" in plain.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Nothing is asked"),
+        (["<audio>?"], "1 <audio> placeholder(s) but 0 clip(s)"),
+        (["a", "--audio", "/missing.wav@1-2"], "/missing.wav"),
+    ],
+)
+def test_ask_refuses_what_cannot_be_asked(model, arguments, said):
+    made = CliRunner().invoke(app, ["ask", *arguments, "--model", str(model)])
+    assert made.exit_code == 2
+    assert said in made.stderr.replace("\n", " ")

@@ -10,6 +10,7 @@ import typer
 from tiny_audio import __version__
 from tiny_audio.commands import keep_few_kernels
 from tiny_audio.commands.adapt import adapt
+from tiny_audio.commands.ask import ask
 from tiny_audio.commands.convert import convert
 from tiny_audio.commands.datasets import datasets
 from tiny_audio.commands.demo import demo
@@ -62,7 +63,7 @@ def options(
 # In the order of `--help`.
 USE, TRAIN, MEASURE, EXPLAIN = "Use a model", "Train one", "Measure it", "Look inside"
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    USE: (transcribe, stream, demo, serve, get, convert),
+    USE: (transcribe, ask, stream, demo, serve, get, convert),
     TRAIN: (quickstart, adapt, train, plan, doctor, train_head),
     MEASURE: (evaluate, score, compare, report, robustness, understand, datasets),
     EXPLAIN: (trace, embeddings, inspect, params, projectors),

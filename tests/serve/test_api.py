@@ -246,6 +246,13 @@ def test_chat_hears_and_reads(ask, clips, clip):
     assert read["usage"]["completion_tokens"] <= 3
 
 
+def test_what_a_client_says_is_text_also_where_it_looks_like_a_clip(ask, clip, nano):
+    parts = [{"type": "text", "text": "Not a clip: <audio>"}, clip_part(clip)]
+    tokens = chat(ask, parts, max_tokens=2).json()["usage"]["prompt_tokens"]
+    offline = nano.ask(r"Not a clip: \<audio> <audio>", clip, max_tokens=2)
+    assert tokens == offline.prompt_tokens
+
+
 def test_chat_streams_what_it_would_answer(ask, clips, clip):
     options = {"stream": True, "stream_options": {"include_usage": True}}
     lines = chat(ask, [clip_part(clip)], **options).text.split("\n\n")
@@ -262,7 +269,6 @@ def test_chat_streams_what_it_would_answer(ask, clips, clip):
     [
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "last message"),
-        ({"messages": [{"role": "user", "content": "<audio>"}]}, "input_audio"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "surrogate"),
         ({"messages": [{"role": "user", "content": "a"}], "tools": []}, "tools"),
         ({"messages": [{"role": "user", "content": "a"}], "n": 2}, "one answer"),

@@ -21,21 +21,15 @@ from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
 from tiny_audio.model.beam import Judge, search
 from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.errors import CheckpointError, ConfigError, PromptError
-from tiny_audio.model.generation import (
-    LOOP_PERIODS,
-    LOOP_REPEATS,
-    Bias,
-    Written,
-    token_limit,
-    write,
-)
-from tiny_audio.model.modeling import AudioLM, as_features
+from tiny_audio.model.generation import Bias, Written, before_loop, token_limit, write
+from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import AudioProcessor
-from tiny_audio.model.prompt import Turn, render, transcription_turns
+from tiny_audio.model.prompt import Positions, Stretch, Turn, render, transcription_turns
 from tiny_audio.presets import load
 
+from .asking import ANSWER_TOKENS, Answer, Question, answer, question
 from .ctc_score import CtcScore, Spell, added, by_characters, by_tokens
-from .hearing import embed_by_length
+from .hearing import embed_prompts
 from .hotwords import Hotwords
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
 from .longform import CutPolicy, Window, cut, policy_of
@@ -48,7 +42,6 @@ LEAST_ROOM = token_limit(0)
 Asked = str | Sequence[list[Turn]] | None  # of all windows, or the turns of each
 Timestamps = Literal["segment", "word"]
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
-FEATURE_KEYS = ("input_features", "input_features_mask", "input_values", "input_values_mask")
 
 
 @dataclass(frozen=True)
@@ -175,24 +168,36 @@ class Transcriber:
 
         `lengths` are those of its clips, in samples. Raises `PromptError`.
         """
-        text = self._text_tokens(tuple(turns), len(lengths))
-        audio = sum(map(self.model.config.positions_for, lengths))
+        text, audio = self._costs(turns, lengths)
         if text + audio + most_tokens > (positions := self.num_positions):
+            room_s = (positions - text - most_tokens) * sum(lengths) / max(1, audio) / SAMPLE_RATE
+            fits = f" About {room_s:,.0f} s of audio fit." if audio and room_s > 1 else ""
             raise PromptError(
                 f"The prompt takes {text:,} tokens and its audio {audio:,} positions; with "
                 f"{most_tokens:,} for the answer they must fit into the decoder's {positions:,}. "
-                f"Shorten the text, the audio, or the answer."
+                f"Shorten the text, the audio, or the answer.{fits}"
             )
+
+    def room(self, turns: Sequence[Turn], lengths: Sequence[int], most_tokens: int | None) -> int:
+        """Return the most tokens of an answer: as asked for, else what is usual and fits."""
+        self.check_room(turns, lengths, LEAST_ROOM if most_tokens is None else most_tokens)
+        left = self.num_positions - sum(self._costs(turns, lengths))
+        return most_tokens or min(ANSWER_TOKENS, left)
+
+    def _costs(self, turns: Sequence[Turn], lengths: Sequence[int]) -> tuple[int, int]:
+        """Count the tokens of the text (and times of windows) and the positions of the audio."""
+        config = self.model.config
+        clips = tuple(map(without_audio, map(config.stretches, lengths)))
+        return self._text_tokens(tuple(turns), clips), sum(map(config.positions_for, lengths))
 
     @property
     def num_positions(self) -> int:
         """Return how many tokens and audio embeddings the decoder was made for."""
         return int(self.model.language_model.config.max_position_embeddings)
 
-    def _count_tokens(self, turns: tuple[Turn, ...], num_clips: int) -> int:
-        """Count the tokens of a prompt without its audio."""
+    def _count_tokens(self, turns: tuple[Turn, ...], clips: tuple[Positions, ...]) -> int:
         model = self.model
-        return len(render(turns, [0] * num_clips, model.tokenizer, model.config.prompt).ids)
+        return len(render(turns, clips, model.tokenizer, model.config.prompt).ids)
 
     @property
     def policy(self) -> CutPolicy:
@@ -233,6 +238,27 @@ class Transcriber:
             raise made.error
         return made
 
+    def ask(
+        self,
+        asked: str | Sequence[Any] | None = None,
+        audio: Any = (),
+        *,
+        max_tokens: int | None = None,
+        sampling_rate: int | None = None,
+    ) -> Answer:
+        """Answer a question about clips, or what the last of some turns asks.
+
+        `asked` is a text, turns, or messages of transformers. `<audio>` says where a clip belongs;
+        without it clips come after the text. `audio` is one source or a list; "song.mp3@30-60" is
+        a stretch. Raises `PromptError` with both counts where they differ, and where the prompt
+        does not fit into the decoder.
+        """
+        return self.ask_many([question(self, asked, audio, max_tokens, sampling_rate)])[0]
+
+    def ask_many(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions (`asking.question`) in one batch."""
+        return answer(self, questions)
+
     def transcribe_many(
         self,
         sources: Iterable[Any],
@@ -272,7 +298,7 @@ class Transcriber:
         """Yield consecutive windows that the encoder takes and that cover every sample; add
         `notes`.
         """
-        if self.model.config.prompt.long_audio == "windows":  # one prompt hears the whole clip
+        if self.model.config.prompt.long_audio != "error":  # one prompt hears the whole clip
             audio = load_audio(source, sampling_rate, **options)
             notes += audio.notes
             yield Window(0, audio.samples)
@@ -343,13 +369,7 @@ class Transcriber:
             prompt = [transcription_turns(self.model.config.prompt, prompt)] * len(clips)
         for turns, clip in zip(prompt, clips, strict=True):
             self.check_room(turns, [len(clip)])
-        batch = self.processor(audio=clips, text=prompt, sampling_rate=SAMPLE_RATE)
-        batch = batch.to(self.model.device)
-        ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
-        clip_features = as_features(*(batch.get(name) for name in FEATURE_KEYS))
-        assert clip_features is not None, "a window without samples"
-        audio = embed_by_length(self.model, clip_features)
-        return self.model.fuse(ids, audio.audio_BPD, audio.lengths_B), mask
+        return embed_prompts(self.model, self.processor.batch(prompt, [[clip] for clip in clips]))
 
     def write_prompts(
         self,
@@ -421,14 +441,11 @@ class Transcriber:
         return tuple(Word(w, None, None, s) for w, s in zip(text.split(), sure, strict=True))
 
 
-def before_loop(written: Written) -> Written:
-    """Return the text without the run that repeats at its end."""
-    tokens, lengths = written.tokens, LOOP_PERIODS
-    period = next(n for n in lengths if tokens[-n:] * LOOP_REPEATS == tokens[-n * LOOP_REPEATS :])
-    end = len(tokens) - period
-    while end and tokens[end - 1] == tokens[end - 1 + period]:
-        end -= 1
-    return Written(tokens[:end], written.logprobs[:end], written.finish_reason)
+def without_audio(positions: Positions) -> Positions:
+    """Return a clip in a prompt, or its windows with their times, without audio embeddings."""
+    if isinstance(positions, int):
+        return 0
+    return tuple(Stretch(before, 0) for before, _ in positions)
 
 
 def silence(window: Window) -> Segment:

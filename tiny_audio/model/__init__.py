@@ -19,6 +19,7 @@ above it.
     encoder        3 features → 4 frames
     projector      5 audio embeddings
     prompt         6 turns of a conversation → ids, labels and audio slots
+    messages       messages of transformers → turns and their clips
     decoder        the language model, read from disk
     decoding       how a model looks for its texts
     configuration  all of it together, and the length of a clip in positions

@@ -5,18 +5,20 @@ contract is answered for a whole clip: samples → windows → frames → audio 
 """
 
 import functools
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedConfig
 
+from .audio import SAMPLE_RATE
 from .config import StrictConfig
 from .decoder import DecoderConfig
 from .decoding import DecodingConfig
 from .encoder import EncoderConfig
 from .errors import ConfigError
 from .projector import ProjectorConfig, projector_config
-from .prompt import PromptConfig
+from .prompt import Positions, PromptConfig, Stretch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,19 @@ class AudioLMConfig(PreTrainedConfig):
             for n in self.windows(num_samples)
         )
 
+    def stretches(self, num_samples: int) -> Positions:
+        """Return a clip as `render` takes it: the number of its positions, or its windows, each
+        with the time at which it begins.
+        """
+        windows = self.windows(num_samples)
+        if self.prompt.long_audio != "timed_windows" or len(windows) == 1:
+            return self.positions_for(num_samples)
+        starts = itertools.accumulate(windows, initial=0)
+        return [
+            Stretch(clock(start), self.positions_for(length))
+            for start, length in zip(starts, windows, strict=False)
+        ]
+
     def windows(self, num_samples: int) -> list[int]:
         """Return the lengths of the windows in which a clip is encoded: one, unless it is long."""
         longest = self.encoder.max_samples
@@ -132,3 +147,10 @@ class AudioLMConfig(PreTrainedConfig):
             return [num_samples]
         whole, rest = divmod(num_samples, longest)
         return [longest] * whole + [rest] * (rest > 0)
+
+
+def clock(num_samples: int) -> str:
+    """Write when a window begins, as the decoder reads it: [0:30], [1:30:00]."""
+    minutes, seconds = divmod(num_samples // SAMPLE_RATE, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"[{hours}:{minutes:02}:{seconds:02}]" if hours else f"[{minutes}:{seconds:02}]"

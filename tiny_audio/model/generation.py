@@ -134,3 +134,13 @@ def loops(tokens: list[int]) -> bool:
         if len(tokens) >= span and tokens[-span:] == tokens[-period:] * LOOP_REPEATS:
             return True
     return False
+
+
+def before_loop(written: Written) -> Written:
+    """Without the run that repeats at the end, all of it."""
+    tokens, lengths = written.tokens, LOOP_PERIODS
+    period = next(n for n in lengths if tokens[-n:] * LOOP_REPEATS == tokens[-n * LOOP_REPEATS :])
+    end = len(tokens) - period
+    while end and tokens[end - 1] == tokens[end - 1 + period]:
+        end -= 1
+    return Written(tokens[:end], written.logprobs[:end], written.finish_reason)

@@ -15,6 +15,7 @@ from .audio import load_audio
 from .configuration import AudioLMConfig
 from .encoder import features, valid_mask
 from .errors import AudioError, PromptError, Reason
+from .messages import conversation_of
 from .prompt import IGNORED, Prompt, Turn, render, stop_ids, transcription_turns
 
 Side = Literal["left", "right"]
@@ -44,9 +45,10 @@ class AudioProcessor(ProcessorMixin):
     ) -> BatchFeature:
         """Make one prompt per entry of `audio` (a single source counts as one entry).
 
-        An entry is one source, or a list of sources for a prompt with several `<audio>`. `text` is
-        the instruction of all prompts, one for each, or each prompt's turns. With `answers` the
-        batch is one to train on: labels cover the answers and their stop tokens.
+        An entry is one source, or a list of sources for a prompt with several `<audio>` (an empty
+        one, or None, for a prompt of text alone). `text` is the instruction of all prompts, one
+        for each, or each prompt's turns. With `answers` the batch is one to train on: labels cover
+        the answers and their stop tokens.
         """
         if return_tensors != "pt":
             raise TypeError(f"AudioProcessor makes torch tensors, not {return_tensors!r}.")
@@ -58,8 +60,11 @@ class AudioProcessor(ProcessorMixin):
                 "There is no prompt in an empty list; give at least one audio source."
             )
         prompts = [one[0] if isinstance(one[0], list) else one for one in prompts]
-        clips = [[self.samples(source, sampling_rate) for source in one] for one in prompts]
-        turns = self._turns(text, len(prompts))
+        clips = [
+            [self.samples(source, sampling_rate) for source in one if source is not None]
+            for one in prompts
+        ]
+        turns = self._turns(text, [len(heard) for heard in clips])
         if answers is not None:
             if isinstance(answers, str):
                 raise PromptError(f"answers is the text {answers!r}; give a list, one per prompt.")
@@ -79,9 +84,9 @@ class AudioProcessor(ProcessorMixin):
         """Turn conversations and their clips (samples_N at 16 kHz) into padded tensors."""
         config = self.config
         rendered = []
-        for conversation, sounds in zip(turns, clips, strict=True):
-            positions = [config.positions_for(len(clip)) for clip in sounds]
-            rendered.append(render(conversation, positions, self.tokenizer, config.prompt))
+        for said, heard in zip(turns, clips, strict=True):
+            positions = [config.stretches(len(clip)) for clip in heard]
+            rendered.append(render(said, positions, self.tokenizer, config.prompt))
         batch = pad_prompts(rendered, self.pad_id, padding_side)
         windows = [
             window
@@ -130,18 +135,58 @@ class AudioProcessor(ProcessorMixin):
         name = "input_features" if self.config.encoder.is_whisper else "input_values"
         return ["input_ids", "attention_mask", name, f"{name}_mask"]
 
-    def _turns(self, text: Any, num_prompts: int) -> list[list[Turn]]:
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Any],
+        chat_template: str | None = None,
+        *,
+        tokenize: bool = False,
+        add_generation_prompt: bool = False,
+        return_dict: bool = True,
+        sampling_rate: int | None = None,
+        return_tensors: Literal["pt"] = "pt",
+        **unknown: Any,
+    ) -> BatchFeature:
+        """Turn messages of transformers, of one conversation or several, into one batch.
+
+        A message's content is text, or parts: `{"type": "text", "text": …}` and `{"type": "audio",
+        "audio": …}` (or "path") where a clip belongs. The template is the checkpoint's.
+        """
+        if not (tokenize and return_dict) or chat_template or return_tensors != "pt":
+            raise TypeError(
+                "Audio and prompt belong together, and the template to the checkpoint: call "
+                "apply_chat_template(messages, tokenize=True, return_dict=True, "
+                "add_generation_prompt=True)."
+            )
+        if unknown:
+            raise TypeError(f"apply_chat_template does not take {', '.join(unknown)}.")
+        many = conversation if isinstance(conversation[0], list) else [conversation]
+        read = [conversation_of(messages) for messages in many]
+        for number, (turns, _) in enumerate(read, start=1):
+            if (turns[-1].role == "assistant") == add_generation_prompt:
+                raise PromptError(
+                    f"add_generation_prompt={add_generation_prompt}, and conversation {number} of "
+                    f"{len(read)} ends with {turns[-1].role!r}. To write, end with the user and "
+                    f"set it; to train, end with the assistant's answer."
+                )
+        clips = [[self.samples(source, sampling_rate) for source in heard] for _, heard in read]
+        side: Side = "left" if add_generation_prompt else "right"
+        return self.batch([turns for turns, _ in read], clips, side)
+
+    def _turns(self, text: Any, num_clips: Sequence[int]) -> list[list[Turn]]:
         if text is None or isinstance(text, str):
-            return [transcription_turns(self.config.prompt, text)] * num_prompts
-        if text and isinstance(text[0], Turn):
+            text = [text] * len(num_clips)
+        elif text and isinstance(text[0], Turn):
             text = [text]
-        if len(text) != num_prompts:
+        if len(text) != len(num_clips):
             raise PromptError(
-                f"{num_prompts} prompt(s) of audio but {len(text)} text(s) were given."
+                f"{len(num_clips)} prompt(s) of audio but {len(text)} text(s) were given."
             )
         return [
-            transcription_turns(self.config.prompt, one) if isinstance(one, str) else list(one)
-            for one in text
+            transcription_turns(self.config.prompt, one, clips)
+            if one is None or isinstance(one, str)
+            else list(one)
+            for one, clips in zip(text, num_clips, strict=True)
         ]
 
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from .config import StrictConfig, fingerprint
 from .errors import ConfigError, PromptError
 
-AUDIO = "<audio>"  # what people write where a clip belongs
+AUDIO = "<audio>"  # what people write where a clip belongs; \<audio> is the word itself
 AUDIO_TOKEN = "<|audio|>"  # the tokenizer's placeholder, one per audio embedding
 IGNORED = -100  # labels that carry no loss
 
@@ -41,8 +41,8 @@ class PromptConfig(StrictConfig):
     # used.
     template: str | None = None
     # A clip longer than the encoder's window: refuse it, or encode consecutive windows in one
-    # prompt.
-    long_audio: Literal["error", "windows"] = "error"
+    # prompt; "timed_windows" writes before each window when it begins, as [1:30].
+    long_audio: Literal["error", "windows", "timed_windows"] = "error"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,10 +54,24 @@ class PromptConfig(StrictConfig):
 
 
 class Turn(NamedTuple):
-    """One message of a "system", "user" or "assistant"; `text` may hold `<audio>` placeholders."""
+    r"""One message of a "system", "user" or "assistant".
+
+    In the user's text every `<audio>` stands for a clip, and `\<audio>` for the word itself; what
+    others say is text, whatever it holds.
+    """
 
     role: str
     text: str
+
+
+class Stretch(NamedTuple):
+    """A stretch is a window of a clip in the prompt, and what is written before it."""
+
+    before: str
+    num_positions: int
+
+
+Positions = int | Sequence[Stretch]  # of one clip: the number of its embeddings, or its windows
 
 
 @dataclass(frozen=True)
@@ -69,17 +83,39 @@ class Prompt:
     slots: list[tuple[int, int]]
 
 
-def transcription_turns(config: PromptConfig, instruction: str | None = None) -> list[Turn]:
-    """Return the conversation that asks for one clip's text, or whatever `instruction` asks."""
+def transcription_turns(
+    config: PromptConfig, instruction: str | None = None, num_clips: int = 1
+) -> list[Turn]:
+    """Return the conversation that asks for one clip's text, or whatever `instruction` asks.
+
+    Clips without a placeholder come after the text, in their order.
+    """
     text = config.instruction if instruction is None else instruction
-    if AUDIO not in text:
-        text = f"{text} {AUDIO}"
+    if len(_texts(Turn("user", text))) == 1:
+        text = " ".join([text, *[AUDIO] * num_clips])
     return [Turn("user", text)]
+
+
+def turn_of(role: str, parts: Sequence[str | None]) -> Turn:
+    """Make a turn of these parts: texts as somebody said them, and None for each clip.
+
+    White space parts a text from a clip, unless the text has some or goes on with punctuation.
+    """
+    if role != "user":
+        if None in parts:
+            raise PromptError(f"Only the user's turns hold audio, not those of the {role}.")
+        return Turn(role, " ".join(part for part in parts if part is not None))
+    text = ""
+    for part in parts:
+        said = AUDIO if part is None else _AUDIO.sub(r"\\\g<0>", part)
+        parted = not text or text[-1].isspace() or said[:1].isspace() or said[:1] in {*".,;:!?)"}
+        text += said if parted else f" {said}"
+    return Turn(role, text)
 
 
 def render(
     turns: Sequence[Turn],
-    positions: Sequence[int],
+    positions: Sequence[Positions],
     tokenizer: PreTrainedTokenizerBase,
     config: PromptConfig,
 ) -> Prompt:
@@ -91,12 +127,7 @@ def render(
     """
     turns = list(turns)
     answer = turns.pop() if turns and turns[-1].role == "assistant" else None
-    placeholders = sum(turn.text.count(AUDIO) for turn in turns)
-    if placeholders != len(positions):
-        raise PromptError(
-            f"The text has {placeholders} {AUDIO} placeholder(s) but {len(positions)} clip(s) were "
-            f"given; write {AUDIO} once per clip."
-        )
+    refuse_counts(turns, len(positions))
     ids: list[int] = []
     slots: list[tuple[int, int]] = []
     remaining = iter(positions)
@@ -104,16 +135,43 @@ def render(
         if isinstance(piece, str):
             ids += tokenizer.encode(piece, add_special_tokens=False)
             continue
-        for number, text in enumerate(piece.text.split(AUDIO)):
-            if number:
-                slots.append((len(ids), next(remaining)))
-                ids += [audio_token_id(tokenizer)] * slots[-1][1]
+        for number, text in enumerate(_texts(piece)):
+            for before, length in _stretches(next(remaining)) if number else ():
+                ids += encode_text(before, tokenizer)
+                slots.append((len(ids), length))
+                ids += [audio_token_id(tokenizer)] * length
             ids += encode_text(text, tokenizer)
     labels = [IGNORED] * len(ids)
     if answer is not None:
         written = [*encode_text(answer.text, tokenizer), stop_ids(tokenizer, config)[0]]
         ids, labels = ids + written, labels + written
     return Prompt(ids, labels, slots)
+
+
+def refuse_counts(turns: Sequence[Turn], num_clips: int) -> None:
+    """Raise a `PromptError` with both counts where clips and placeholders are not as many."""
+    placeholders = sum(len(_texts(turn)) - 1 for turn in turns)
+    if placeholders != num_clips:
+        raise PromptError(
+            f"The text has {placeholders} {AUDIO} placeholder(s) but {num_clips} clip(s) were "
+            f"given; write {AUDIO} once per clip, and \\{AUDIO} for the word itself."
+        )
+
+
+# Backslashes before `<audio>` say that it is text; one of them is taken away again.
+_AUDIO = re.compile(rf"\\*{AUDIO}")
+
+
+def _texts(turn: Turn) -> list[str]:
+    """Return what is said before, between and behind the clips of a turn."""
+    if turn.role != "user":
+        return [turn.text]
+    parts = re.split(rf"(?<!\\){AUDIO}", turn.text)
+    return [re.sub(rf"\\(\\*{AUDIO})", r"\1", part) for part in parts]
+
+
+def _stretches(positions: Positions) -> Sequence[Stretch]:
+    return [Stretch("", positions)] if isinstance(positions, int) else positions
 
 
 def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

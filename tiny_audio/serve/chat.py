@@ -4,7 +4,7 @@ import asyncio
 import io
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import ExitStack, aclosing
 from threading import Event
 from typing import Any
@@ -13,10 +13,12 @@ import torch
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from tiny_audio.infer.asking import Question
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import TinyAudioError
+from tiny_audio.model.generation import token_limit
 
-from .answering import Answer, Question, answer
+from .answering import Answer, answer
 from .conversation import ChatRequest, decoded
 from .refusals import Refusal, answers
 from .service import Service, first_of, unless_gone
@@ -113,8 +115,13 @@ class _Reply:
             stack.enter_context(service.holding(upload))
             clips.append(torch.from_numpy(upload.samples_N.copy()))
             self._check([len(clip) for clip in clips], len(sounds))
-        max_tokens = asked.max_completion_tokens or asked.max_tokens
-        return Question(turns, clips, max_tokens, service.limits.max_answer_tokens)
+        return Question(turns, clips, self._most_tokens(clips))
+
+    def _most_tokens(self, clips: Sequence[torch.Tensor]) -> int:
+        """As many as are asked for, or as anybody says in that time; the service has its limit."""
+        limit, heard_s = self.service.limits.max_answer_tokens, sum(map(len, clips)) / SAMPLE_RATE
+        wanted = self.asked.max_completion_tokens or self.asked.max_tokens
+        return min(wanted or (token_limit(heard_s) if clips else limit), limit)
 
     def _check(self, lengths: list[int], num_clips: int) -> None:
         """Refuse what the encoder, a batch, or the decoder could not take."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiny_audio.model.prompt import AUDIO, Turn
+from tiny_audio.model.prompt import Turn, turn_of
 
 from .refusals import Refusal
 
@@ -62,7 +62,7 @@ class ChatRequest(Strict):
         if self.messages[-1].role != "user":
             message = "The last message must be the user's: it is what is answered"
             raise Refusal(400, f"{message}.", param="messages")
-        return [Turn(ROLES.get(m.role, m.role), text_of(m)) for m in self.messages]
+        return [turn(message) for message in self.messages]
 
     def sounds(self) -> list[str]:
         """Return the files of all audio parts in base64, in order."""
@@ -78,19 +78,14 @@ class ChatRequest(Strict):
 ROLES = {"developer": "system"}
 
 
-def text_of(message: Message) -> str:
-    """Return a message as text with `<audio>` for its clips; a user who writes `<audio>` is
-    refused.
-    """
+def turn(message: Message) -> Turn:
+    """Turn a message into a turn with a place for each clip; `<audio>` in a text stays text."""
     content = message.content
     parts = [TextPart(type="text", text=content)] if isinstance(content, str) else content
-    for part in parts:
-        if isinstance(part, TextPart) and AUDIO in part.text:
-            problem = f"Text may not hold {AUDIO}; send the clip as an input_audio part"
-            raise Refusal(400, f"{problem}.", param="messages")
-        if isinstance(part, AudioPart) and message.role != "user":
-            raise Refusal(400, "Only the user's messages may hold audio.", param="messages")
-    return " ".join(part.text if isinstance(part, TextPart) else AUDIO for part in parts)
+    if message.role != "user" and any(isinstance(part, AudioPart) for part in parts):
+        raise Refusal(400, "Only the user's messages may hold audio.", param="messages")
+    said = [part.text if isinstance(part, TextPart) else None for part in parts]
+    return turn_of(ROLES.get(message.role, message.role), said)
 
 
 def decoded(data: str) -> bytes:

@@ -132,7 +132,7 @@ def stream_of(config: DataConfig, limits: Limits, dropped: Dropped) -> ExampleSt
 def longest_s(model: AudioLM, config: DataConfig) -> float:
     """Return the longest clip: the encoder's window, unless a prompt may take several windows."""
     window = model.config.encoder.max_samples
-    if window is None or model.config.prompt.long_audio == "windows":
+    if window is None or model.config.prompt.long_audio != "error":
         return config.max_s
     return min(config.max_s, window / SAMPLE_RATE)
 
