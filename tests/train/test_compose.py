@@ -254,7 +254,7 @@ def test_a_recipe_of_an_earlier_version_is_read_where_it_asked_for_nothing(tmp_p
 
 
 IGNORED = {
-    "data.augment would not be heard": ["data.augment={}"],
+    "data.augment would have no effect": ["data.augment={}"],
     "they need data.augment": ["data.sources.clips.copies=2"],
     "'clips' is negative": ["+stages.projector.weights.clips=-1"],
     "1e9 clips nothing": ["stages.projector.clip_norm=0"],
