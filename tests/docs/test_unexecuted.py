@@ -15,8 +15,10 @@ from tiny_audio.train.compose import compose_recipe, compose_sweep
 # Why blocks with these fragments are not executed. Every fragment is in some block.
 REASONS = {
     "listens until somebody ends it; guides/serving.md and guides/demo.md execute it with an end": (
-        "tiny-audio serve --port 8000 ",
+        "tiny-audio serve --port 8000",
         "tiny-audio demo --model nano --port 7860",
+        "tiny-audio demo\n",
+        "\ncurl http://127.0.0.1:8000/v1/audio/transcriptions -F file",
         "tiny-audio serve --model nano --port 8000",
         "tiny-audio demo --host 0.0.0.0",
         "tiny-audio serve --host 0.0.0.0",

@@ -22,7 +22,7 @@ from tiny_audio.model.saving import save
 from tiny_audio.presets import build
 from tiny_audio.presets import load as load_named
 from tiny_audio.scope.trace.layers import layers
-from tiny_audio.scope.trace.path import trace
+from tiny_audio.scope.trace.path import _made_by, trace
 from tiny_audio.scope.trace.timeline import Clock, Span
 
 RATE = 16_000
@@ -298,3 +298,16 @@ def test_a_checkpoint_remembers_it(tmp_path, dtype):
 
 def test_a_checkpoint_without_a_record_claims_nothing(seen):
     assert seen.model.trained is None
+
+
+@pytest.mark.parametrize(
+    ("source", "family", "expected"),
+    [
+        ("./encoder", "whisper", "the model's own, Whisper's architecture"),
+        ("openai/whisper-tiny.en", "whisper", "whisper-tiny.en, Whisper's architecture"),
+        ("parts/SmolLM2.Q4_1.gguf", "llama", "SmolLM2.Q4_1.gguf, Llama's architecture"),
+        ("x/y", "newest", "y, newest's architecture"),
+    ],
+)
+def test_a_part_is_described_by_its_weights_and_its_architecture(source, family, expected):
+    assert _made_by(source, family) == expected

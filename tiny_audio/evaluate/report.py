@@ -22,7 +22,7 @@ from tiny_audio.evaluate.failures import COUNTERS, failures_of
 from tiny_audio.evaluate.metrics import Utterance, align
 from tiny_audio.evaluate.proof import prove
 from tiny_audio.evaluate.result import Result
-from tiny_audio.evaluate.view import cut, percent
+from tiny_audio.evaluate.view import cut, decoding, percent
 from tiny_audio.files import write_text
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.errors import AudioError, MissingExtra
@@ -67,6 +67,7 @@ def render(result: Result, table: Sequence[Utterance]) -> str:
         worst=worst_clips([one for one in worst if one.words.errors][:NUM_WORST]),
         rows=[row(one) for one in worst[:MOST_ROWS]],
         num_left_out=max(0, len(table) - MOST_ROWS),
+        decoding=decoding(decode) if (decode := (result["system"] or {}).get("decode")) else "",
     )
 
 

@@ -12,6 +12,7 @@ print(seen.frames.values_SC.shape, seen.text, seen.nearest.tokens[0])
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from tiny_audio.model.generation import token_limit, write
 from tiny_audio.model.identity import is_trained
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import Prompt, render, transcription_turns
+from tiny_audio.model.sources import INSIDE
 from tiny_audio.scope.trace.layers import recorded
 from tiny_audio.scope.trace.timeline import Clock, Span, Track, joined
 from tiny_audio.scope.trace.writing import Answer, answer, token_text
@@ -33,7 +35,17 @@ from tiny_audio.scope.trace.writing import Answer, answer, token_text
 MOST_S = 300.0  # five minutes of sound are already a page of 20 MB
 NEAREST = 3
 TABLE_ROWS = 8192  # of the embedding table at once: a whole one in float32 may be gigabytes
-MEL_BINS = 80  # shown where the encoder itself hears the waveform
+MEL_BINS = 80  # shown where the encoder itself takes the waveform
+FAMILIES = {
+    "whisper": "Whisper",
+    "hubert": "HuBERT",
+    "wav2vec2": "wav2vec 2.0",
+    "wavlm": "WavLM",
+    "llama": "Llama",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "smollm3": "SmolLM3",
+}
 
 
 @dataclass(frozen=True)
@@ -231,12 +243,26 @@ def _describe(model: AudioLM, name: str) -> Described:
     encoder, projector, decoder = model.audio_tower, model.projector, model.language_model
     return Described(
         name=name,
-        encoder=f"{config.encoder.family}, {_count(encoder)}, E = {config.encoder.width}",
+        encoder=(
+            f"{_made_by(config.encoder.source, config.encoder.family)}, {_count(encoder)}, "
+            f"E = {config.encoder.width}"
+        ),
         projector=f"{config.projector.kind}, {_count(projector)}",
-        decoder=f"{config.text_config.model_type}, {_count(decoder)}, D = {projector.decoder_dim}",
+        decoder=(
+            f"{_made_by(config.language_model.source, config.text_config.model_type)}, "
+            f"{_count(decoder)}, D = {projector.decoder_dim}"
+        ),
         hears_mel=config.encoder.is_whisper,
         trained=is_trained(model),
     )
+
+
+def _made_by(source: str, family: str) -> str:
+    """Return whose weights a part has, and whose architecture: they may be of different makers."""
+    architecture = f"{FAMILIES.get(family, family)}'s architecture"
+    if source.startswith(INSIDE) or not source:
+        return f"the model's own, {architecture}"
+    return f"{PurePath(source).name}, {architecture}"
 
 
 def _count(module: torch.nn.Module) -> str:
