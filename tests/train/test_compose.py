@@ -258,7 +258,7 @@ IGNORED = {
     "they need data.augment": ["data.sources.clips.copies=2"],
     "'clips' is negative": ["+stages.projector.weights.clips=-1"],
     "1e9 clips nothing": ["stages.projector.clip_norm=0"],
-    "begin at 1": ["log_every=0"],
+    "must be 1 or more": ["log_every=0"],
     "is a share": ["data.nonspeech=-0.5"],
 }
 

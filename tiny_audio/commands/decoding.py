@@ -64,6 +64,6 @@ def refuse_idle(aligner: Path | None, request: Request) -> None:
 
     if aligner and request.timestamps != "word" and request.ctc_weight == 0:
         raise ConfigError(
-            f"--aligner {aligner}: nothing asks this head. Give --beams 5 --ctc-weight 0.3, or (in "
+            f"--aligner {aligner}: nothing uses this head. Give --beams 5 --ctc-weight 0.3, or (in "
             f"transcribe) --timestamps word."
         )

@@ -32,4 +32,4 @@ def add(
         from tiny_audio.evaluate.leaderboard import add as add_results
 
         num_new, rows = add_results(results, folder)
-    say(f"{num_new} new, {len(rows)} in all: {folder / MARKDOWN}")
+    say(f"{num_new} rows added, {len(rows)} in all: {folder / MARKDOWN}")

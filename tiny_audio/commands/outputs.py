@@ -26,7 +26,7 @@ def places(files: list[str], suffix: str, folder: Path) -> list[Path | ConfigErr
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made ({error.strerror}).") from error
     if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{folder} is a folder without the right to write. Name another one.")
+        raise ConfigError(f"You may not write into {folder}. Name another folder.")
     found, first = list[Path | ConfigError](), dict[str, str]()
     for given in files:
         name = stem(given) + suffix

@@ -240,7 +240,7 @@ class StreamPlan:
         return dealt(visits, self.config, self.cost, f"deal/{self.seed}/0")
 
     def steps_per_epoch(self) -> float:
-        raise ConfigError("How long a stream is, is not known: give steps or minutes, not epochs.")
+        raise ConfigError("The length of a stream is not known: give steps or minutes, not epochs.")
 
 
 def worst(plan: Plan | StreamPlan) -> list[Visit]:

@@ -88,9 +88,9 @@ def dataset(name: str) -> SourceConfig:
     if not Path(name).expanduser().exists() and "*" not in name:
         guess = nearest(name, DATASETS)
         raise ConfigError(
-            f"No dataset {name!r}: it is no name, and no such file or folder is there."
+            f"There is no dataset {name!r}: no dataset, file or folder has this name."
             + (f" Did you mean {guess!r}?" if guess else "")
-            + " Type tiny-audio datasets for the names; a path or hf:ID:CONFIG@SPLIT works too."
+            + " Type tiny-audio datasets for the names; or give a path, or hf:ID:CONFIG@SPLIT."
         )
     return SourceConfig(path=name)
 

@@ -51,7 +51,9 @@ Pair = tuple[str, str | None]  # expected, answered
 def score(task: Task, predictions: Sequence[Prediction]) -> Understanding:
     """Score answers to a task other than transcription."""
     if task.kind == "transcription":
-        raise ConfigError("A transcription has word errors, no classes: tiny-audio score.")
+        raise ConfigError(
+            "A transcription is scored by words and not by classes; type tiny-audio score."
+        )
     if not predictions:
         raise ConfigError("There are no predictions to score.")
     if task.kind == "caption":
@@ -120,7 +122,7 @@ def _captions(task: Task, predictions: Sequence[Prediction]) -> Understanding:
             named = parse_slot(prediction.hyp or "", task.slots[slot])
             pairs.append((f"{slot}={value}", None if named is None else f"{slot}={named}"))
     if not pairs:
-        raise ConfigError("No clip has the column slots: what a caption has to name.")
+        raise ConfigError("No clip has the column slots, which lists what a caption has to name.")
     alike = [similarity(p.ref, p.hyp or "") for p in predictions]
     return summary(pairs, len(predictions), _failed(predictions), sum(alike) / len(alike))
 

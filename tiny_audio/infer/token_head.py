@@ -120,7 +120,7 @@ class TokenHead(nn.Module):
         if config.audio != audio_id(model):
             raise CheckpointError(
                 f"{folder} is a token head for another encoder or projector. Remove the folder: "
-                f"without it, --ctc-weight asks the character head."
+                f"without it, --ctc-weight uses the character head."
             )
         head = cls(config.num_tokens, config.vocabulary, config.width)
         fill(head, folder)

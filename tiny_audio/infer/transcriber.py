@@ -65,7 +65,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if (self.beams or 1) > 1 and self.hotwords:
-            raise ConfigError("Hotwords are for greedy decoding; leave them out, or beams.")
+            raise ConfigError(
+                "Hotwords work with greedy decoding only; leave out the hotwords or the beams."
+            )
         self.decoding(DecodingConfig(beams=2))  # what is wrong for every model
         if self.timestamps not in ("segment", "word"):
             raise ConfigError(f'timestamps={self.timestamps!r}: expected "segment" or "word".')

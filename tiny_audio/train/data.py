@@ -125,7 +125,9 @@ def stream_of(config: DataConfig, limits: Limits, dropped: Dropped) -> ExampleSt
     asked |= {"strict": config.strict, "nonspeech": config.nonspeech, "another source": others}
     asked |= {f"data.sources.{name}.weight": source.weight}
     if unable := [what for what, value in asked.items() if value]:
-        raise ConfigError(f"A stream goes without {' and '.join(unable)}; set streaming=false.")
+        raise ConfigError(
+            f"A stream cannot be used with {' and '.join(unable)}; set streaming=false."
+        )
     return ExampleStream(name, source, limits, dropped)
 
 
@@ -227,7 +229,7 @@ def plan_of(found: Gathered, recipe: Recipe, stage: Stage, model: AudioLM) -> Pl
     cost = Cost(model, stage.frame_stretch, recipe.data.augment)
     if found.stream is not None:
         if stage.weights:
-            raise ConfigError("A stream is the only source of its run: leave the stage no weights.")
+            raise ConfigError("A stream is the only source of its run: remove the stage's weights.")
         return StreamPlan(found.stream, recipe.data, cost, recipe.seed)
     weights = {**found.weights, **stage.weights}
     mixture = Mixture(found.train, weights, recipe.seed, recipe.data.block)

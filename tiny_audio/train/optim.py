@@ -41,7 +41,9 @@ def rate_of(name: str, rates: Rates) -> float:
     """Return the rate of the longest prefix; a parameter without one is an error, not a default."""
     prefixes = [prefix for prefix in rates if name.startswith(prefix)]
     if not prefixes:
-        raise ConfigError(f"{name} trains, but no learning rate is given for it.")
+        raise ConfigError(
+            f"{name} trains, but no learning rate is given for it. Add one to learning_rate."
+        )
     return rates[max(prefixes, key=len)]
 
 

@@ -37,7 +37,7 @@ def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, An
     if minutes is not None:
         stage = replace(stage, minutes=minutes)
     recipe = replace(recipe, output=str(output), stages={"projector": stage})
-    say("A fresh projector learns to carry what nano's encoder hears to nano's language model.")
+    say("A new projector is trained between nano's encoder and nano's language model.")
     with held(output):
         if fresh:
             forget(output)

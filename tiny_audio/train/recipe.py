@@ -79,7 +79,7 @@ class Stage(StrictConfig):
                 raise ConfigError.unknown(part, PARTS, "A stage")
         for part, rate in self.learning_rate.items():
             if not 0 <= rate < math.inf:
-                raise ConfigError(f"learning_rate.{part}={rate}: a rate is a number from 0 on.")
+                raise ConfigError(f"learning_rate.{part}={rate}: expected a number of 0 or more.")
         if sum(budget > 0 for budget in (self.steps, self.minutes, self.epochs)) != 1:
             raise ConfigError("A stage needs one of steps, minutes and epochs, and not two.")
         if lost := sorted(set(self.lora) - set(self.learning_rate)):
@@ -92,12 +92,14 @@ class Stage(StrictConfig):
             raise ConfigError("frame_dropout is a share from 0 to 1, frame_stretch at least 0.")
         if odd := [name for name, weight in self.weights.items() if weight < 0]:
             raise ConfigError(
-                f"The stage's weight of {odd[0]!r} is negative; 0 is none of its own."
+                f"The stage's weight of {odd[0]!r} is negative; 0 means no weight of its own."
             )
         if self.clip_norm <= 0:
             raise ConfigError("clip_norm must be greater than 0; 1e9 clips nothing.")
         if not self.cache and (self.frame_dropout or self.frame_stretch):
-            raise ConfigError("frame_dropout and frame_stretch are of cached frames: cache=true.")
+            raise ConfigError(
+                "frame_dropout and frame_stretch change cached frames: set cache=true."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,7 @@ class Recipe(Setting):
         if any("head" in stage.learning_rate for stage in self.stages.values()):
             raise ConfigError("A CTC head is trained by tiny-audio train-head, not by a stage.")
         if self.log_every < 1 or self.keep < 1:
-            raise ConfigError(f"log_every={self.log_every} and keep={self.keep} begin at 1.")
+            raise ConfigError(f"log_every={self.log_every} and keep={self.keep} must be 1 or more.")
         self._refuse_unused_augmentation()
 
     def _refuse_unused_augmentation(self) -> None:

@@ -141,7 +141,9 @@ def replay(model: AudioLM, embeds_1LD: Tensor, tokens: Sequence[int]) -> tuple[T
             output_attentions=True,
         )
     if not out.attentions or any(layer is None for layer in out.attentions):
-        raise ConfigError("This decoder does not tell where it looks; trace one that attends.")
+        raise ConfigError(
+            "This decoder gives no attention weights; trace a model whose decoder does."
+        )
     attention_KSL = torch.stack([layer[0].float().mean(0).cpu() for layer in out.attentions])
     return out.logits[0].float().cpu(), attention_KSL
 
