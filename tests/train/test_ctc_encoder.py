@@ -72,9 +72,9 @@ def test_what_is_heard_is_changed_anew_at_every_visit_and_by_its_seed_alone(
     spelled = opened(live(checkpoint, clips, tmp_path))
     example = spelled.validation[0]
     one, same, other = (spelled.batch([Visit(example, 0, seed)]) for seed in (1, 1, 2))
-    shapes = {tuple(batch.heard.values.shape) for batch in (one, same, other)}
-    assert one.heard.values.equal(same.heard.values)
-    assert len(shapes) > 1 or not one.heard.values.equal(other.heard.values)
+    shapes = {tuple(batch.audio.values.shape) for batch in (one, same, other)}
+    assert one.audio.values.equal(same.audio.values)
+    assert len(shapes) > 1 or not one.audio.values.equal(other.audio.values)
     recorded = spelled.recorded([Visit(example, 0, 5)])
     assert recorded.values.equal(
         spelled.features([torch.from_numpy(example.sound.samples())]).values

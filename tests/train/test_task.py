@@ -87,7 +87,7 @@ def test_the_loss_is_that_of_the_models_own_forward(encoder, family):
     model = toy_model(encoder, family)
     batch = Collator(model)(visits(4))
     losses = Listening(model)(batch)
-    values, lengths_B = batch.heard
+    values, lengths_B = batch.audio
     name = "input_features" if model.config.encoder.is_whisper else "input_values"
     out = model(
         input_ids=batch.ids_BL,
@@ -202,7 +202,7 @@ def test_cached_frames_give_the_live_loss(encoder, tmp_path):
     model = toy_model(encoder)
     stages.begin(model, STAGES["projector"])
     listening, live = Listening(model), Collator(model)(visits(4))
-    frames, lengths_B = model.audio_tower(live.heard)
+    frames, lengths_B = model.audio_tower(live.audio)
     heard = [f[:n] for f, n in zip(frames, lengths_B.tolist(), strict=True)]
     expected, of_live = gradients(listening, live)
     exact, of_exact = gradients(listening, Collator(model).collate(heard, visits(4)))
@@ -215,7 +215,7 @@ def test_cached_frames_give_the_live_loss(encoder, tmp_path):
     cache.flush()
     collate = Collator(model, cache=cache, few_shapes=True)
     batch = collate(visits(4))
-    assert isinstance(batch.heard, Frames)
+    assert isinstance(batch.audio, Frames)
     kept, of_kept = gradients(listening, batch)
     assert (kept.tokens, kept.correct) == (expected.tokens, kept.correct)
     torch.testing.assert_close(kept.total, expected.total, rtol=2**-7, atol=0)
@@ -296,8 +296,8 @@ def test_a_step_follows_the_mean_over_all_its_tokens(tmp_path):
     batch = collate(visits(4))
     mean = model(
         input_ids=batch.ids_BL,
-        input_features=batch.heard.values,
-        input_features_mask=valid_mask(batch.heard.lengths_B, batch.heard.values.shape[-1]).long(),
+        input_features=batch.audio.values,
+        input_features_mask=valid_mask(batch.audio.lengths_B, batch.audio.values.shape[-1]).long(),
         attention_mask=batch.mask_BL,
         labels=batch.labels_BL,
     ).loss
