@@ -65,7 +65,7 @@ def ask(
 
 
 class Talk:
-    """A conversation: what was said and heard so far, and the clips of the next question."""
+    """A conversation: its messages and clips so far, and the clips of the next question."""
 
     def __init__(self, transcriber: Transcriber, max_tokens: int | None, json: bool) -> None:
         self.transcriber, self.max_tokens, self.json = transcriber, max_tokens, json

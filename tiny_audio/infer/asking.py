@@ -89,9 +89,9 @@ def question(
     if not turns or turns[-1].role != "user":
         raise PromptError("The last turn must be the user's: it is what is answered.")
     refuse_counts(turns, len(sources))  # before anything is decoded
-    heard = [load_source(source, sampling_rate) for source in sources]
-    notes = tuple(f"{one.source}: {note}" for one in heard for note in one.notes)
-    return Question(turns, [one.samples for one in heard], max_tokens, notes)
+    loaded = [load_source(source, sampling_rate) for source in sources]
+    notes = tuple(f"{one.source}: {note}" for one in loaded for note in one.notes)
+    return Question(turns, [one.samples for one in loaded], max_tokens, notes)
 
 
 def _said(asked: Sequence[Any]) -> tuple[list[Turn], list[Any]]:
@@ -144,8 +144,8 @@ def reply(
     turns = [instructed(transcriber, one.turns) for one in questions]
     lengths = [[len(clip) for clip in one.clips] for one in questions]
     limits = [
-        transcriber.room(said, heard, one.max_tokens)
-        for said, heard, one in zip(turns, lengths, questions, strict=True)
+        transcriber.room(conversation, samples, one.max_tokens)
+        for conversation, samples, one in zip(turns, lengths, questions, strict=True)
     ]
     batch = transcriber.processor.batch(turns, [one.clips for one in questions])
     embeds_BLD, mask_BL = embed_prompts(transcriber.model, batch)

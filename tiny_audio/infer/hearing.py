@@ -27,10 +27,10 @@ def embed_prompts(model: AudioLM, batch: BatchFeature) -> tuple[Tensor, Tensor]:
     """Turn a batch of the processor into prompt embeddings (B, L, D) and their mask (B, L)."""
     ids_BL = batch["input_ids"].to(model.device)
     mask_BL = batch["attention_mask"].to(model.device)
-    heard = as_features(*(batch.get(name) for name in FEATURE_KEYS))
-    if heard is None:  # text alone
+    clips = as_features(*(batch.get(name) for name in FEATURE_KEYS))
+    if clips is None:  # text alone
         return model.get_input_embeddings()(ids_BL), mask_BL
-    return model.fuse(ids_BL, *embed_by_length(model, heard)), mask_BL
+    return model.fuse(ids_BL, *embed_by_length(model, clips)), mask_BL
 
 
 def embed_by_length(model: AudioLM, features: Features) -> tuple[Tensor, Tensor]:
@@ -44,9 +44,9 @@ def embed_by_length(model: AudioLM, features: Features) -> tuple[Tensor, Tensor]
     embedded, lengths = [], []
     for rows_B in groups:
         values, steps_B = part(features, rows_B)
-        heard = model.embed_audio(Features(values.to(model.device), steps_B.to(model.device)))
-        embedded.append(heard.audio_BPD)
-        lengths.append(heard.lengths_B)
+        group = model.embed_audio(Features(values.to(model.device), steps_B.to(model.device)))
+        embedded.append(group.audio_BPD)
+        lengths.append(group.lengths_B)
     back_B = torch.cat(groups).argsort()
     return joined(embedded)[back_B], torch.cat(lengths)[back_B]
 

@@ -64,7 +64,7 @@ class AudioProcessor(ProcessorMixin):
             [self.samples(source, sampling_rate) for source in one if source is not None]
             for one in prompts
         ]
-        turns = self._turns(text, [len(heard) for heard in clips])
+        turns = self._turns(text, [len(sounds) for sounds in clips])
         if answers is not None:
             if isinstance(answers, str):
                 raise PromptError(f"answers is the text {answers!r}; give a list, one per prompt.")
@@ -84,9 +84,9 @@ class AudioProcessor(ProcessorMixin):
         """Turn conversations and their clips (samples_N at 16 kHz) into padded tensors."""
         config = self.config
         rendered = []
-        for said, heard in zip(turns, clips, strict=True):
-            positions = [config.stretches(len(clip)) for clip in heard]
-            rendered.append(render(said, positions, self.tokenizer, config.prompt))
+        for conversation, sounds in zip(turns, clips, strict=True):
+            positions = [config.stretches(len(clip)) for clip in sounds]
+            rendered.append(render(conversation, positions, self.tokenizer, config.prompt))
         batch = pad_prompts(rendered, self.pad_id, padding_side)
         windows = [
             window
@@ -169,7 +169,7 @@ class AudioProcessor(ProcessorMixin):
                     f"{len(read)} ends with {turns[-1].role!r}. To write, end with the user and "
                     f"set it; to train, end with the assistant's answer."
                 )
-        clips = [[self.samples(source, sampling_rate) for source in heard] for _, heard in read]
+        clips = [[self.samples(source, sampling_rate) for source in sources] for _, sources in read]
         side: Side = "left" if add_generation_prompt else "right"
         return self.batch([turns for turns, _ in read], clips, side)
 

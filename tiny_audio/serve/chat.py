@@ -118,7 +118,9 @@ class _Reply:
         return Question(turns, clips, self._most_tokens(clips))
 
     def _most_tokens(self, clips: Sequence[torch.Tensor]) -> int:
-        """As many as are asked for, or as anybody says in that time; the service has its limit."""
+        """Return as many tokens as are asked for, or as anybody says in that time; the service has
+        its limit.
+        """
         limit, heard_s = self.service.limits.max_answer_tokens, sum(map(len, clips)) / SAMPLE_RATE
         wanted = self.asked.max_completion_tokens or self.asked.max_tokens
         return min(wanted or (token_limit(heard_s) if clips else limit), limit)
