@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,14 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json_line(values, indent=1) + "\n")
 
 
-def read_json(path: Path, cure: str) -> dict[str, Any]:
-    """Return the JSON object in a file that this library wrote; else raise a `ConfigError` with the
-    cure.
+def read_json(path: Path, cure: str, needs: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object in a file that this library wrote, with the keys that it needs; else a
+    `ConfigError` with the cure.
     """
-    return as_object(read_any_json(path, cure), path, cure)
+    found = as_object(read_any_json(path, cure), path, cure)
+    if missing := [key for key in needs if key not in found]:
+        raise ConfigError(f"{path} has no {missing[0]!r}, so it is not whole. {cure}")
+    return found
 
 
 def read_any_json(path: Path, cure: str) -> Any:

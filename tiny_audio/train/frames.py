@@ -16,18 +16,19 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.examples import Sound
-from tiny_audio.files import read_json, whole, write_json
+from tiny_audio.files import read_json, write_json
 from tiny_audio.model.config import fingerprint
 from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.identity import encoder_key
+from tiny_audio.train.saves import check_sum, write_checked
 
 SHARD_BYTES = 64 * 2**20
+AGAIN = "Delete this file: its frames are made again."
 
 
 class Place(NamedTuple):
@@ -53,6 +54,7 @@ class FrameCache:
         self.folder, self.width = folder, encoder.config.width
         self._places: dict[str, Place] = {}
         self._files: dict[Path, Any] = {}
+        self._checked: set[Path] = set()
         self._waiting: list[tuple[str, Tensor]] = []
         folder.mkdir(parents=True, exist_ok=True)
         self._check(encoder_key(encoder))
@@ -74,9 +76,8 @@ class FrameCache:
         """Learn about all shards that are there, also those of other processes."""
         for path in sorted(self.folder.glob("*.safetensors")):
             if path not in self._files:
-                file = self._open(path)
-                rows, first = json.loads(file.metadata()["clips"]), 0
-                for key, count in rows:
+                file, first = self._open(path), 0
+                for key, count in _rows(path, file):
                     self._places[key] = Place(path, first, count)
                     first += count
 
@@ -84,7 +85,7 @@ class FrameCache:
         try:
             file = safe_open(path, "pt").__enter__()  # stays open: reads are by memory map
         except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged ({error}). Delete this file.") from error
+            raise CheckpointError(f"{path} is damaged ({error}). {AGAIN}") from error
         self._files[path] = file
         return file
 
@@ -99,11 +100,22 @@ class FrameCache:
 
     def __getitem__(self, key: str) -> Tensor:
         path, first, count = self._places[key]
+        if path not in self._checked:  # once, when the shard is first needed
+            file = self._files[path]
+            frames = {"frames": file.get_tensor("frames")}
+            check_sum(path, frames, file.metadata(), AGAIN)
+            self._checked.add(path)
         return self._files[path].get_slice("frames")[first : first + count]
 
     def add(self, clips: Iterable[tuple[str, Tensor]]) -> None:
         """Keep frames (T, E) under their keys; they are read back after `flush`."""
-        self._waiting += [(key, frames.to(torch.bfloat16).cpu()) for key, frames in clips]
+        for key, frames in clips:
+            if not frames.isfinite().all():
+                raise CheckpointError(
+                    f"The encoder makes NaN or Inf of a clip of {len(frames)} frames, on which "
+                    f"nothing can train. Use precision=fp32, or leave the clip out."
+                )
+            self._waiting.append((key, frames.to(torch.bfloat16).cpu()))
         if sum(frames.nbytes for _, frames in self._waiting) > SHARD_BYTES:
             self.flush()
 
@@ -115,10 +127,17 @@ class FrameCache:
         name = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
         path = self.folder / f"{name}.safetensors"
         frames = torch.cat([frames for _, frames in self._waiting])
-        with whole(path) as temporary:
-            save_file({"frames": frames}, temporary, {"clips": json.dumps(rows)})
+        write_checked(path, {"frames": frames}, {"clips": json.dumps(rows)})
         self._waiting = []
         self.refresh()
+
+
+def _rows(path: Path, file: Any) -> list[tuple[str, int]]:
+    """Keys and numbers of frames of a shard's clips."""
+    try:
+        return [(str(key), int(count)) for key, count in json.loads(file.metadata()["clips"])]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is no shard of frames ({error!r}). {AGAIN}") from error
 
 
 def cache_in(folder: Path, encoder: AudioEncoder) -> FrameCache:

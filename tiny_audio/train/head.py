@@ -57,7 +57,8 @@ def train_head(recipe: HeadRecipe) -> dict[str, Any]:
 
 def _train_head(recipe: HeadRecipe, folder: Path) -> dict[str, Any]:
     if (done := folder / "result.json").exists():
-        return read_json(done, "Delete it and repeat the command: it is measured again.")
+        cure = "Delete it and repeat the command: it is measured again."
+        return read_json(done, cure, ("wer", "clips"))
     device = device_of(recipe)
     clips = clips_of(recipe)(recipe, listener(recipe, device))
     write_json(folder / "data.json", clips.about())

@@ -43,7 +43,8 @@ def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, An
             forget(output)
         train(recipe, processes, Rows())
     cure = f"Repeat the command: tiny-audio quickstart --out {output}"
-    result = read_json(output / "result.json", cure)
+    needs = ("wer", "clips", "words", "voices", "beams")
+    result = read_json(output / "result.json", cure, needs)
     clip = next(iter(sorted((EMBEDDED / "held-out").glob("*.opus"))))
     transcriber = Transcriber.from_pretrained(output / "model")
     text = transcriber.transcribe(clip, beams=result["beams"]).text

@@ -180,7 +180,10 @@ class Run:
         """Return the content of data.json by now."""
         path = self.folder / "data.json"
         cure = "Delete it: what was left out before the run was stopped is then not counted."
-        return read_json(path, cure) if path.exists() else {}
+        found = read_json(path, cure) if path.exists() else {}
+        if not isinstance(found.get("places", {}), dict):
+            raise ConfigError(f"{path} has no object in 'places'. {cure}")
+        return found
 
     def tell_left_out(self) -> None:
         """Say on the screen what was left out, when it has become more."""
@@ -266,6 +269,8 @@ class Run:
             best = self.folder / name / "best"
             note, cure = best / "wer.json", "Delete it: the next evaluation counts as the best."
             known = read_any_json(note, cure) if note.exists() else None
+            if known is not None and not isinstance(known, (int, float)):
+                raise ConfigError(f"{note} holds no number. {cure}")
             if row["wer"] is not None and (known is None or row["wer"] < known):
                 save(self.model, best)
                 write_json(note, row["wer"])

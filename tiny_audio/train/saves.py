@@ -11,19 +11,49 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tiny_audio.files import whole
 from tiny_audio.model.errors import CheckpointError
+from tiny_audio.progress import stderr
 from tiny_audio.train.distributed import place
+
+CHECKSUM = "sha256"
+EARLIER = "Delete it to go on from the save before it."
 
 
 def write_save(target: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write a save, which is there whole or not at all, also after a power cut."""
-    held = {k: v.cpu().contiguous() for k, v in tensors.items()}
+    """The file is there whole, or not at all, also after a power cut."""
+    held = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    write_checked(target, held, {"counters": json.dumps(about)})
+
+
+def write_checked(target: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
+    """A safetensors file, whole, with a checksum of the tensors and notes that it holds."""
     with whole(target) as temporary:
-        save_file(held, temporary, {"counters": json.dumps(about)})
+        save_file(tensors, temporary, {**notes, CHECKSUM: checksum(tensors, notes)})
+
+
+def checksum(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:
+    """SHA-256 over notes, names, types, shapes and values."""
+    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        values: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+        digest.update(values)
+    return digest.hexdigest()
+
+
+def check_sum(path: Path, tensors: dict[str, Tensor], notes: dict[str, str], cure: str) -> None:
+    """Refuse a file in which something changed since it was written; say it where nobody knows."""
+    notes = dict(notes)
+    written = notes.pop(CHECKSUM, None)
+    if written is None:
+        note = f"{path} has no checksum (an earlier version wrote it); it is used as it is."
+        stderr.print(note, markup=False, highlight=False, soft_wrap=True)
+    elif written != checksum(tensors, notes):
+        raise CheckpointError(f"{path} is damaged: its values are not those written. {cure}")
 
 
 def saves(folder: Path) -> list[Path]:
@@ -44,19 +74,24 @@ def part_of(path: Path, number: int) -> Path:
 
 
 def read_save(path: Path) -> dict[str, Tensor]:
-    """Return all tensors of a save; one that is not whole is a `CheckpointError`."""
-    with _refusing_damage(path):
-        return load_file(path)
+    """All tensors of a save; `CheckpointError` for one that is not as it was written, or that holds
+    weights that are no numbers."""
+    with _refusing_damage(path), safe_open(path, "pt") as file:
+        notes = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    check_sum(path, tensors, notes, EARLIER)
+    for name, tensor in tensors.items():
+        if name.startswith("module.") and not tensor.isfinite().all():
+            raise CheckpointError(f"{path} holds NaN or Inf in {name}. {EARLIER}")
+    return tensors
 
 
 @contextmanager
 def _refusing_damage(path: Path) -> Iterator[None]:
     try:
         yield
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is damaged ({error}). Delete it to go on from the save before it."
-        ) from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). {EARLIER}") from error
 
 
 def read_counters(path: Path) -> dict[str, Any]:
@@ -64,7 +99,7 @@ def read_counters(path: Path) -> dict[str, Any]:
     whole.
     """
     with _refusing_damage(path), safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["counters"])
+        return json.loads(file.metadata()["counters"])  # of no save: None, or without them
 
 
 def module_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:

@@ -36,18 +36,25 @@ def read_metrics(run: Path) -> list[Row]:
             f"There is no {path}. Give the folder that a training run writes (runs/NAME, or the "
             f"recipe's output)."
         )
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            rows.append(_row(line))
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
                 f"{path}:{number} is no row of JSON ({error}). Delete this line."
             ) from error
     return rows
+
+
+def _row(line: str) -> Row:
+    row = json.loads(line)
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        raise ValueError("an object with a step is due")
+    return row
 
 
 def forget_after(run: Path, stage: str, step: int) -> None:
