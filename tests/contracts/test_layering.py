@@ -22,6 +22,7 @@ def order_of(folder: Path) -> list[str]:
 PATH = order_of(MODEL)
 THIRD_PARTY = {
     "numpy",
+    "jinja2",
     "torch",
     "transformers",
     "tokenizers",  # comes with transformers

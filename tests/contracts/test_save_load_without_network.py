@@ -503,7 +503,7 @@ def test_an_unknown_key_in_the_config_is_refused_and_the_nearest_one_named(whole
         folder = tmp_path / key
         shutil.copytree(whole, folder)
         edit_config(folder, lambda c, p=part, k=key: (c[p] if p else c).update({k: 1}))
-        with pytest.raises(ConfigError, match=f"no '{key}'. Did you mean '{valid}'"):
+        with pytest.raises(CheckpointError, match=f"no '{key}'. Did you mean '{valid}'"):
             load(folder)
 
 

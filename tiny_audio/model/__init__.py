@@ -3,6 +3,7 @@ above it.
 
     errors         what can go wrong, as one tree
     config         what makes every configuration strict
+    bounds         what a checkpoint may cost
     sources        where pretrained parts lie
     binary         a binary file, value by value
     gguf           a GGUF file: its metadata and its tensors
@@ -18,6 +19,8 @@ above it.
     audio          2 samples
     encoder        3 features → 4 frames
     projector      5 audio embeddings
+    template_worker  a process that renders one chat template
+    template       chat templates under a limit
     prompt         6 turns of a conversation → ids, labels and audio slots
     messages       messages of transformers → turns and their clips
     decoder        the language model, read from disk

@@ -4,13 +4,13 @@ A checkpoint that is not whole, or that meets another encoder, decoder, tokenize
 was trained with, does not load.
 """
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
@@ -22,6 +22,15 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .bounds import (
+    CONFIG_BYTES,
+    Shapes,
+    check_adapters,
+    check_file,
+    check_module,
+    described,
+    stored_shapes,
+)
 from .configuration import AudioLMConfig
 from .decoder import (
     DecoderConfig,
@@ -35,8 +44,8 @@ from .encoder import (
     features,
     load_encoder,
 )
-from .errors import CheckpointError
-from .hub import OPTIONS, architecture_of, described, download, hub_options, quantisation_of
+from .errors import CheckpointError, MissingExtra, TinyAudioError
+from .hub import OPTIONS, architecture_of, download, hub_options, quantisation_of, refused
 from .identity import (
     as_dtype,
     base_digests,
@@ -47,7 +56,7 @@ from .identity import (
 )
 from .merging import merge_adapters
 from .modeling import AudioLM
-from .packing import unpack
+from .packing import SCALE, unpack
 from .pipeline import SpeechPipeline
 from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
@@ -220,32 +229,52 @@ def load(
     """
     options = hub_options(hub)
     folder = checkpoint_folder(source, **hub)
-    try:
-        model = _read(folder, dtype, options).to(device).eval()
-        if check:
+    with refusing_all(source):
+        model = _read(folder, dtype, options)
+    model = model.to(device).eval()
+    if check:
+        with refusing_all(source):
             model.base_digests = base_digests(model)
             check_identity(model, folder)
             check_golden(model, folder)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(
-            f"{source} cannot be read ({error}). A file of it, or of the encoder or decoder it "
-            f"names, is damaged or missing; copy or download it again."
-        ) from error
     if quantize is not None:
         return quantise(model, quantize)
     return merge_adapters(model) if merge else model
 
 
+@contextmanager
+def refusing_all(source: str | Path) -> Iterator[None]:
+    """Whatever is wrong with a checkpoint is a `CheckpointError`; a missing extra is none."""
+    try:
+        with refused(
+            source,
+            "A file of it, or of the encoder or decoder it names, is damaged or missing; copy or "
+            "download it again.",
+        ):
+            yield
+    except (CheckpointError, MissingExtra):
+        raise
+    except TinyAudioError as error:
+        raise CheckpointError(f"{source} cannot be used: {error}") from error
+
+
 def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> AudioLM:
     config = AudioLMConfig.from_pretrained(folder, local_files_only=True)
     encoder, decoder = config.encoder, config.language_model
-    model = assemble(
-        config,
+    path = folder / "trained.safetensors"
+    shapes = trained_shapes(path)
+    check_adapters({part: lora.rank for part, lora in config.lora.items()}, shapes, path)
+    parts = (
         load_encoder(replace(encoder, source=inside(encoder.source, folder)), dtype, **options),
         load_decoder(replace(decoder, source=inside(decoder.source, folder)), dtype, **options),
-        load_tokenizer(inside(decoder.source, folder), **options),
     )
-    overlay(model, unpack(load_file(folder / "trained.safetensors")), folder)
+    width = parts[1].get_input_embeddings().embedding_dim
+    with torch.device("meta"):
+        projector = build_projector(config.projector, config.encoder.width, width)
+    check_module(projector, "projector.", shapes, path)
+    tokenizer = load_tokenizer(inside(decoder.source, folder), **options)
+    model = assemble(config, *parts, tokenizer)
+    overlay(model, unpack(load_file(path)), folder)
     return model
 
 
@@ -266,7 +295,15 @@ def checkpoint_folder(source: str | Path, **hub: Any) -> Path:
             raise CheckpointError(
                 f"{source} has no {name}, so it is not a whole checkpoint.{_model_inside(folder)}"
             )
+    check_file(folder / "config.json", CONFIG_BYTES)
     return folder
+
+
+def trained_shapes(path: Path) -> Shapes:
+    """Shapes of the trained part by name; steps of packed matrices (`packing.py`) are left out."""
+    shapes = stored_shapes(path)
+    steps = {n for n in shapes if n.endswith(SCALE) and n.removesuffix(SCALE) in shapes}
+    return {name: shape for name, shape in shapes.items() if name not in steps}
 
 
 def _model_inside(folder: Path) -> str:

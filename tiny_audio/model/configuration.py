@@ -6,12 +6,14 @@ contract is answered for a whole clip: samples → windows → frames → audio 
 
 import functools
 import itertools
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 from .audio import SAMPLE_RATE
+from .bounds import check_numbers
 from .config import StrictConfig
 from .decoder import DecoderConfig
 from .decoding import DecodingConfig
@@ -30,6 +32,12 @@ class LoraConfig(StrictConfig):
     rank: int
     targets: tuple[str, ...]
     alpha: int | None = None  # None: alpha = rank, scale 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # The names become a regular expression, which a checkpoint must not write.
+        if bad := [name for name in self.targets if not re.fullmatch(r"\w+(\.\w+)*", name)]:
+            raise ConfigError(f"LoRA targets {bad[0]!r}: a layer's name, for example q_proj.")
 
 
 # Typed views of the plain dicts; made once, forgotten when a dict is replaced, never written.
@@ -63,6 +71,12 @@ class AudioLMConfig(PreTrainedConfig):
             public = not key.startswith("_") and key in vars(self)
             if public and key not in PreTrainedConfig.__dataclass_fields__:
                 raise ConfigError.unknown(key, mine, "The checkpoint's config.json")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read config.json, after a look at its numbers: transformers builds from them at once."""
+        check_numbers(config_dict, "The checkpoint's config.json")
+        return super().from_dict(config_dict, **kwargs)
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key.endswith("_config"):

@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from .bounds import check_numbers
 from .config import StrictConfig
 from .hub import read_part, read_tokenizer
 from .prompt import add_audio_token
@@ -33,6 +34,10 @@ class DecoderConfig(StrictConfig):
     architecture: dict[str, Any]
     source: str = ""
     quantisation: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers(self.architecture, "The decoder's config.json")
 
     @property
     def hf(self) -> PreTrainedConfig:

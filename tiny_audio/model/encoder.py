@@ -25,6 +25,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from .audio import SAMPLE_RATE
+from .bounds import check_numbers
 from .config import StrictConfig
 from .errors import ConfigError, EncoderError
 from .hub import read_part
@@ -69,6 +70,7 @@ class EncoderConfig(StrictConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_numbers(self.architecture, "The encoder's config.json")
         if self.family not in ENCODERS:
             raise ConfigError.unknown(self.family, ENCODERS, "The table of audio encoders")
         if not 1 <= self.pool[1] <= self.pool[0]:

@@ -10,13 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    StrictDataclassError,
-)
-from safetensors import SafetensorError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -24,10 +18,22 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
+from .bounds import (
+    CONFIG_BYTES,
+    Shapes,
+    check_file,
+    check_numbers,
+    check_size,
+    check_tokenizer,
+    described,
+    num_numbers,
+    read_small_json,
+    stored_shapes,
+)
 from .ctranslate2 import ct2_architecture, ct2_weights, read_ct2
-from .errors import CheckpointError, nearest
+from .errors import CheckpointError, TinyAudioError, nearest
 from .gguf import read_gguf
 from .llamacpp import gguf_architecture, gguf_tokenizer, gguf_weights
 from .sources import kind_of, located, quantised_as
@@ -73,16 +79,96 @@ def reading(source: str) -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
-    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
-        raise CheckpointError(
-            f"{source} cannot be read ({error}). Check the name and the connection; weights are "
-            f"read from safetensors only, never from pickled .bin files."
-        ) from error
+        with refused(
+            source,
+            "Check the name and the connection; weights are read from safetensors only, never "
+            "from pickled .bin files.",
+        ):
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def refused(source: Any, cure: str) -> Iterator[None]:
+    """Whatever fails while `source` is read is a `CheckpointError`: its author chose the input, and
+    libraries answer bad input with any exception, also with a panic of compiled code. Errors that
+    this library raises on purpose pass.
+    """
+    try:
+        yield
+    except (TinyAudioError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise CheckpointError(f"{source} cannot be read ({_short(error)}). {cure}") from error
+
+
+def _short(error: BaseException) -> str:
+    """An error's text, of which a file may have written most, with its type."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, (OSError, ValueError)):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= 300 else f"{text[:300]} …"
+
+
+def part_file(place: str, name: str, hub: dict[str, Any]) -> Path | None:
+    """A file of a part in the Hub's layout, from its folder or the Hub; None where it has none."""
+    found = cached_file(
+        place,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_connection_errors=False,
+        **where(place, hub),
+    )
+    return None if found is None else Path(found)
+
+
+def part_shapes(place: str, hub: dict[str, Any]) -> Shapes:
+    """Names and shapes of all tensors of a part in the Hub's layout, from the files' headers."""
+    if index := part_file(place, "model.safetensors.index.json", hub):
+        listed = read_small_json(index)["weight_map"].values()
+        names = sorted({str(name) for name in listed})
+        if foreign := [name for name in names if Path(name).name != name]:
+            raise CheckpointError(f"{index} names files elsewhere: {foreign[0]!r}.")
+    else:
+        names = ["model.safetensors"]
+    shapes: Shapes = {}
+    for name in names:
+        if file := part_file(place, name, hub):
+            shapes |= stored_shapes(file)
+    return shapes
+
+
+def check_part_config(place: str, hub: dict[str, Any]) -> None:
+    """A part's config.json before transformers builds from it."""
+    if Path(place, "adapter_config.json").exists():
+        raise CheckpointError(
+            f"{place} is an adapter for another model; merge it into that model first."
+        )
+    if file := part_file(place, "config.json", hub):
+        check_numbers(read_small_json(file), str(file))
+
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "vocab.json",
+)
+
+
+def check_part_tokenizer(place: str, hub: dict[str, Any]) -> None:
+    """A tokenizer's files before it is built from them."""
+    for name in TOKENIZER_FILES:
+        if file := part_file(place, name, hub):
+            check_tokenizer(file)
+    for name in ("chat_template.jinja", "chat_template.json"):
+        if file := part_file(place, name, hub):
+            check_file(file, CONFIG_BYTES)
 
 
 def architecture_of(source: str, **hub: Any) -> dict[str, Any]:
@@ -94,6 +180,7 @@ def architecture_of(source: str, **hub: Any) -> dict[str, Any]:
                 return gguf_architecture(place)
             case "ctranslate2":
                 return ct2_architecture(place)
+        check_part_config(place, hub)
         options = where(place, hub)
         return AutoConfig.from_pretrained(place, trust_remote_code=False, **options).to_dict()
 
@@ -123,6 +210,7 @@ def read_tokenizer(source: str, **hub: Any) -> PreTrainedTokenizerBase:
                 f"is a language model, in a GGUF file or in the Hub's layout."
             )
     with reading(source):
+        check_part_tokenizer(place, hub)
         return AutoTokenizer.from_pretrained(place, trust_remote_code=False, **where(place, hub))
 
 
@@ -154,11 +242,18 @@ def read_part(
     """
     place = located(source)
     weights = own_weights(place, dtype)
-    if weights is not None and not issubclass(kind, PreTrainedModel):
-        # An Auto class chooses by what lies at the source; here the configuration says it.
-        with torch.device("meta"):
-            kind = type(kind.from_config(config, trust_remote_code=False))
     with reading(source):
+        if weights is None:
+            check_part_config(place, hub)
+            stored = part_shapes(place, hub)
+        else:
+            stored = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        with torch.device("meta"):
+            whole = issubclass(kind, PreTrainedModel)
+            empty = kind(config) if whole else kind.from_config(config, trust_remote_code=False)
+        check_size(empty, num_numbers(stored), source)
+        if weights is not None:  # an Auto class chooses by what lies at the source
+            kind = type(empty)
         model, report = kind.from_pretrained(
             place if weights is None else None,
             state_dict=weights,
@@ -188,9 +283,3 @@ def read_part(
             f"belongs to it."
         )
     return model
-
-
-def described(problems: dict[str, Any]) -> str:
-    """Say what is wrong with which keys, at most five of each kind; "" if nothing is."""
-    found = {what: sorted(keys) for what, keys in problems.items()}
-    return "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in found.items() if keys)

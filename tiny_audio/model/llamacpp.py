@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
+from .bounds import check_vocabulary
 from .errors import CheckpointError
 from .gguf import Gguf, read_gguf
 
@@ -165,6 +166,7 @@ def gguf_tokenizer(path: str) -> PreTrainedTokenizerFast:
     if missing := [name for name in needed if not isinstance(notes.get(name), list)]:
         raise CheckpointError(f"{path} has no whole tokenizer (missing: {', '.join(missing)}).")
     tokens, kinds, pairs = (notes[name] for name in needed)
+    check_vocabulary(max(len(tokens), len(pairs)), path)
     merges = [tuple(pair.split(" ")) for pair in pairs]
     backend = Tokenizer(models.BPE({token: n for n, token in enumerate(tokens)}, merges))
     backend.pre_tokenizer = splitter(SPLITS[cut])

@@ -14,10 +14,12 @@ from transformers import PreTrainedTokenizerBase
 
 from .config import StrictConfig, fingerprint
 from .errors import ConfigError, PromptError
+from .template import render_template
 
 AUDIO = "<audio>"  # what people write where a clip belongs; \<audio> is the word itself
 AUDIO_TOKEN = "<|audio|>"  # the tokenizer's placeholder, one per audio embedding
 IGNORED = -100  # labels that carry no loss
+MOST_INSTRUCTION = 100_000  # characters of a checkpoint's own instruction
 
 # Chat templates without a system turn and without a date, for decoders whose tokenizer has none.
 CHATML = (
@@ -46,6 +48,12 @@ class PromptConfig(StrictConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, text in {"instruction": self.instruction, "system": self.system}.items():
+            if len(text or "") > MOST_INSTRUCTION:
+                raise ConfigError(
+                    f"The {name} has {len(text or ''):,} characters; at most {MOST_INSTRUCTION:,} "
+                    f"go into a prompt."
+                )
         if self.instruction.count(AUDIO) > 1 or AUDIO in (self.system or ""):
             raise ConfigError(
                 f"The instruction holds {AUDIO} once at most, the system turn never; for several "
@@ -283,14 +291,15 @@ def _pieces(
     messages: list[dict[str, Any]] = [
         {"role": turn.role, "content": f"\ue000{number}\ue001"} for number, turn in enumerate(turns)
     ]
-    text = tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=generate,
-        chat_template=_template(tokenizer, config),
-        enable_thinking=False,
-    )
-    parts = _MARK.split(str(text))
+    values = {
+        **tokenizer.special_tokens_map,
+        "messages": messages,
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": generate,
+        "enable_thinking": False,
+    }
+    parts = _MARK.split(render_template(_template(tokenizer, config), values))
     shown = [int(number) for number in parts[1::2]]
     if shown != list(range(len(turns))):
         raise PromptError(
