@@ -25,7 +25,7 @@ from tiny_audio.model.processing import AudioProcessor
 from .jobs import Failed, Job, finished
 from .longform import Window
 from .results import Transcript, Word
-from .transcriber import Request, Timestamps, Transcriber
+from .transcriber import AS_WRITTEN, KEEP_ALL, Request, Timestamps, Transcriber
 
 REFUSED = {
     "decoder_kwargs": "there is no decoder with an n-gram model",
@@ -183,7 +183,7 @@ class AudioLMPipeline(Pipeline):
         writer = GeneratingTranscriber(self.model, settings)
         chunks = _chunks(chunk_length_s, stride_length_s, writer.policy.longest_s)
         times: Timestamps = "word" if return_timestamps == "word" else "segment"
-        request = Request(prompt, timestamps=times, min_logprob=None)
+        request = Request(prompt, timestamps=times, min_logprob=KEEP_ALL)
         try:
             writer.check(request)
         except CheckpointError as error:
@@ -195,8 +195,8 @@ class GeneratingTranscriber(Transcriber):
     """A transcriber whose tokens are written by transformers' `generate`, with its options."""
 
     def __init__(self, model: AudioLM, settings: dict[str, Any]):
-        folder = Path(model.config.name_or_path or "")  # may hold a CTC head for words' times
-        super().__init__(model, checkpoint=folder if folder.is_dir() else None)
+        folder = model.config.name_or_path  # may hold a CTC head for the times of words
+        super().__init__(model, checkpoint=Path(folder) if folder else None)
         self.settings = settings
 
     def in_batches(
@@ -225,7 +225,7 @@ class GeneratingTranscriber(Transcriber):
         windows: Sequence[Window],
         embeds_BLD: Tensor,
         mask_BL: Tensor,
-        request: Request | None = None,
+        request: Request = AS_WRITTEN,
     ) -> list[Written]:
         """Prompt embeddings to tokens; a window that is shorter than others ends at its own limit,
         as it would alone."""
@@ -234,6 +234,7 @@ class GeneratingTranscriber(Transcriber):
         settings: dict[str, Any] = {} if limited else {"max_new_tokens": max(usual)}
         if "generation_config" not in self.settings:
             settings["do_sample"] = False
+            settings["num_beams"] = self.decoding(request).beams
         settings["eos_token_id"] = self.processor.stop_ids()
         settings["pad_token_id"] = self.processor.pad_id
         settings |= self.settings

@@ -101,7 +101,9 @@ class AudioLMForConditionalGeneration(AudioLM):
         own = AudioLMConfig.__annotations__
         if changed := [k for k in own if config and getattr(config, k) != getattr(stored, k)]:
             raise TypeError(f"A checkpoint's {', '.join(changed)} cannot be changed by options.")
-        return load(folder, dtype=as_dtype(dtype), device=str(device), **hub)
+        model = load(folder, dtype=as_dtype(dtype), device=str(device), **hub)
+        model.config.name_or_path = str(folder)  # where the pipeline finds a head for word times
+        return model
 
     def save_pretrained(
         self, folder: Any, *, is_main_process: bool = True, state_dict: Any = None, **options: Any
