@@ -63,8 +63,8 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path, cure: str, needs: Sequence[str] = ()) -> dict[str, Any]:
-    """The JSON object in a file that this library wrote, with the keys that it needs; else a
-    `ConfigError` with the cure.
+    """Return the JSON object in a file that this library wrote, with the keys that it needs; else
+    raise a `ConfigError` with the cure.
     """
     found = as_object(read_any_json(path, cure), path, cure)
     if missing := [key for key in needs if key not in found]:

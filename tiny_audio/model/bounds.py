@@ -1,4 +1,4 @@
-"""What a checkpoint may cost: the numbers that it states are compared before anything is built.
+"""Bounds of a checkpoint: the numbers that it states are compared before anything is built.
 
 Whoever wrote a checkpoint chose its numbers. A configuration of a kilobyte can ask for a million
 layers, or for matrices that no memory holds. Numbers of layers are bounded, and the rest is
@@ -33,7 +33,7 @@ _LISTS_OF_LAYERS = re.compile(r"^conv_|^layer|layers?$|layer_types$")
 
 
 def read_small_json(path: Path, most: int = CONFIG_BYTES) -> Any:
-    """JSON of a checkpoint; a file that is too large, damaged or no file is a `CheckpointError`."""
+    """Read JSON of a checkpoint; one that is too large or damaged is a `CheckpointError`."""
     check_file(path, most)
     try:
         return json.loads(path.read_bytes())
@@ -42,7 +42,7 @@ def read_small_json(path: Path, most: int = CONFIG_BYTES) -> Any:
 
 
 def check_file(path: Path, most: int) -> None:
-    """A regular file of at most `most` bytes."""
+    """Refuse what is no regular file, or has more than `most` bytes."""
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file. Copy it again.")
     if (size := path.stat().st_size) > most:
@@ -79,13 +79,13 @@ def _check_items(values: Any, where: str, key: str) -> None:
 
 
 def _check_implementation(key: str, value: Any, where: str) -> None:
-    """transformers takes a kernel's Hub id where an attention is chosen, and would run it."""
+    """Refuse a kernel's Hub id where an attention is chosen: transformers would run it."""
     if "_implementation" in key and re.search("[/:@]", json.dumps(value)):
         raise ConfigError(f"{where} has {key}={value!r}; kernels of others are not run.")
 
 
 def check_adapters(ranks: Mapping[str, int], shapes: Shapes, path: Path) -> None:
-    """The rank that a configuration gives a part's LoRA, compared with the matrices in the file."""
+    """Compare the rank that a configuration gives a part's LoRA with the matrices in the file."""
     prefixes = {"encoder": "audio_tower.", "decoder": "language_model."}
     for part, rank in ranks.items():
         found = {
@@ -101,7 +101,7 @@ def check_adapters(ranks: Mapping[str, int], shapes: Shapes, path: Path) -> None
 
 
 def check_size(module: nn.Module, numbers: int, source: str) -> None:
-    """A model on `meta` may not be much larger than the numbers in its files."""
+    """Refuse a model on `meta` that is much larger than the numbers in its files."""
     described = sum(parameter.numel() for parameter in module.parameters())
     if described > 1.05 * numbers + 10**7:
         raise CheckpointError(
@@ -117,7 +117,7 @@ def check_size(module: nn.Module, numbers: int, source: str) -> None:
 
 
 def check_module(module: nn.Module, prefix: str, shapes: Shapes, path: Path) -> None:
-    """The parameters of a module on `meta` are exactly those under `prefix` in the file."""
+    """Refuse a file whose tensors under `prefix` are not the parameters of a module on `meta`."""
     due = {f"{prefix}{name}": tuple(p.shape) for name, p in module.named_parameters()}
     found = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
     if problems := differences(due, found):
@@ -125,7 +125,7 @@ def check_module(module: nn.Module, prefix: str, shapes: Shapes, path: Path) -> 
 
 
 def differences(due: Shapes, found: Shapes) -> str:
-    """What is wrong with which keys, at most five of each kind; "" if nothing is."""
+    """Say how two tables of shapes differ; "" where they do not."""
     reshaped = [name for name in due if name in found and due[name] != found[name]]
     return described(
         {
@@ -137,13 +137,13 @@ def differences(due: Shapes, found: Shapes) -> str:
 
 
 def described(problems: Mapping[str, Iterable[str]]) -> str:
-    """Keys by what is wrong with them, at most five of each kind; "" if nothing is."""
+    """Say what is wrong with which keys, at most five of each kind; "" if nothing is."""
     found = {what: sorted(keys) for what, keys in problems.items()}
     return "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in found.items() if keys)
 
 
 def stored_shapes(path: Path) -> Shapes:
-    """Names and shapes of the tensors in a safetensors file, from its header alone."""
+    """Read names and shapes of the tensors in a safetensors file from its header alone."""
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file. Copy it again.")
     with path.open("rb") as file:
@@ -165,7 +165,7 @@ def stored_shapes(path: Path) -> Shapes:
 
 
 def num_numbers(shapes: Shapes) -> int:
-    """All numbers in tensors of these shapes."""
+    """Count the numbers in tensors of these shapes."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
@@ -179,7 +179,7 @@ def check_vocabulary(num_tokens: int, where: str) -> None:
 
 
 def check_tokenizer(path: Path) -> None:
-    """One of a tokenizer's JSON files: so many tokens, and no normaliser that swells a text."""
+    """Refuse a tokenizer's file with too many tokens, or with a normaliser that swells a text."""
     values = read_small_json(path, TOKENIZER_BYTES)
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds no JSON object. Copy it again.")
@@ -204,7 +204,7 @@ def _check_added(tokens: Any, path: Path) -> None:
 
 
 def _check_growth(steps: Any, path: Path) -> None:
-    """Replacements one after another multiply the length of a text."""
+    """Refuse replacements that, one after another, multiply the length of a text."""
     replaced = list(_replacements(steps))
     growth = math.prod(replaced[:MOST_REPLACEMENTS])
     if len(replaced) > MOST_REPLACEMENTS or growth > MOST_GROWTH:
@@ -215,7 +215,7 @@ def _check_growth(steps: Any, path: Path) -> None:
 
 
 def _replacements(step: Any, depth: int = 0) -> Iterable[float]:
-    """How many times as long each replacement within a step could make a text."""
+    """Yield how many times as long each replacement within a step could make a text."""
     if depth > MOST_DEPTH or not isinstance(step, dict):
         return
     if step.get("type") in ("Replace", "Prepend"):

@@ -246,7 +246,7 @@ def load(
 
 @contextmanager
 def refusing_all(source: str | Path) -> Iterator[None]:
-    """Whatever is wrong with a checkpoint is a `CheckpointError`; a missing extra is none."""
+    """Turn all that is wrong with a checkpoint into a `CheckpointError`, but a missing extra."""
     try:
         with refused(
             source,
@@ -302,7 +302,7 @@ def checkpoint_folder(source: str | Path, **hub: Any) -> Path:
 
 
 def trained_shapes(path: Path) -> Shapes:
-    """Shapes of the trained part by name; steps of packed matrices (`packing.py`) are left out."""
+    """Read the shapes of the trained part by name, without the steps of packed matrices."""
     shapes = stored_shapes(path)
     steps = {n for n in shapes if n.endswith(SCALE) and n.removesuffix(SCALE) in shapes}
     return {name: shape for name, shape in shapes.items() if name not in steps}

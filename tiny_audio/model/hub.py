@@ -93,9 +93,9 @@ def reading(source: str) -> Iterator[None]:
 
 @contextmanager
 def refused(source: Any, cure: str) -> Iterator[None]:
-    """Whatever fails while `source` is read is a `CheckpointError`: its author chose the input, and
-    libraries answer bad input with any exception, also with a panic of compiled code. Errors that
-    this library raises on purpose pass.
+    """Turn whatever fails while `source` is read into a `CheckpointError`: its author chose the
+    input, and libraries answer bad input with any exception, also with a panic of compiled code.
+    Errors that this library raises on purpose pass.
     """
     try:
         yield
@@ -106,7 +106,7 @@ def refused(source: Any, cure: str) -> Iterator[None]:
 
 
 def _short(error: BaseException) -> str:
-    """An error's text, of which a file may have written most, with its type."""
+    """Return an error's text, of which a file may have written most, with its type."""
     text = " ".join(str(error).split())
     if not isinstance(error, (OSError, ValueError)):
         text = f"{type(error).__name__}: {text}"
@@ -114,7 +114,7 @@ def _short(error: BaseException) -> str:
 
 
 def part_file(place: str, name: str, hub: dict[str, Any]) -> Path | None:
-    """A file of a part in the Hub's layout, from its folder or the Hub; None where it has none."""
+    """Find a file of a part in the Hub's layout, in its folder or on the Hub, or None."""
     found = cached_file(
         place,
         name,
@@ -127,7 +127,7 @@ def part_file(place: str, name: str, hub: dict[str, Any]) -> Path | None:
 
 
 def part_shapes(place: str, hub: dict[str, Any]) -> Shapes:
-    """Names and shapes of all tensors of a part in the Hub's layout, from the files' headers."""
+    """Read names and shapes of a part in the Hub's layout from the headers of its files."""
     if index := part_file(place, "model.safetensors.index.json", hub):
         listed = read_small_json(index)["weight_map"].values()
         names = sorted({str(name) for name in listed})
@@ -143,7 +143,7 @@ def part_shapes(place: str, hub: dict[str, Any]) -> Shapes:
 
 
 def check_part_config(place: str, hub: dict[str, Any]) -> None:
-    """A part's config.json before transformers builds from it."""
+    """Check a part's config.json before transformers builds from it."""
     if Path(place, "adapter_config.json").exists():
         raise CheckpointError(
             f"{place} is an adapter for another model; merge it into that model first."
@@ -162,7 +162,7 @@ TOKENIZER_FILES = (
 
 
 def check_part_tokenizer(place: str, hub: dict[str, Any]) -> None:
-    """A tokenizer's files before it is built from them."""
+    """Check a tokenizer's files before it is built from them."""
     for name in TOKENIZER_FILES:
         if file := part_file(place, name, hub):
             check_tokenizer(file)

@@ -29,5 +29,6 @@ class SpeechPipeline(AutomaticSpeechRecognitionPipeline):
     def __new__(cls, model: Any, **kwargs: Any) -> Any:
         if isinstance(model, AudioLM):
             # It cuts and joins long audio, which is no part of the model: loaded when it is used.
-            return import_module("tiny_audio.infer.pipeline").AudioLMPipeline(model=model, **kwargs)
+            ours = import_module("tiny_audio.infer.speech_pipeline").AudioLMPipeline
+            return ours(model=model, **kwargs)
         return super().__new__(cls)

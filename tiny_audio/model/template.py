@@ -44,7 +44,7 @@ HARMLESS_FILTERS = ("trim",)
 
 
 def render_template(template: str, values: dict[str, Any]) -> str:
-    """The text of a chat template for messages and variables; `PromptError` if it fails."""
+    """Render a chat template for messages and variables; `PromptError` if it fails."""
     if len(template) > MOST_TEMPLATE:
         raise PromptError(
             f"The chat template has {len(template):,} characters; at most {MOST_TEMPLATE:,} are "
@@ -63,7 +63,7 @@ def render_template(template: str, values: dict[str, Any]) -> str:
 
 @functools.lru_cache(maxsize=64)
 def is_plain(template: str) -> bool:
-    """Whether rendering cannot take longer than reading the messages once."""
+    """Say whether rendering cannot take longer than reading the messages once."""
     return _is_plain(_parser().parse(template), within_loop=False)
 
 
@@ -96,7 +96,7 @@ def _compiled(template: str) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _in_a_process(template: str, values: str) -> tuple[str, str]:
-    """The text and what went wrong, one of them empty."""
+    """Return the text and what went wrong, one of them empty."""
     worker = Path(__file__).with_name("template_worker.py")
     command = [sys.executable, "-I", str(worker), str(Path(jinja2.__file__).parents[1])]
     try:

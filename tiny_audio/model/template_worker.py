@@ -13,7 +13,7 @@ CPU_S, MOST_BYTES, MOST_TEXT = 3, 200 * 10**6, 1_000_000
 
 
 def environment() -> Any:
-    """Jinja as chat templates expect it, in transformers' words for what is not Jinja's own."""
+    """Make Jinja as chat templates expect it, with the names that transformers adds."""
     from jinja2 import Undefined, nodes
     from jinja2.exceptions import TemplateError
     from jinja2.ext import Extension, loopcontrols
@@ -47,7 +47,7 @@ def environment() -> Any:
 
 
 def confine() -> None:
-    """Limits of this process; where the system knows none, the parent's clock is left."""
+    """Set limits of this process; where the system knows none, the parent's clock is left."""
     try:
         import resource
     except ImportError:

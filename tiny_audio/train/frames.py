@@ -133,7 +133,7 @@ class FrameCache:
 
 
 def _rows(path: Path, file: Any) -> list[tuple[str, int]]:
-    """Keys and numbers of frames of a shard's clips."""
+    """Return the keys and numbers of frames of a shard's clips."""
     try:
         return [(str(key), int(count)) for key, count in json.loads(file.metadata()["clips"])]
     except (KeyError, TypeError, ValueError) as error:

@@ -24,19 +24,19 @@ EARLIER = "Delete it to go on from the save before it."
 
 
 def write_save(target: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """The file is there whole, or not at all, also after a power cut."""
+    """Write a save, which is there whole or not at all, also after a power cut."""
     held = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     write_checked(target, held, {"counters": json.dumps(about)})
 
 
 def write_checked(target: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
-    """A safetensors file, whole, with a checksum of the tensors and notes that it holds."""
+    """Write a safetensors file, whole, with a checksum of the tensors and notes that it holds."""
     with whole(target) as temporary:
         save_file(tensors, temporary, {**notes, CHECKSUM: checksum(tensors, notes)})
 
 
 def checksum(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:
-    """SHA-256 over notes, names, types, shapes and values."""
+    """Return a SHA-256 over notes, names, types, shapes and values."""
     digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -74,8 +74,9 @@ def part_of(path: Path, number: int) -> Path:
 
 
 def read_save(path: Path) -> dict[str, Tensor]:
-    """All tensors of a save; `CheckpointError` for one that is not as it was written, or that holds
-    weights that are no numbers."""
+    """Return all tensors of a save; one that is not as it was written, or that holds weights that
+    are no numbers, is a `CheckpointError`.
+    """
     with _refusing_damage(path), safe_open(path, "pt") as file:
         notes = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

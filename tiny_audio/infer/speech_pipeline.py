@@ -88,11 +88,11 @@ class AudioLMPipeline(Pipeline):
         return read, {**forward, **({"generate": generate} if generate else {})}, after
 
     def _forward_params_or(self, default: dict[str, Any]) -> dict[str, Any]:
-        """Options that the pipeline was made with; there are none while it is made."""
+        """Return the options that the pipeline was made with, none while it is made."""
         return getattr(self, "_forward_params", default)
 
     def __call__(self, inputs: Any, *args: Any, **options: Any) -> Any:
-        """One source, a list, a data set or a generator of them; an empty list gives none."""
+        """Answer one source, a list, a data set or a generator of them."""
         if isinstance(inputs, list) and not inputs:
             return []
         if _is_column(inputs):  # an audio column of a data set: a sequence that is no list
@@ -108,7 +108,7 @@ class AudioLMPipeline(Pipeline):
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
     ) -> Iterator[dict[str, Any]]:
-        """Answers in order; windows of neighbouring sources share batches of `batch_size`."""
+        """Yield answers in order; windows of neighbouring sources share batches of `batch_size`."""
         extras: deque[dict[str, Any]] = deque()
 
         def sources() -> Iterator[Tensor]:
@@ -129,14 +129,14 @@ class AudioLMPipeline(Pipeline):
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
     ) -> dict[str, Any]:
-        """The answer for one source."""
+        """Answer one source."""
         one = self.get_iterator(
             [inputs], 0, 1, preprocess_params, forward_params, postprocess_params
         )
         return next(one)
 
     def preprocess(self, source: Any, sampling_rate: int | None = None) -> dict[str, Any]:
-        """Samples at 16 kHz, and what else came with them."""
+        """Return samples at 16 kHz, and what else came with them."""
         extra: dict[str, Any] = {}
         if hasattr(source, "get_all_samples"):  # the AudioDecoder of data sets
             decoded = source.get_all_samples()
@@ -148,14 +148,14 @@ class AudioLMPipeline(Pipeline):
         return {"samples": self.processor.samples(source, sampling_rate), "extra": extra}
 
     def _forward(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """One source's transcript, for those who call the steps by themselves."""
+        """Return one source's transcript, for those who call the steps by themselves."""
         (made,) = self._transcripts([inputs["samples"]], 1, **options)
         return {"transcript": made, "extra": inputs["extra"]}
 
     def postprocess(
         self, outputs: Any, return_timestamps: bool | str | None = None
     ) -> dict[str, Any]:
-        """The text, pieces with their times where they were asked for, and what came along."""
+        """Return the text, pieces with times where they were asked for, and what came along."""
         made: Transcript = outputs["transcript"]
         answer: dict[str, Any] = {"text": made.text}
         if return_timestamps == "word":
@@ -206,7 +206,7 @@ class GeneratingTranscriber(Transcriber):
         request: Request,
         chunks: tuple[int, int] | None,
     ) -> Iterator[Transcript]:
-        """A transcript for every clip of samples, `batch_size` windows at a time."""
+        """Yield a transcript for every clip of samples, `batch_size` windows at a time."""
         jobs, pool = deque[Job](), list[tuple[Job, Window]]()
         timed = None if request.timestamps == "word" else self.timed
         for samples_N in sources:
@@ -227,8 +227,9 @@ class GeneratingTranscriber(Transcriber):
         mask_BL: Tensor,
         request: Request = AS_WRITTEN,
     ) -> list[Written]:
-        """Prompt embeddings to tokens; a window that is shorter than others ends at its own limit,
-        as it would alone."""
+        """Turn prompt embeddings into tokens; a window that is shorter than others ends at its own
+        limit, as it would alone.
+        """
         usual = [token_limit(len(window.samples_N) / SAMPLE_RATE) for window in windows]
         limited = LIMITS & set(self.settings)
         settings: dict[str, Any] = {} if limited else {"max_new_tokens": max(usual)}
@@ -249,13 +250,13 @@ class GeneratingTranscriber(Transcriber):
     def _words(
         self, window: Window, text: str, written: Written, request: Request
     ) -> tuple[Word, ...]:
-        """Words without confidences: `generate` gives no probabilities."""
+        """Return words without confidences: `generate` gives no probabilities."""
         if request.timestamps == "word" and text:
             return self.aligner.words(window.samples_N, text, window.start / SAMPLE_RATE)
         return tuple(Word(word, None, None, None) for word in text.split())
 
     def _written(self, row: list[int], limit: int) -> Written:
-        """The tokens before the first stop."""
+        """Keep the tokens before the first stop."""
         stops = set(self.processor.stop_ids())
         end = next((at for at, token in enumerate(row) if token in stops), None)
         tokens = row[:limit] if end is None or end > limit else row[:end]
@@ -263,7 +264,7 @@ class GeneratingTranscriber(Transcriber):
 
 
 def _of_dict(source: dict[str, Any]) -> tuple[Any, int, dict[str, Any]]:
-    """Samples, rate and the rest of {"raw" or "array", "sampling_rate", …}."""
+    """Return samples, rate and the rest of {"raw" or "array", "sampling_rate", …}."""
     if source.get("stride") is not None:
         raise ConfigError(f"stride: {REFUSED['stride']}. Leave it out.")
     source.pop("stride", None)
@@ -281,7 +282,7 @@ def _of_dict(source: dict[str, Any]) -> tuple[Any, int, dict[str, Any]]:
 
 
 def _is_column(inputs: Any) -> bool:
-    """Whether this is the `Column` of a data set of the Hub's library."""
+    """Say whether this is the `Column` of a data set of the Hub's library."""
     return type(inputs).__module__.startswith("datasets.") and hasattr(inputs, "__len__")
 
 
@@ -295,7 +296,7 @@ def _whole(made: Iterable[Transcript | Failed]) -> Iterator[Transcript]:
 def _chunks(
     length_s: float | None, stride_s: float | Sequence[float] | None, longest_s: float
 ) -> tuple[int, int] | None:
-    """Samples of a chunk, and how many it shares with the one before; None: cut in pauses."""
+    """Return samples of a chunk, and how many it shares with the one before; or None: in pauses."""
     if not length_s:
         return None
     stride = length_s / 6 if stride_s is None else stride_s
@@ -313,6 +314,6 @@ def _chunks(
 
 
 def _cut(samples_N: Tensor, length: int, overlap: int) -> Iterator[Window]:
-    """Chunks of one length that overlap."""
+    """Cut chunks of one length that overlap."""
     for start in range(0, max(1, len(samples_N) - overlap), length - overlap):
         yield Window(start, samples_N[start : start + length], overlap if start else 0)
