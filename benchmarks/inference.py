@@ -16,13 +16,14 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from inference_parts import measures
 from rich.console import Console
 from rich.table import Table
-from training import goal, hardware
+from training import goal, hardware, keep
 from training_parts.tables import goals_table, table
 
 HERE = Path(__file__).resolve().parent
@@ -52,19 +53,22 @@ QUICK = {
 Row = dict[str, Any]
 
 
-def alone(call: Callable[..., Row], **asked: Any) -> Row:
-    """Run a measurement in a fresh process."""
+def alone(output: Path | None, call: Callable[..., Row], **asked: Any) -> Row:
+    """Run a measurement in a fresh process, and keep what it found at once."""
     print(f"{call.__name__} {json.dumps(asked)}", file=sys.stderr, flush=True)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(call, kwds=asked)
+        row: Row = pool.apply(call, kwds=asked)
+    keep(output, call.__name__, asked, row)
+    return row
 
 
-def all_of(sizes: Row, threads: int) -> Row:
+def all_of(sizes: Row, threads: int, output: Path | None = None) -> Row:
+    run = partial(alone, output)
     return {
-        "mixed": alone(measures.mixed, **sizes["mixed"], threads=threads),
-        "short": alone(measures.short, **sizes["short"], threads=threads),
+        "mixed": run(measures.mixed, **sizes["mixed"], threads=threads),
+        "short": run(measures.short, **sizes["short"], threads=threads),
         "variants": {
-            name: alone(measures.variant, options=options, **sizes["variant"], threads=threads)
+            name: run(measures.variant, options=options, **sizes["variant"], threads=threads)
             for name, options in VARIANTS.items()
         },
     }
@@ -143,14 +147,15 @@ def main() -> None:
     result: Row = {"quick": asked.quick, "hardware": hardware(asked.threads), "sizes": sizes}
     if os.getloadavg()[0] > 0.5:
         console.print("Other programs are running: these figures are noisy.", style="bold red")
-    found = all_of(sizes, asked.threads)
+    output = asked.out or (QUICK_RESULTS if asked.quick else RESULTS)
+    found = all_of(sizes, asked.threads, output)
     found["goals"] = goals(found)
     result |= {"load_average_at_end": os.getloadavg(), "reference": REFERENCE, **found}
     console.print(json.dumps(result["hardware"], indent=1), highlight=False)
     show(console, found)
-    output = asked.out or (QUICK_RESULTS if asked.quick else RESULTS)
     output.mkdir(parents=True, exist_ok=True)
     (output / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    (output / "figures.jsonl").unlink(missing_ok=True)
     console.print(f"Written: {output / 'result.json'}")
 
 

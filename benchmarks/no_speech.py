@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,7 @@ def main() -> None:
             "recorded": invented(transcriber, found, request) if found else None,
             "speech": lost(transcriber, asked.clips, request.min_logprob),
         }
+        print(json.dumps({name: result[name]}), file=sys.stderr, flush=True)
     print(json.dumps(result, indent=1))
     if asked.out:
         asked.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -92,18 +92,33 @@ QUICK = Sizes(
 # Measuring --------------------------------------------------------------------------------------
 
 
-def measuring(device: str, threads: int) -> Measure:
-    """Runs a function of `training_parts` in a fresh process."""
+def measuring(device: str, threads: int, output: Path | None = None) -> Measure:
+    """Run functions of `training_parts`, each in a fresh process, and keep every figure at once."""
 
     def measure(name: str, **arguments: Any) -> Row:
-        told = json.dumps({**arguments, "device": device})
-        print(f"{device}: {name} {told}", file=sys.stderr, flush=True)
-        command = [sys.executable, "-W", "ignore", "-m", "training_parts", name, str(threads), told]
+        asked = {**arguments, "device": device}
+        line = json.dumps(asked)
+        print(f"{device}: {name} {line}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-W", "ignore", "-m", "training_parts", name, str(threads), line]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=CHILD)
         row: Row = json.loads(done.stdout.splitlines()[-1])
+        keep(output, name, asked, row)
         return row
 
     return measure
+
+
+def keep(output: Path | None, name: str, asked: Row, row: Row) -> None:
+    """Print a figure when it is measured and add it to figures.jsonl: a benchmark may be stopped.
+
+    The file is removed when result.json, which holds all of them, is written.
+    """
+    line = json.dumps({"measured": name, "asked": asked, "found": row}, ensure_ascii=False)
+    print(line, file=sys.stderr, flush=True)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        with (output / "figures.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
 
 def all_of(measure: Measure, size: Sizes) -> Row:
@@ -260,11 +275,12 @@ def main() -> None:
         console.print("Tiny sizes: these figures say nothing about the goals.", style="bold red")
     for device in [asked.device] if asked.device else devices():
         size = QUICK if asked.quick else GPU if device == "cuda" else FULL
-        found = all_of(measuring(device, asked.threads), size)
+        found = all_of(measuring(device, asked.threads, output), size)
         result[device] = {"sizes": vars(size), **found, "goals": goals(found)}
         show(console, device, result[device])
     output.mkdir(parents=True, exist_ok=True)
     (output / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    (output / "figures.jsonl").unlink(missing_ok=True)
     console.print(f"Written: {output / 'result.json'}")
 
 

@@ -211,3 +211,12 @@ def test_a_quick_run_is_complete(tmp_path, python, parts, monkeypatch, capsys):
     assert len(found["goals"]) == 5
     assert all(row["what"].split(",")[0] in printed for row in found["goals"])
     assert "A step on 2 clips of 3 s" in printed
+
+
+def test_figures_are_kept_when_they_are_measured(tmp_path, capsys, parts):
+    training = parts("training")
+    training.keep(tmp_path / "out", "step", {"clips": 2}, {"step_ms": 3.5})
+    training.keep(tmp_path / "out", "step", {"clips": 4}, {"step_ms": 7.0})
+    lines = (tmp_path / "out" / "figures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["found"]["step_ms"] for line in lines] == [3.5, 7.0]
+    assert capsys.readouterr().err.splitlines() == lines
