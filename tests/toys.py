@@ -192,7 +192,7 @@ def toy_preset(name: str) -> Preset:
     """A preset with toy parts of the same families, everything else as it stands in the preset."""
     real = preset(name)
     family = "hubert_large" if real.encoder.family == "hubert" else real.encoder.family
-    depth = {0: 0, 7: 1, 15: 1, 32: 2}  # MuFun's four hidden states in an encoder of two layers
+    depth = {0: 0, 7: 1, 15: 1, 32: 2, 3: 1, 4: 2}  # MuFun's hidden states in two layers
     layers = tuple(depth.get(n, n) for n in real.encoder.layers)
     encoder = encoder_config(
         family, window=real.encoder.window, layers=layers, pool=real.encoder.pool

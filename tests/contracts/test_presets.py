@@ -35,6 +35,7 @@ COUNTS = {
     "whisper_conv_smollm3": (WHISPER_LARGE, 16_652_800, SMOLLM3_3B),
     "mufun": (WHISPER_LARGE, 94_386_176, QWEN3_8B),
     "mufun_10hz": (WHISPER_LARGE, 94_386_176, QWEN3_8B),
+    "mufun_small": (8_208_384, 8_359_936, 3_049_600),
 }
 
 

@@ -248,3 +248,16 @@ def test_reported_rows_hear_their_segments(shared):
     examples, dropped = read(shared / "data" / "reports" / "two_offset.jsonl")
     assert [round(e.duration_s, 2) for e in examples] == [5.0, 4.21]
     assert not dropped.places
+
+
+def test_a_row_may_hold_several_files_in_the_order_of_its_question(folder):
+    (folder / "b.wav").write_bytes(encoded(noise(2.0), "WAV"))
+    example = one_row(folder, audio=["b.wav", "a.wav"], prompt="<audio> or <audio>?")
+    assert [part.sound.name for part in example.parts()] == [
+        str(folder / name) for name in ("b.wav", "a.wav")
+    ]
+    assert example.duration_s == pytest.approx(10.0)
+    assert [len(part.sound.samples()) for part in example.parts()] == [32_000, 128_000]
+    assert one_row(folder, audio=["b.wav", "missing.wav"]) == "no such file"
+    assert one_row(folder, audio=["b.wav", 7]) == "audio is not a string"
+    assert one_row(folder, audio=[]) == "audio is not a string"

@@ -1,5 +1,7 @@
 """Micro-batches: what is supervised, what is asked, what is heard, and what is left out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,22 @@ from hypothesis import strategies as st
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.mixture import Visit
 from tiny_audio.model.encoder import features
+from tiny_audio.model.errors import PromptError
 from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import AUDIO_TOKEN, IGNORED, audio_token_id, stop_ids
-from tiny_audio.train.batch import Collator, Frames, cached_key, copy_of, played, stretched, thinned
+from tiny_audio.train.batch import (
+    Collator,
+    Frames,
+    cached_key,
+    copy_of,
+    parts_of,
+    played,
+    stretched,
+    thinned,
+)
+from tiny_audio.train.data import Cost
 from tiny_audio.train.frames import FrameCache
+from tiny_audio.train.task import Listening
 
 FAMILIES = list(toys.DECODERS)
 SAID = [*TEXTS, "", "say <|im_end|> and <think>", "Ünïcode 你好 — \N{PILE OF POO}"]
@@ -85,6 +99,43 @@ def test_several_tasks_share_a_batch():
     assert "Transcribe: <|audio|>" in written[1]
     assert "How many words? <|audio|>" in written[2]
     assert not any("Transcribe" in written[n] for n in (0, 2))
+
+
+def test_a_sample_of_several_files_shares_a_batch_with_samples_of_one(tmp_path):
+    """The published warm-up of MuFun took one file a sample."""
+    model = toy_model()
+    pair = replace(
+        example(0), more=(example(1).sound, example(2).sound), prompt="Which is longest?"
+    )
+    around = replace(example(3), more=(example(0).sound,), prompt="<audio> or <audio>?")
+    asked = [visit(1), Visit(pair, 0, 5), Visit(around, 0, 6)]
+    batch = Collator(model)(asked)
+    sizes = [[12_000], [8_000, 12_000, 9_600], [16_000, 8_000]]
+    assert batch.audio.values.shape[0] == 6
+    for (ids, _), of_row in zip(rows_of(batch), sizes, strict=True):
+        positions = sum(map(model.config.positions_for, of_row))
+        assert ids.count(audio_token_id(model.tokenizer)) == positions
+    losses = Listening(model)(batch)
+    assert torch.isfinite(losses.total)
+    cache = FrameCache(tmp_path, model.audio_tower)
+    parts = {cached_key(p, None, {}): p for one in asked for p in parts_of(one)}
+    with torch.no_grad():
+        for key, part in parts.items():
+            clip = torch.from_numpy(part.example.sound.samples())
+            frames_BTE, _ = model.audio_tower(model.audio_tower.features([clip]))
+            cache.add([(key, frames_BTE[0])])
+    cache.flush()
+    cached = Listening(model)(Collator(model, cache=cache)(asked))
+    assert cached.total.item() == pytest.approx(losses.total.item(), rel=2e-2)  # bfloat16 on disk
+
+
+def test_a_question_with_other_counts_than_its_clips_is_refused_before_training():
+    wrong = replace(example(0), more=(example(1).sound,), prompt="Only <audio>?")
+    with pytest.raises(PromptError, match=r"1 <audio> .* 2 clip"):
+        Cost(toy_model())(wrong)
+    right = replace(wrong, prompt="<audio> or <audio>?", duration_s=example(0).duration_s * 2)
+    one = replace(example(0), prompt="<audio> or ?")
+    assert Cost(toy_model())(right) > Cost(toy_model())(one)
 
 
 def test_a_batch_says_what_it_is():

@@ -24,7 +24,9 @@ def understand(
         ),
     ],
     dataset: Annotated[str, typer.Option(help="The same as for tiny-audio eval.")],
-    label: Annotated[str, typer.Option(help="Column that holds the right answer.")] = "text",
+    label: Annotated[
+        str | None, typer.Option(help="Column with the right answer, if not the task's.")
+    ] = None,
     max_samples: Annotated[
         int, typer.Option(min=0, help="Number of clips to ask about; 0 means all.")
     ] = 0,
@@ -51,7 +53,8 @@ def understand(
         from tiny_audio.evaluate.rivals import system
         from tiny_audio.evaluate.tasks import task as task_of
 
-        source, dropped, asked = replace(named(dataset), text=label), Dropped(), task_of(task)
+        dropped, asked = Dropped(), task_of(task)
+        source = replace(named(dataset), text=label or asked.target)
         examples = list(choose(source, (), seed, max_samples, dropped))
         result = run(system(model, device), asked, examples, source, out, seed)
     for reason, count in dropped.counts().items():

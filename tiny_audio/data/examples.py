@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any, Protocol
@@ -80,7 +80,10 @@ class Sound(Protocol):
 
 @dataclass(frozen=True)
 class Example:
-    """One clip with its target. `where` names it in messages, for example train.jsonl:17."""
+    """One clip with its target. `where` names it in messages, for example train.jsonl:17.
+
+    A question about several clips has the others in `more`, in the order of its placeholders.
+    """
 
     where: str
     text: str
@@ -90,6 +93,15 @@ class Example:
     source: str = ""
     prompt: str = ""
     columns: dict[str, Any] = field(default_factory=dict, compare=False)  # all else: gender, age, …
+    more: tuple[Sound, ...] = ()
+
+    def parts(self) -> list[Example]:
+        """Return one example for every clip; their texts and questions are this one's."""
+        if not self.more:
+            return [self]
+        sounds = (self.sound, *self.more)
+        each_s = self.duration_s / len(sounds)  # what is measured is the sum
+        return [replace(self, sound=sound, duration_s=each_s, more=()) for sound in sounds]
 
 
 @dataclass
@@ -206,15 +218,19 @@ def judged(
         if not text and not limits.empty:
             raise Unusable("empty text")
         speaker, prompt = _speaker(row.fields, config.speaker), _prompt(row.fields, config.prompt)
-        seconds, num_bytes = row.sound.measure(limits.max_s)
-        _check_length(seconds, limits)
+        measured = [sound.measure(limits.max_s) for sound in (row.sound, *row.more)]
+        seconds, num_bytes = (sum(values) for values in zip(*measured, strict=True))
+        for clip_s, _ in measured:
+            _check_length(clip_s, limits)
         check_length(seconds, times_of(row.fields).length)
         if not prompt:
             check_speakable(text, seconds)
         read = READ | {config.audio, config.text}
         columns = {key: value for key, value in row.fields.items() if key not in read}
-        example = Example(row.where, text, seconds, row.sound, speaker, name, prompt, columns)
-        return example, num_bytes
+        example = Example(
+            row.where, text, seconds, row.sound, speaker, name, prompt, columns, row.more
+        )
+        return example, int(num_bytes)
     except Unusable as reason:
         return reason
     except AudioError as error:
@@ -251,18 +267,22 @@ class _Seen:
     """The clips that came before. Bytes are hashed where text, length and size are the same."""
 
     def __init__(self) -> None:
-        self.firsts: dict[tuple[Any, ...], Sound] = {}
+        self.firsts: dict[tuple[Any, ...], Example] = {}
         self.digests: dict[tuple[Any, ...], set[str]] = {}
 
     def before(self, example: Example, num_bytes: int) -> bool:
         key = (example.text, example.prompt, example.duration_s, num_bytes)
         if key not in self.firsts:
-            self.firsts[key] = example.sound
+            self.firsts[key] = example
             return False
-        known = self.digests.setdefault(key, set()) or {self.firsts[key].digest()}
-        digest = example.sound.digest()
+        known = self.digests.setdefault(key, set()) or {_digest(self.firsts[key])}
+        digest = _digest(example)
         self.digests[key] = known | {digest}
         return digest in known
+
+
+def _digest(example: Example) -> str:
+    return " ".join(part.sound.digest() for part in example.parts())
 
 
 def refuse(dropped: Dropped) -> None:

@@ -39,6 +39,7 @@ class Row:
     where: str
     sound: Stored | Unusable
     fields: dict[str, Any] = field(default_factory=dict)
+    more: tuple[Stored, ...] = ()  # of a question about several clips, those after the first
 
 
 def local_rows(given: str, audio: str, text: str) -> Iterator[Row]:
@@ -82,7 +83,19 @@ def manifest_rows(path: Path, audio: str, text: str) -> Iterator[Row]:
         if isinstance(row, Unusable):
             yield Row(where, row)
         else:
-            yield Row(where, _file_of(row, audio, path), row)
+            yield _files_of(where, row, audio, path)
+
+
+def _files_of(where: str, row: dict[str, Any], audio: str, table: Path) -> Row:
+    """Return a row of one file, or of several where its audio is a list of names."""
+    column = column_in(row, AUDIO, audio)
+    if not isinstance(names := row.get(column), list) or not names:
+        return Row(where, _file_of(row, audio, table), row)
+    found = [_file_of({**row, column: name}, audio, table) for name in names]
+    if wrong := [one for one in found if isinstance(one, Unusable)]:
+        return Row(where, wrong[0], row)
+    sounds = [one for one in found if not isinstance(one, Unusable)]
+    return Row(where, sounds[0], row, tuple(sounds[1:]))
 
 
 def _file_of(row: dict[str, Any], audio: str, table: Path) -> Stored | Unusable:

@@ -181,10 +181,16 @@ def answer_missing(
                     watch.sample(utterances([prediction], normal)[0])
 
 
+SEVERAL = "a question about several clips is not scored here yet; ask it with tiny-audio ask."
+
+
 def predict(system: System, config: RunConfig, batch: Sequence[Example]) -> Iterator[Prediction]:
     """Yield the predictions of one batch. A clip that cannot be read fails alone."""
     clips, failed = dict[int, Tensor](), dict[int, Answer]()
     for n, example in enumerate(batch):
+        if example.more:
+            failed[n] = failure(ConfigError(f"{example.where}: {SEVERAL}"))
+            continue
         try:
             clips[n] = torch.from_numpy(example.sound.samples())
         except AudioError as error:

@@ -21,10 +21,14 @@ Kind = Literal["transcription", "classification", "choice", "caption"]
 
 @dataclass(frozen=True, kw_only=True)
 class Task(StrictConfig):
-    """One task. `classes` are of a classification; `slots` (name → classes) of captions."""
+    """One task, as its file in `task_files/` says. `classes` are of a classification; `slots` (name
+    → classes) of captions. The kind decides the parser, the metric and the controls.
+    """
 
     kind: Kind
-    prompt: str = ""  # "": the model's own instruction
+    target: str = "text"  # the column with the right answer, unless a data set calls it otherwise
+    prompt: str = ""  # asked in evaluation; "": the model's own instruction
+    prompts: tuple[str, ...] = ()  # ways to ask it, of which training takes one at random
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     slots: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
@@ -55,73 +59,12 @@ def _check_names(classes: Classes) -> None:
                 )
 
 
-EMOTIONS = {
-    "neutral": ("calm", "no emotion", "unemotional"),
-    "happy": ("happiness", "joy", "joyful", "cheerful"),
-    "sad": ("sadness", "sorrowful", "unhappy"),
-    "angry": ("anger", "furious", "annoyed"),
-    "afraid": ("fear", "fearful", "scared"),
-    "disgusted": ("disgust",),
-    "surprised": ("surprise", "astonished"),
-}
-SOUNDS = {  # ESC-10's classes
-    "dog": ("dogs", "barking", "dog barking", "dog bark"),
-    "rooster": ("rooster crowing", "cockerel", "cock crowing"),
-    "rain": ("raining", "rainfall"),
-    "sea_waves": ("waves", "sea", "ocean", "surf"),
-    "crackling_fire": ("fire", "crackling", "campfire"),
-    "crying_baby": ("baby", "baby crying", "crying", "infant crying"),
-    "sneezing": ("sneeze", "person sneezing"),
-    "clock_tick": ("clock", "clock ticking", "ticking", "ticking clock"),
-    "helicopter": ("chopper", "rotor"),
-    "chainsaw": ("chain saw",),
-}
-INTENTS = {
-    "turn_on": ("switch on", "activate"),
-    "turn_off": ("switch off", "deactivate"),
-    "increase": ("turn up", "raise"),
-    "decrease": ("turn down", "lower"),
-    "set_timer": ("timer", "set a timer", "set an alarm", "alarm"),
-    "play_music": ("music", "play a song"),
-    "ask_time": ("time", "what time is it"),
-    "ask_weather": ("weather", "forecast"),
-}
+FOLDER = Path(__file__).with_name("task_files")
 
 
-def _asking(question: str, classes: dict[str, tuple[str, ...]]) -> Task:
-    listed = ", ".join(name.replace("_", " ") for name in classes)
-    prompt = f"{question} Answer with one of these only: {listed}."
-    return Task(kind="classification", prompt=prompt, classes=classes)
-
-
-TASKS: dict[str, Task] = {
-    "transcription": Task(kind="transcription"),
-    "describe": _asking("What makes this sound?", SOUNDS),
-    "emotion": _asking("Which emotion does the speaker show?", EMOTIONS),
-    "intent": _asking("What does the speaker want?", INTENTS),
-    "gender": _asking(
-        "Is the voice male or female?",
-        {"male": ("man", "m", "boy"), "female": ("woman", "f", "girl")},
-    ),
-    "choice": Task(kind="choice"),
-    "music": Task(
-        kind="caption",
-        prompt="Describe this music: its instrument, tempo and mood.",
-        slots={
-            "instrument": {
-                "piano": (),
-                "guitar": ("guitars",),
-                "violin": ("fiddle", "strings"),
-                "flute": (),
-                "drums": ("drum", "percussion"),
-                "organ": (),
-                "trumpet": ("brass",),
-            },
-            "tempo": {"slow": ("slowly",), "medium": ("moderate",), "fast": ("quick", "quickly")},
-            "mood": {"happy": ("cheerful", "bright"), "sad": ("melancholy", "dark")},
-        },
-    ),
-}
+def tasks_in(folder: Path) -> dict[str, Task]:
+    """Return the tasks of a folder by name: one file each, and nothing else to change for one."""
+    return {path.stem: read_task(path) for path in sorted(folder.glob("*.json"))}
 
 
 def task(name: str) -> Task:
@@ -131,10 +74,18 @@ def task(name: str) -> Task:
     path = Path(name)
     if path.suffix != ".json" or not path.is_file():
         raise ConfigError.unknown(name, TASKS, "The list of tasks (or a .json file)")
+    return read_task(path)
+
+
+def read_task(path: Path) -> Task:
+    """Read a task's file."""
     try:
         return Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no JSON ({error}).") from error
+
+
+TASKS: dict[str, Task] = tasks_in(FOLDER)
 
 
 def question(options: list[str]) -> str:

@@ -67,6 +67,9 @@ class EncoderConfig(StrictConfig):
     layers: tuple[int, ...] = (-1,)
     # Average `pool[0]` frames into `pool[1]`: (5, 1) is 50 Hz → 10 Hz, (5, 2) is 50 Hz → 20 Hz.
     pool: tuple[int, int] = (1, 1)
+    # Give every frame of every kept state zero mean and unit variance (a layer norm without
+    # weights): states of several layers differ in scale by more than ten.
+    layer_norm: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -244,7 +247,10 @@ class AudioEncoder(nn.Module, ABC):
         lengths_B = torch.tensor(lengths, device=features.values.device)
         trained = any(p.requires_grad for p in self.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            frames_BTE = torch.cat(self.hidden_states(features, lengths_B), dim=-1)
+            states = self.hidden_states(features, lengths_B)
+            if self.config.layer_norm:
+                states = [F.layer_norm(state.float(), state.shape[-1:]) for state in states]
+            frames_BTE = torch.cat(states, dim=-1)
         promised = self.config.unpooled_frames(steps)
         if frames_BTE.shape[1] != promised:
             raise EncoderError(

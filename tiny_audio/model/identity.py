@@ -88,6 +88,8 @@ def encoder_key(encoder: AudioEncoder) -> dict[str, Any]:
     # Where the weights lie, which version wrote their config.json and whether it spells out what
     # is usual, do not matter.
     del config["source"]
+    if not config["layer_norm"]:  # as before there was a choice: what was made then still belongs
+        del config["layer_norm"]
     unusual = encoder.config.hf.to_diff_dict()
     notes = ("_name_or_path", "transformers_version", "architectures", "dtype")
     config["architecture"] = {k: v for k, v in unusual.items() if k not in notes}

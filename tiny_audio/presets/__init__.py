@@ -25,6 +25,7 @@ PRESETS = (
     "whisper_conv_smollm3",
     "mufun",
     "mufun_10hz",
+    "mufun_small",
 )
 # Trained models in this package, by name.
 SHIPPED = {name: Path(__file__).with_name(name) for name in ("nano", "tiny")}

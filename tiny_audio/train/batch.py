@@ -61,6 +61,11 @@ class Batch:
 Copies = Mapping[str, int]  # source → cached versions of each of its clips
 
 
+def parts_of(visit: Visit) -> list[Visit]:
+    """Return a visit of every clip of a visit."""
+    return [visit._replace(example=part) for part in visit.example.parts()]
+
+
 def copy_of(visit: Visit, how: Augment | None, copies: Copies) -> int:
     """Return which cached copy a visit uses; visits take them in turn, and 0 is the clip as
     recorded.
@@ -96,7 +101,7 @@ class Collator:
         audio, kept = [], []
         for visit in visits:
             try:
-                audio.append(self.audio_of(visit))
+                audio.append([self.audio_of(part) for part in parts_of(visit)])
                 kept.append(visit)
             except AudioError as error:
                 self.dropped.add(error.reason, visit.example.where)
@@ -111,11 +116,17 @@ class Collator:
         frames_TE = stretched(self.cache[key], self.frame_stretch, visit.seed)
         return thinned(frames_TE, self.frame_dropout, visit.seed)
 
-    def collate(self, audio: Sequence[Tensor], visits: Sequence[Visit]) -> Batch:
-        """Make a batch of samples or frames, with prompts and answers."""
-        batch = self.front_end(audio)
-        lengths = self.frame_lengths(batch)
-        positions = [self.model.config.projector.positions_for(n) for n in lengths]
+    def collate(self, audio: Sequence[Tensor | Sequence[Tensor]], visits: Sequence[Visit]) -> Batch:
+        """Make a batch of samples or frames, with prompts and answers. A visit's audio is that of
+        its clip, or a list with that of each of its clips.
+        """
+        clips = [[one] if isinstance(one, Tensor) else list(one) for one in audio]
+        batch = self.front_end([clip for of_visit in clips for clip in of_visit])
+        lengths = iter(self.frame_lengths(batch))
+        positions = [
+            [self.model.config.projector.positions_for(next(lengths)) for _ in of_visit]
+            for of_visit in clips
+        ]
         prompts = [self.prompt(v, p) for v, p in zip(visits, positions, strict=True)]
         return Batch(
             batch,
@@ -139,16 +150,18 @@ class Collator:
         encoder = self.model.config.encoder
         return [encoder.pooled(encoder.unpooled_frames(steps)) for steps in lengths]
 
-    def prompt(self, visit: Visit, positions: int) -> Prompt:
+    def prompt(self, visit: Visit, positions: Sequence[int]) -> Prompt:
         return render(
             [*self.asked(visit), Turn("assistant", visit.example.text)],
-            [positions],
+            positions,
             self.model.tokenizer,
             self.model.config.prompt,
         )
 
     def asked(self, visit: Visit) -> list[Turn]:
-        return transcription_turns(self.model.config.prompt, visit.example.prompt or None)
+        example = visit.example
+        num_clips = 1 + len(example.more)
+        return transcription_turns(self.model.config.prompt, example.prompt or None, num_clips)
 
     def pad(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor]:
         """Return ids_BL, mask_BL and labels_BL."""

@@ -192,10 +192,15 @@ class Cost:
 
     def __init__(self, model: AudioLM, stretch: float = 0.0, how: Augment | None = None):
         self.model, self.stretch, self.how = model, stretch, how
-        self._fixed: dict[str, int] = {}
+        self._fixed: dict[tuple[str, int], int] = {}
         self._texts: dict[str, int] = {}
 
     def __call__(self, example: Example) -> int:
+        num_clips = 1 + len(example.more)
+        audio = sum(map(self._audio, example.parts()))
+        return audio + self._asked(example.prompt, num_clips) + self._answer(example.text)
+
+    def _audio(self, example: Example) -> int:
         config = self.model.config
         own, planned = (
             int(s * SAMPLE_RATE) for s in (example.duration_s, planned_s(example, self.how))
@@ -203,15 +208,16 @@ class Cost:
         most = config.encoder.max_samples or planned  # what becomes longer is used as recorded
         frames = config.encoder.frames_for(max(1, own, min(planned, most)))
         frames = math.ceil(frames * (1 + self.stretch))
-        asked, answer = self._asked(example.prompt), self._answer(example.text)
-        return config.projector.positions_for(frames) + asked + answer
+        return config.projector.positions_for(frames)
 
-    def _asked(self, prompt: str) -> int:
-        if prompt not in self._fixed:
-            turns = [*transcription_turns(self.model.config.prompt, prompt or None), ANSWER]
-            made = render(turns, [0], self.model.tokenizer, self.model.config.prompt)
-            self._fixed[prompt] = len(made.ids)
-        return self._fixed[prompt]
+    def _asked(self, prompt: str, num_clips: int) -> int:
+        """Count the tokens of a question; `PromptError` where its clips are not as many."""
+        if (prompt, num_clips) not in self._fixed:
+            config, asked = self.model.config.prompt, prompt or None
+            turns = [*transcription_turns(config, asked, num_clips), ANSWER]
+            made = render(turns, [0] * num_clips, self.model.tokenizer, config)
+            self._fixed[prompt, num_clips] = len(made.ids)
+        return self._fixed[prompt, num_clips]
 
     def _answer(self, text: str) -> int:
         if text not in self._texts:
@@ -259,7 +265,7 @@ def fill(cache: FrameCache, found: Gathered, recipe: Setting, model: AudioLM) ->
     if found.stream is not None:
         raise ConfigError("The frames of a stream cannot be cached: set the stage's cache=false.")
     key = functools.partial(cached_key, how=recipe.data.augment, copies=copies_of(recipe))
-    examples = [e for listed in found.train.values() for e in listed]
+    examples = [part for listed in found.train.values() for e in listed for part in e.parts()]
     examples.sort(key=lambda e: e.duration_s)
     own = {key(v): v for e in examples[rank() :: world_size()] for v in turns(e, recipe)}
     batches = cut([v for k, v in own.items() if k not in cache], recipe.data, lambda e: 1)
@@ -274,7 +280,11 @@ def fill(cache: FrameCache, found: Gathered, recipe: Setting, model: AudioLM) ->
     wait_for_all()
     cache.refresh()
     for name, listed in found.train.items():
-        found.train[name] = [e for e in listed if all(key(v) in cache for v in turns(e, recipe))]
+        found.train[name] = [
+            e
+            for e in listed
+            if all(key(v) in cache for part in e.parts() for v in turns(part, recipe))
+        ]
     found.refuse_empty()
 
 

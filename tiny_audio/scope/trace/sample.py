@@ -99,7 +99,7 @@ def listen(model: AudioLM, example: Example, other: Example | None) -> Sample:
     """Return losses after the clip itself, after silence as long, and after another clip."""
     collator = Collator(model.eval())
     own = collator.audio_of(Visit(example, 0, 0))
-    prompt = collator.prompt(Visit(example, 0, 0), model.config.positions_for(len(own)))
+    prompt = collator.prompt(Visit(example, 0, 0), [model.config.positions_for(len(own))])
     places = [place for place, label in enumerate(prompt.labels) if label != IGNORED]
     sounds = [own, own * 0, *([collator.audio_of(Visit(other, 0, 0))] if other else [])]
     losses = [losses_of(model, sound, example) for sound in sounds]

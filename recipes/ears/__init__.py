@@ -1,0 +1,1 @@
+"""Sounds and music, answered by a small decoder: several layers of Whisper tiny.en, heard once."""

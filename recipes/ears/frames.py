@@ -1,0 +1,62 @@
+"""Frames of all layers of Whisper tiny.en, computed once: layers and rates are chosen from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tiny_audio.data.examples import Example, Sound
+from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, average_pool, load_encoder
+from tiny_audio.presets.tiny import PRESET as TINY
+from tiny_audio.train.frames import FrameCache, cache_in, clip_key
+
+ALL_LAYERS = (0, 1, 2, 3, 4)
+KEPT_HZ = 10
+FOLDER = Path("runs/ears/frames")
+AT_ONCE = 8
+
+
+def encoder_config(layers: Sequence[int] = ALL_LAYERS, hertz: float = KEPT_HZ) -> EncoderConfig:
+    """Whisper tiny.en at true length, these hidden states normalised, averaged to this rate."""
+    return EncoderConfig(
+        architecture=TINY.encoder.architecture,
+        source=TINY.encoder.source,
+        layers=tuple(layers),
+        pool=(round(50 / hertz), 1),
+        layer_norm=True,
+    )
+
+
+class Heard:
+    """A cache of frames, and the choice of layers and rate that a model makes from it."""
+
+    def __init__(self, encoder: AudioEncoder | None = None, folder: Path = FOLDER) -> None:
+        self.encoder = encoder or load_encoder(encoder_config())
+        self.cache: FrameCache = cache_in(folder, self.encoder)
+
+    def hear(self, sounds: Iterable[Sound]) -> None:
+        """Encode what is not there yet."""
+        missing = [s for s in sounds if clip_key(s, None, 0) not in self.cache]
+        for at in range(0, len(missing), AT_ONCE):
+            some = missing[at : at + AT_ONCE]
+            clips = [torch.from_numpy(sound.samples()) for sound in some]
+            with torch.inference_mode():
+                frames_BTE, lengths_B = self.encoder(self.encoder.features(clips))
+            rows = zip(some, frames_BTE, lengths_B.tolist(), strict=True)
+            self.cache.add([(clip_key(sound, None, 0), f[:n]) for sound, f, n in rows])
+        self.cache.flush()
+
+    def of(self, example: Example, config: EncoderConfig) -> Tensor:
+        """The frames (T, E) that an encoder with these layers and this rate would give."""
+        return chosen(self.cache[clip_key(example.sound, None, 0)], config)
+
+
+def chosen(frames_TE: Tensor, config: EncoderConfig) -> Tensor:
+    """Some of the layers, at a lower rate."""
+    states_TLE = frames_TE.float().unflatten(1, (len(ALL_LAYERS), -1))
+    picked_TE = states_TLE[:, list(config.layers)].flatten(1)
+    size = config.pool[0] * KEPT_HZ // 50
+    return average_pool(picked_TE[None], torch.tensor([len(picked_TE)]), size, 1)[0][0]

@@ -1,0 +1,158 @@
+"""A projector and a small decoder learn answers from cached frames: minutes on one core."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from recipes.ears.frames import Heard, encoder_config
+from tiny_audio.data.examples import Example
+from tiny_audio.data.mixture import Visit
+from tiny_audio.evaluate.tasks import Task, expected, read
+from tiny_audio.model import checkpoint
+from tiny_audio.model.generation import write
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.processing import pad_prompts
+from tiny_audio.model.projector import BlpConfig
+from tiny_audio.model.prompt import PromptConfig, render, stop_ids
+from tiny_audio.presets.nano import PRESET as NANO
+from tiny_audio.train.batch import Collator, thinned
+from tiny_audio.train.frames import pad_frames
+from tiny_audio.train.task import Listening
+
+MOST_TOKENS = 12  # of an answer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how fast, with how much changed: one stage for the connector alone, one for all."""
+
+    layers: tuple[int, ...] = (0, 1, 2, 3, 4)
+    hertz: float = 1.0
+    steps: int = 150
+    warm_up_share: float = 0.2  # of the steps: the connector alone
+    batch: int = 16
+    rate: float = 2e-3
+    decoder_rate: float = 5e-4
+    weight_decay: float = 0.1
+    frame_dropout: float = 0.2
+    seed: int = 0
+
+
+def build(plan: Plan) -> AudioLM:
+    """Whisper tiny.en's layers, a fresh BLP, and nano's decoder."""
+    torch.manual_seed(plan.seed)
+    encoder = encoder_config(plan.layers, plan.hertz)
+    prompt = PromptConfig(instruction="<audio>", long_audio="windows")
+    return checkpoint.build(encoder, BlpConfig(expand=1), NANO.decoder, prompt)
+
+
+def fit(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -> list[float]:
+    """Train in two stages, as MuFun does; the loss of every step."""
+    collator, task = Collator(model), Listening(model)
+    first = round(plan.warm_up_share * plan.steps)
+    model.language_model.requires_grad_(False)
+    groups = [
+        {"params": list(model.projector.parameters()), "lr": plan.rate},
+        {"params": list(model.language_model.parameters()), "lr": plan.decoder_rate},
+    ]
+    rates = [plan.rate, plan.decoder_rate]
+    optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
+    losses, deck, dealer = list[float](), list[Example](), random.Random(plan.seed)
+    for step in range(plan.steps):
+        if step == first:
+            model.language_model.requires_grad_(True)
+        if len(deck) < plan.batch:
+            deck = dealer.sample(list(examples), len(examples))
+        batch, deck = deck[: plan.batch], deck[plan.batch :]
+        visits = [Visit(e, step, dealer.randrange(2**31)) for e in batch]
+        frames = [
+            thinned(heard.of(v.example, model.config.encoder), plan.frame_dropout, v.seed)
+            for v in visits
+        ]
+        total = task(collator.collate(frames, visits))
+        loss = total.total / total.tokens
+        optimizer.zero_grad()
+        loss.backward()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * pace(step, plan.steps)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def pace(step: int, steps: int) -> float:
+    """Rise over the first steps, then a cosine down to nearly nothing."""
+    rise = min(1.0, (step + 1) / max(1, steps // 12))
+    return rise * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
+
+
+@torch.inference_mode()
+def answers(model: AudioLM, asked: Sequence[Example], frames: Sequence[Tensor]) -> list[str]:
+    """What the decoder writes, greedily; each example's prompt with these frames."""
+    collator, found = Collator(model), list[str]()
+    model.eval()
+    for at in range(0, len(asked), 40):
+        some = list(range(at, min(at + 40, len(asked))))
+        frames_BTE, lengths_B = pad_frames([frames[n] for n in some])
+        audio_BPD, positions_B = model.projector(frames_BTE, lengths_B)
+        prompts = [
+            render(
+                collator.asked(Visit(asked[n], 0, 0)),
+                [positions],
+                model.tokenizer,
+                model.config.prompt,
+            )
+            for n, positions in zip(some, positions_B.tolist(), strict=True)
+        ]
+        rows = pad_prompts(prompts, model.tokenizer.pad_token_id or 0, "left")
+        embeds_BLD = model.fuse(rows["input_ids"], audio_BPD, positions_B)
+        stops = stop_ids(model.tokenizer, model.config.prompt)
+        limits = [MOST_TOKENS] * len(some)
+        written = write(model, embeds_BLD, rows["attention_mask"], stops, limits)
+        found += [model.tokenizer.decode(w.tokens, skip_special_tokens=True) for w in written]
+    model.train()
+    return found
+
+
+def right(task: Task, examples: Sequence[Example], said: Sequence[str]) -> int:
+    """How many answers name the right class, strictly parsed; an unreadable one is wrong."""
+    return sum(
+        read(task, answer, e.columns) == expected(task, e.text, e.columns)
+        for e, answer in zip(examples, said, strict=True)
+    )
+
+
+def controls(
+    model: AudioLM, task: Task, examples: Sequence[Example], heard: Heard, silence: Tensor
+) -> dict[str, float]:
+    """Accuracy with each clip, with another clip's sound, and with silence."""
+    own = [heard.of(e, model.config.encoder) for e in examples]
+    order = random.Random("swapped").sample(range(len(own)), len(own))
+    place = {n: order[(at + 1) % len(order)] for at, n in enumerate(order)}  # a cycle: none stays
+    swapped = [own[place[n]] for n in range(len(own))]
+    sounds = {"audio": own, "swapped": swapped, "silence": [silence] * len(own)}
+    scores = {}
+    for name, frames in sounds.items():
+        said = answers(model, examples, frames)
+        scores[name] = right(task, examples, said) / len(examples)
+    return scores
+
+
+def timed(work: Callable[[], list[float]]) -> tuple[list[float], float]:
+    """The losses of a training, and the processor seconds that it took."""
+    began = time.process_time()
+    losses = work()
+    return losses, time.process_time() - began
+
+
+def with_prompts(examples: Sequence[Example], prompts: Sequence[str], seed: int) -> list[Example]:
+    """Each with one of the prompts, chosen at random."""
+    dealer = random.Random(f"prompts/{seed}")
+    return [replace(e, prompt=dealer.choice(list(prompts))) for e in examples]
