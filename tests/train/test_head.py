@@ -135,7 +135,7 @@ def test_a_model_is_named_as_everywhere():
 
 def test_a_rate_below_zero_is_refused():
     for wrong in ((-1.0, 0.0), (None, -1e-4), (None, math.nan)):
-        with pytest.raises(ConfigError, match="from 0 on"):
+        with pytest.raises(ConfigError, match="0 or more"):
             stage_of(1.0, *wrong)
 
 
