@@ -155,6 +155,17 @@ def test_a_worker_has_no_more_memory_than_it_was_given(pool):
     assert int(limits["Max open files"]) == 64
 
 
+def test_no_memory_for_a_good_file_is_the_servers_trouble(tmp_path, spawns_at_once):
+    made = DecodePool(Limits(decode_workers=1, decode_memory_bytes=2**21), tmp_path, Metrics())
+    try:
+        for seconds in (1_000, 20):  # not even the upload fits; its samples do not
+            with pytest.raises(Refusal, match="more memory than 2,097,152 bytes") as error:
+                made.submit(io.BytesIO(wav(np.zeros(seconds * 16_000)))).result()
+            assert error.value.status_code == 503
+    finally:
+        made.close()
+
+
 def test_a_file_larger_than_the_limit_is_refused(tmp_path):
     small = Limits(max_upload_bytes=1_000)
     assert "1,000 bytes" in decode(wav(np.zeros(2_000)), tmp_path / "x", small).refusal

@@ -33,6 +33,7 @@ class Reply(NamedTuple):
     refusal: str = ""
     reason: Reason = Reason.UNREADABLE
     trouble: str = ""  # the server's own: the file may be good
+    worn: bool = False  # this process has no memory left, and a new one may have
 
 
 def serve_decoding(pipe: Connection, limits: Limits) -> None:
@@ -43,18 +44,23 @@ def serve_decoding(pipe: Connection, limits: Limits) -> None:
     _mute()
     with suppress(EOFError):
         while True:
-            path = Path(pipe.recv())
-            pipe.send(decode(pipe.recv_bytes(), path, limits))
+            path, track = pipe.recv()
+            try:
+                upload = pipe.recv_bytes()
+            except MemoryError:
+                pipe.send(_worn(limits))
+                return  # out of step with who asks; a new process will not be
+            pipe.send(decode(upload, Path(path), limits, track))
 
 
-def decode(upload: bytes, path: Path, limits: Limits) -> Reply:
+def decode(upload: bytes, path: Path, limits: Limits, track: int | None = None) -> Reply:
     """Write the upload's samples (float32, 16 kHz, mono) to `path`, block by block."""
     notes: list[str] = []
     bounds = DecodeLimits(limits.max_audio_s, limits.max_upload_bytes)
     try:
         with path.open("wb") as file:
             for block in stream_audio(
-                {"bytes": upload, "path": "upload"}, limits=bounds, notes=notes
+                {"bytes": upload, "path": "upload"}, limits=bounds, notes=notes, track=track
             ):
                 file.write(block.numpy().tobytes())
     except AudioError as error:
@@ -64,8 +70,14 @@ def decode(upload: bytes, path: Path, limits: Limits) -> Reply:
     except OSError as error:  # the upload is in memory: what failed is writing its samples
         return Reply((), trouble=f"its samples cannot be written ({error.strerror})")
     except MemoryError:
-        return Reply((), f"decoding needs more than {limits.decode_memory_bytes:,} bytes")
+        return _worn(limits)
     return Reply(tuple(map(reworded, notes)))
+
+
+def _worn(limits: Limits) -> Reply:
+    """Make the reply of a process that has no memory left."""
+    needed = f"decoding it takes more memory than {limits.decode_memory_bytes:,} bytes"
+    return Reply((), trouble=needed, worn=True)
 
 
 def reworded(note: str) -> str:
@@ -78,6 +90,7 @@ def reworded(note: str) -> str:
 
 def of_requests(message: str) -> str:
     """Return a message without the ways out that only Python and the command line have."""
+    message = re.sub(r"others with --track (\d+)", r"others with track=\1", message)
     message = re.sub(r"(Pass limits=|Use stream_audio).*", "Send less of it.", message)
     return re.sub(r"[,;] (or )?(pass|use) [^.;]*(--|=)[^.;]*", "", message)
 

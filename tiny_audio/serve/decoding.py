@@ -43,9 +43,9 @@ class DecodePool:
         for _ in range(limits.decode_workers):  # the first one imports torch: not in our way
             self._threads.submit(self._start)
 
-    def submit(self, upload: BinaryIO) -> "Future[DecodedUpload]":
+    def submit(self, upload: BinaryIO, track: int | None = None) -> "Future[DecodedUpload]":
         """Decode an open file; its bytes are read when a worker is free, not before."""
-        return self._threads.submit(self._decode, upload)
+        return self._threads.submit(self._decode, upload, track)
 
     def _start(self) -> None:
         """Start a process where there is none; where that fails, every later call tries again and
@@ -66,12 +66,12 @@ class DecodePool:
                 503, f"No process to decode files can start ({error}). {cure}."
             ) from error
 
-    def _decode(self, upload: BinaryIO) -> DecodedUpload:
+    def _decode(self, upload: BinaryIO, track: int | None) -> DecodedUpload:
         path = self.folder / f"{next(self._names)}.f32"
         upload.seek(0)
         data = upload.read()  # whole: a file closed midway must not leave half a question
         try:
-            reply = self._ask(data, path)
+            reply = self._ask(data, path, track)
             if reply.trouble:
                 raise no_room(reply.trouble)
             if reply.refusal:
@@ -80,19 +80,22 @@ class DecodePool:
         finally:
             path.unlink(missing_ok=True)
 
-    def _ask(self, data: bytes, path: Path) -> Reply:
+    def _ask(self, data: bytes, path: Path, track: int | None) -> Reply:
         worker = self._idle.get()
         try:
+            reply = None
             for _ in range(2):  # a process may have been dead before: once more with a fresh one
                 worker = worker or self._worker()
                 try:
-                    reply = worker.ask(data, path)
+                    reply = worker.ask(data, path, track)
                 except Refusal:
                     worker = self._end(worker)
                     raise
-                if reply:
+                if reply and not reply.worn:
                     return reply
                 worker = self._end(worker)
+            if reply:
+                return reply
             raise Refusal(400, "This file crashes the decoder. Convert it first.", param="file")
         finally:
             self._idle.put(worker)
@@ -123,19 +126,26 @@ class _Worker:
         self.process.start()
         theirs.close()
 
-    def ask(self, data: bytes, path: Path) -> Reply | None:
+    def ask(self, data: bytes, path: Path, track: int | None) -> Reply | None:
         """Have an upload decoded to `path`; None if the process dies, `Refusal` if it hangs."""
         timeout_s = self.limits.decode_timeout_s
         try:
-            self.pipe.send(str(path))
+            self.pipe.send((str(path), track))
             self.pipe.send_bytes(data)
             if self.pipe.poll(timeout_s):
                 return self.pipe.recv()
         except (EOFError, ConnectionError):
-            return None
+            return self._last_words()
         raise Refusal(
             400, f"Decoding took more than {timeout_s:g} s. Convert it first.", param="file"
         )
+
+    def _last_words(self) -> Reply | None:
+        """Return what a process that ended has said before, if anything."""
+        try:
+            return self.pipe.recv() if self.pipe.poll() else None
+        except (EOFError, ConnectionError):
+            return None
 
     def end(self) -> None:
         self.process.kill()

@@ -88,9 +88,9 @@ class Service:
         """Run something on the model's thread, where alone models and tokenizers may be used."""
         return await asyncio.wrap_future(self.batcher.call(function, *arguments))
 
-    async def decode(self, file: BinaryIO) -> DecodedUpload:
+    async def decode(self, file: BinaryIO, track: int | None = None) -> DecodedUpload:
         """Decode an upload in a process of its own."""
-        return await asyncio.wrap_future(self.decoding.submit(file))
+        return await asyncio.wrap_future(self.decoding.submit(file, track))
 
     @contextmanager
     def holding(self, upload: DecodedUpload) -> Iterator[None]:

@@ -28,7 +28,7 @@ LEAST_SPELLED, MOST_SPELLED = 4, 100  # letters of a word, words of a prompt
 MOST_HOTWORDS = 200
 FIELDS = [
     *"file model language prompt instruction hotwords response_format".split(),
-    *"temperature stream".split(),
+    *"temperature stream track".split(),
     "timestamp_granularities[]",
 ]
 
@@ -50,6 +50,7 @@ async def transcribe(
     ] = [],  # noqa: B006 — FastAPI copies it
     temperature: Annotated[float, Form(ge=0, le=0, description="Decoding is greedy.")] = 0.0,
     stream: Annotated[bool, Form()] = False,
+    track: Annotated[int | None, Form(ge=1, description="Of a video with several.")] = None,
 ) -> Response:
     """Return the text of one file."""
     service: Service = request.app.state.service
@@ -74,8 +75,8 @@ async def transcribe(
     favoured = (*words_given, *spelled(prompt))
     asked = Asked(instruction, favoured, "word" if words else "segment")
     if stream:
-        return await streamed(request, service, file, asked, response_format == "all")
-    work = transcript(service, file, asked)
+        return await streamed(request, service, file, asked, response_format == "all", track)
+    work = transcript(service, file, asked, track)
     found = await unless_gone(request, work, service.limits.request_timeout_s)
     return formatted(found, response_format, service.language)
 
@@ -119,9 +120,11 @@ def listed(hotwords: str | None) -> tuple[str, ...]:
     return tuple(word.strip() for word in (hotwords or "").split(",") if word.strip())
 
 
-async def transcript(service: Service, file: UploadFile, asked: Asked) -> Transcript:
+async def transcript(
+    service: Service, file: UploadFile, asked: Asked, track: int | None = None
+) -> Transcript:
     """Transcribe all of it."""
-    async with aclosing(written(service, file.file, asked)) as pieces:
+    async with aclosing(written(service, file.file, asked, track)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Transcript):
                 return piece
@@ -129,11 +132,11 @@ async def transcript(service: Service, file: UploadFile, asked: Asked) -> Transc
 
 
 async def written(
-    service: Service, upload: BinaryIO, asked: Asked
+    service: Service, upload: BinaryIO, asked: Asked, track: int | None = None
 ) -> AsyncGenerator[Segment | Transcript, None]:
     """Yield the segments of an upload as they come, then all of it."""
     started = time.monotonic()
-    audio = await service.decode(upload)
+    audio = await service.decode(upload, track)
     decoded, found = time.monotonic(), list[Segment]()
     with service.holding(audio):
         async with aclosing(service.segments(audio, asked)) as segments:
@@ -171,23 +174,28 @@ def every_format(transcript: Transcript, language: str) -> dict[str, Any]:
 
 
 async def streamed(
-    request: Request, service: Service, file: UploadFile, asked: Asked, formats: bool
+    request: Request,
+    service: Service,
+    file: UploadFile,
+    asked: Asked,
+    formats: bool,
+    track: int | None,
 ) -> Response:
     """Answer with server-sent events, one delta per segment. What is refused, is refused with a
     status: the answer begins when the first segment is there.
     """
-    events = _events(service, file.file, asked, formats)
+    events = _events(service, file.file, asked, formats, track)
     first = await unless_gone(request, first_of(events, ""), service.limits.request_timeout_s)
     rest = _rest(events, service.limits.request_timeout_s)
     return StreamingResponse(_chained(first, rest), media_type="text/event-stream")
 
 
 async def _events(
-    service: Service, upload: BinaryIO, asked: Asked, formats: bool
+    service: Service, upload: BinaryIO, asked: Asked, formats: bool, track: int | None
 ) -> AsyncIterator[str]:
     """Yield deltas; with `formats` also where they end, and every format in the last event."""
     text = ""
-    async with aclosing(written(service, upload, asked)) as pieces:
+    async with aclosing(written(service, upload, asked, track)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Transcript):
                 every = {"formats": every_format(piece, service.language)} if formats else {}
