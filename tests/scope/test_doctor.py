@@ -323,6 +323,14 @@ def test_every_kind_of_run_gets_its_verdict(run, name):
     assert unsaid not in texts
 
 
+def test_the_evaluation_before_the_first_step_is_judged_by_nobody(run):
+    untrained = evaluation(0, **DEAF | {"token_accuracy": 0.01, "token_accuracy_shuffled": 0.01})
+    begun = run([start(), untrained])
+    assert saying(begun, "Nothing was evaluated yet").level == "note"
+    plateau = [start(), untrained, *flat(1000), evaluation(500, **DEAF), evaluation(1000, **DEAF)]
+    assert "plateau" in saying(run(plateau), "does not listen").text
+
+
 @pytest.mark.parametrize(("wer", "level"), [(0.29, "ok"), (0.31, "note"), (0.89, "note")])
 def test_a_word_error_rate_is_judged(run, wer, level):
     found = run([start(), *training(), evaluation(wer=wer, token_accuracy=0.7)])

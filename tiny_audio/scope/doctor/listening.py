@@ -62,7 +62,7 @@ def gained(row: Row) -> float:
 
 def _deaf(log: Log, last: Row, losses: str) -> Finding:
     """Describe a model on the plateau of the language prior, or worse."""
-    before = [row["token_accuracy"] for row in log.of("evaluation")[-3:]]
+    before = [row["token_accuracy"] for row in log.evaluations[-3:]]
     same = abs(last["token_accuracy"] - last["token_accuracy_shuffled"]) < SAME_ACCURACY
     where = "it writes what is likely, whatever it hears"
     if same and max(before) - min(before) < SAME_ACCURACY:

@@ -51,10 +51,14 @@ class Log:
         return sum(rows[-1]["step"] for stage in self.stages if (rows := self.training(stage)))
 
     @property
+    def evaluations(self) -> list[Row]:
+        """Return all evaluations but those before a stage's first step."""
+        return [row for row in self.of("evaluation") if row["step"]]
+
+    @property
     def evaluation(self) -> Row | None:
         """Return the last evaluation."""
-        found = self.of("evaluation")
-        return found[-1] if found else None
+        return self.evaluations[-1] if self.evaluations else None
 
     @property
     def improves(self) -> bool:

@@ -192,7 +192,7 @@ def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 
 def forgets(log: Log) -> Findings:
     """Find evaluations that get worse while training goes on."""
-    found = [row for row in log.of("evaluation") if math.isfinite(row["loss"])]
+    found = [row for row in log.evaluations if math.isfinite(row["loss"])]
     best = min(found, key=lambda row: row["loss"], default=None)
     if best is None or len(found) < 3 or rise(log.latest):
         return
