@@ -227,7 +227,7 @@ function theme() {
 }
 
 document.getElementById("source").append(DATA.source.split("/").pop(), " ", element("small", {},
-  [`${DATA.duration_s.toFixed(2)} s`, ...(FIRST.windows.length > 1 ? [`encoded in ${FIRST.windows.length} windows, cut in pauses`] : [])].join(", ")));
+  [`${DATA.duration_s.toFixed(2)} s`, ...(FIRST.windows.length > 1 ? [`encoded in ${FIRST.windows.length} windows, cut in pauses (dotted lines)`] : [])].join(", ")));
 document.title = `Trace of ${DATA.source.split("/").pop()}`;
 document.getElementById("models").append(...DATA.traces.map(describeModel));
 theme();
