@@ -1,6 +1,6 @@
 """Words where nobody speaks: `uv run python benchmarks/no_speech.py [--sounds MANIFEST]`, offline.
 
-nano listens to silence, noise of three colours and four loudnesses, tones and tunes, and to the
+A model (nano, or --model) listens to silence, noise of three colours and four loudnesses, tones and tunes, and to the
 sounds of a manifest (ESC-10, say); words a minute are invented ones. The held-out clips, as loud as
 they are and up to 30 dB softer after a loud one, tell how much speech is taken for none. Both with
 the default `min_logprob` and with all that was written.
@@ -102,12 +102,13 @@ def lost(transcriber: Transcriber, num_clips: int, min_logprob: float | None) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="nano")
     parser.add_argument("--sounds", type=Path, help="manifest of recordings without speech")
     parser.add_argument("--every", type=int, default=1, help="take every so many of them")
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--out", type=Path, help="also write the result here, as JSON")
     asked = parser.parse_args()
-    transcriber = Transcriber.from_pretrained("nano")
+    transcriber = Transcriber.from_pretrained(asked.model)
     made, found, result = list(made_sounds()), list[tuple[str, Tensor]](), {}
     if asked.sounds:
         found = list(recorded(asked.sounds, asked.every))

@@ -11,6 +11,7 @@ import toys
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from recipes.tiny import table
 from recipes.tiny.clips import BUCKETS, padded
 from recipes.tiny.decoder import AdaptedLlama
 from recipes.tiny.model import ctc_mean
@@ -101,6 +102,13 @@ def test_marks_and_case_do_not_decide_what_is_held_out():
     assert 2 < len(held) < 30
     assert all(is_held_out(t.lower()) and is_held_out(t + ".") for t in held)
     assert not is_held_out("Three words only")
+
+
+@pytest.mark.parametrize("page", table.PAGES)
+def test_pages_show_the_figures_of_the_results(page):
+    text = (table.ROOT / page).read_text()
+    assert table.BEGIN in text
+    assert table.page_with_table(text) == text
 
 
 def test_a_moved_spectrum_and_melody():
