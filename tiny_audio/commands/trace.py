@@ -35,8 +35,8 @@ def trace(
 ) -> None:
     """Show all that happens to a clip, from its samples to the text, on one page."""
     with refusing(RuntimeError, OSError):  # a device that torch refuses, a folder that is not there
+        from tiny_audio.infer.transcriber import Transcriber
         from tiny_audio.model.audio import load_audio
-        from tiny_audio.presets import load
         from tiny_audio.scope.trace.page import render
         from tiny_audio.scope.trace.path import trace as follow
 
@@ -46,7 +46,10 @@ def trace(
         seen = []
         with progress() as bar:
             for name in bar.track(names, description="tracing"):
-                seen.append(follow(load(name, device=device), audio, prompt=prompt, name=name))
+                writer = Transcriber.from_pretrained(name, device=device, merge=False)
+                seen.append(
+                    follow(writer.model, audio, prompt=prompt, name=name, transcriber=writer)
+                )
         write_text(out, render(*seen))
     for note in audio.notes:
         say(f"{file}: {note}", "yellow")

@@ -105,8 +105,8 @@ async def _traced(service: Service, file: UploadFile) -> str:
 
 
 def _page_of(service: Service, upload: DecodedUpload, name: str) -> str:
-    samples_N = torch.from_numpy(upload.samples_N.copy())
+    samples_N, writer = torch.from_numpy(upload.samples_N.copy()), service.transcriber
     traced = trace(
-        service.transcriber.model, samples_N, name=service.name, sampling_rate=SAMPLE_RATE
+        writer.model, samples_N, name=service.name, transcriber=writer, sampling_rate=SAMPLE_RATE
     )
     return render(replace(traced, source=name))

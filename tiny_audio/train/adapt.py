@@ -98,7 +98,7 @@ def parted(rows: Sequence[dict[str, Any]], seed: int = 0) -> tuple[Rows, Rows]:
 def measured(model: str, folder: Path, name: str, device: str) -> Saved:
     """Evaluate the model on the clips that were kept apart, and return its texts."""
     source = SourceConfig(path=str(folder / "data" / "held-out.jsonl"))
-    system = OurModel(model, Transcriber(load(model, device=device)))
+    system = OurModel(model, Transcriber.from_pretrained(model, device=device))
     evaluate(system, RunConfig(name="held-out", source=source), folder / name)
     return Saved.read(folder / name)
 

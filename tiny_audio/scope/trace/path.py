@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiny_audio.infer.transcriber import Transcriber, Window
+from tiny_audio.infer.transcriber import KEEP_ALL, Request, Transcriber, Window
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.encoder import MIN_SAMPLES, log_mel
 from tiny_audio.model.errors import AudioError, Reason
-from tiny_audio.model.generation import token_limit, write
 from tiny_audio.model.identity import is_trained
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import Prompt, render, transcription_turns
@@ -109,16 +108,18 @@ def trace(
     *,
     prompt: str | None = None,
     name: str = "model",
+    transcriber: Transcriber | None = None,
     sampling_rate: int | None = None,
     **options: Any,
 ) -> Trace:
     """Follow any source of audio, of up to five minutes, through `model`.
 
-    `prompt` replaces the model's own instruction, `name` is what the page calls the model, and
-    `options` are those of `load_audio`. Long audio is cut as `Transcriber` cuts it. Raises
+    `prompt` replaces the model's own instruction, `name` is what the page calls the model,
+    `transcriber` writes the tokens (one with the package's CTC heads unless given), and `options`
+    are those of `load_audio`. Long audio is cut as `Transcriber` cuts it. Raises
     `AudioError`.
     """
-    transcriber = Transcriber(model)
+    transcriber = transcriber or Transcriber(model)
     audio = load_audio(source, sampling_rate, **options)
     if audio.duration_s > MOST_S:
         raise AudioError(
@@ -213,9 +214,8 @@ def _answer(
     ids = torch.tensor([prompt.ids], device=model.device)
     lengths_B = torch.tensor([num_positions], device=model.device)
     embeds_1LD = model.fuse(ids, audio_PD[None], lengths_B)
-    limit = token_limit(len(window.samples_N) / SAMPLE_RATE)
-    stop_ids = transcriber.processor.stop_ids()
-    written = write(model, embeds_1LD, torch.ones_like(ids), stop_ids, [limit])[0]
+    request = Request(instruction, min_logprob=KEEP_ALL)
+    (written,) = transcriber.write_prompts([window], embeds_1LD, torch.ones_like(ids), request)
     return answer(model, prompt, embeds_1LD, written, first_position)
 
 
