@@ -17,11 +17,13 @@ from tiny_audio.commands.demo import demo
 from tiny_audio.commands.doctor import doctor
 from tiny_audio.commands.embeddings import embeddings
 from tiny_audio.commands.eval import evaluate
+from tiny_audio.commands.export import export
 from tiny_audio.commands.get import get
 from tiny_audio.commands.inspect import inspect
 from tiny_audio.commands.leaderboard import leaderboard
 from tiny_audio.commands.params import params
 from tiny_audio.commands.projectors import projectors
+from tiny_audio.commands.push import push
 from tiny_audio.commands.report import report
 from tiny_audio.commands.robustness import robustness
 from tiny_audio.commands.score import compare, score
@@ -63,7 +65,7 @@ def options(
 # In the order of `--help`.
 USE, TRAIN, MEASURE, EXPLAIN = "Use a model", "Train one", "Measure it", "Look inside"
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    USE: (transcribe, ask, stream, demo, serve, get, convert),
+    USE: (transcribe, ask, stream, demo, serve, get, convert, export, push),
     TRAIN: (quickstart, adapt, train, plan, doctor, train_head),
     MEASURE: (evaluate, score, compare, report, robustness, understand, datasets),
     EXPLAIN: (trace, embeddings, inspect, params, projectors),

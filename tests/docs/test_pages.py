@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import loopback_hub
 import pages
 import pytest
 from typer.main import get_command
@@ -68,10 +69,32 @@ def run(block, folder, python):
     assert done.returncode == 0, f"{block.where}\n{code}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("page", [page for page in pages.PAGES if pages.runnable(page)])
+PUBLISHING = "docs/guides/publishing.md"
+RUNNABLE = [page for page in pages.PAGES if pages.runnable(page) and page != PUBLISHING]
+
+
+@pytest.mark.parametrize("page", RUNNABLE)
 def test_a_page_runs_from_top_to_bottom(page, reader, python):
     for block in pages.runnable(page):
         run(block, reader, python)
+
+
+def test_the_publishing_guide_reaches_a_hub(reader, tmp_path, monkeypatch, python):
+    """With a Hub on this machine in place of the real one. The client reads its address when it is
+    imported, so these commands need a process of their own.
+    """
+    uv = tmp_path / "bin" / "uv"
+    uv.write_text(uv.read_text().replace(python, sys.executable))
+    with loopback_hub.served() as (hub, address):
+        told = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        told |= {"HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_reader"}
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        for block in pages.runnable(PUBLISHING):
+            run(block, reader, sys.executable)
+    files = hub.files("YOUR-NAME/my-recogniser")
+    assert {"README.md", "encoder/model.safetensors", "results/1.json"} <= set(files)
+    assert files["README.md"] == (reader / "runs" / "nano-hub" / "README.md").read_bytes()
 
 
 def test_a_broken_command_is_found(reader, python):

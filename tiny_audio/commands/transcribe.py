@@ -22,6 +22,12 @@ from tiny_audio.commands.decoding import (
     Whole,
     refuse_idle,
 )
+from tiny_audio.commands.manifests import (
+    Engine,
+    Many,
+    refuse_mixed,
+    transcribe_manifest,
+)
 from tiny_audio.commands.outputs import places
 from tiny_audio.files import json_line, write_text
 from tiny_audio.model.errors import ConfigError
@@ -53,7 +59,9 @@ SUFFIXES = {Format.text: ".txt", Format.verbose_json: ".json"}  # the others are
 
 
 def transcribe(
-    files: Annotated[list[str], typer.Argument(help="Audio files of any length; - reads stdin.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Audio files of any length; - reads stdin.")
+    ] = None,
     model: Model = DEFAULT_MODEL,
     prompt: Annotated[
         str | None, typer.Option(help="Instruction to give in place of the model's own.")
@@ -103,6 +111,21 @@ def transcribe(
         bool, typer.Option("--allow-truncated", help="Use the readable part of a damaged file.")
     ] = False,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")] = "cpu",
+    manifest: Annotated[
+        Path | None, typer.Option(help="Clips of a manifest, tar shards or a folder, to --out.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The manifest's texts; a stopped job goes on there.")
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Only every N-th clip, from the I-th on.")
+    ] = "1/1",
+    retry: Annotated[bool, typer.Option("--retry", help="Also clips that failed before.")] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="ray: a manifest's clips by actors (extra ray).")
+    ] = Engine.local,
+    workers: Annotated[int, typer.Option(min=1, help="Actors of Ray that hold the model.")] = 1,
+    address: Annotated[str, typer.Option(help="Of a running Ray cluster.")] = "",
 ) -> None:
     """Turn audio files into text.
 
@@ -116,9 +139,27 @@ def transcribe(
         timed: Literal["segment", "word"] = "segment" if timestamps == "segment" else "word"
         request = Request(prompt, words, timed, min_logprob, beams, ctc_weight, whole=whole)
         refuse_idle(aligner, request)
+        many = Many(manifest, out, shard, retry, engine, workers, address)
+        refuse_mixed(
+            many,
+            {
+                "FILES": files,
+                "--format": format is not Format.text,
+                "--timestamps": timestamps is not Timestamps.segment,
+                "--output-dir": output_dir,
+                "--channel": channel is not None,
+                "--track": track,
+                "--allow-truncated": allow_truncated,
+            },
+        )
+        if manifest is not None:
+            lost = transcribe_manifest(many, model, device, request, aligner)
+    if manifest is not None:
+        raise typer.Exit(1 if lost else 0)
+    with refusing(RuntimeError):
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
-        kept, failed = writable(files, format, output_dir)
+        kept, failed = writable(files or [], format, output_dir)
     options: dict[str, Any] = {"channel": channel, "track": track}
     options["allow_truncated"] = allow_truncated
     sources = (sys.stdin.buffer if name == "-" else name for name, _ in kept)

@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
 from tiny_audio.model.beam import Judge, search
+from tiny_audio.model.checkpoint import checkpoint_folder
 from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.errors import CheckpointError, ConfigError, PromptError
 from tiny_audio.model.generation import Bias, Written, before_loop, token_limit, write
+from tiny_audio.model.hub import OPTIONS
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import Positions, Stretch, Turn, render, transcription_turns
-from tiny_audio.presets import load
+from tiny_audio.presets import SHIPPED, load
 
 from .asking import ANSWER_TOKENS, Answer, Question, answer, question
 from .ctc_score import CtcScore, Spell, added, by_characters, by_tokens
@@ -126,8 +128,11 @@ class Transcriber:
 
         Adapters are merged into their layers unless `merge=False` is among the options.
         """
-        folder = Path(source) if Path(source).is_dir() else None
-        return cls(load(source, **{"merge": True, **options}), head=head, checkpoint=folder)
+        hub = {name: options[name] for name in OPTIONS if name in options}
+        # Heads lie beside the weights; those of the package's own models are found by their hash.
+        folder = None if str(source) in SHIPPED else checkpoint_folder(source, **hub)
+        model = load(folder or source, **{"merge": True, **options})
+        return cls(model, head=head, checkpoint=folder)
 
     @cached_property
     def aligner(self) -> Aligner:

@@ -43,6 +43,10 @@ class LoraConfig(StrictConfig):
 # Typed views of the plain dicts; made once, forgotten when a dict is replaced, never written.
 TYPED = ("encoder", "projector", "language_model", "prompt", "lora", "decoding", "text_config")
 
+# Where transformers finds these files in a published folder that carries them. Only `publish`
+# writes it: a checkpoint that is saved again does not carry them.
+CODE = "auto_map"
+
 
 class AudioLMConfig(PreTrainedConfig):
     """The content of `config.json`: the typed configuration of every part, as plain dicts."""
@@ -69,7 +73,7 @@ class AudioLMConfig(PreTrainedConfig):
         mine = set(AudioLMConfig.__annotations__)
         for key in kwargs:
             public = not key.startswith("_") and key in vars(self)
-            if public and key not in PreTrainedConfig.__dataclass_fields__:
+            if public and key not in PreTrainedConfig.__dataclass_fields__ and key != CODE:
                 raise ConfigError.unknown(key, mine, "The checkpoint's config.json")
 
     @classmethod
@@ -85,7 +89,8 @@ class AudioLMConfig(PreTrainedConfig):
         super().__setattr__(key, value)
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in super().to_dict().items() if key not in TYPED}
+        left_out = (*TYPED, CODE)
+        return {key: value for key, value in super().to_dict().items() if key not in left_out}
 
     @functools.cached_property
     def encoder(self) -> EncoderConfig:

@@ -35,12 +35,20 @@ class _Forward:
         self.read = pipe.read_some
 
 
-def open_media(origin: Origin, reader: Reader | Pipe, kind: str, stack: ExitStack) -> Decoded:
-    """Open a container; from a pipe it is decoded while it arrives."""
+def pyav(what: str = "Reading this container") -> Any:
+    """PyAV, of the extra `media`. The only import of it: whoever loads these files as a model's
+    own code is asked by transformers for each library that is imported without a way around.
+    """
     try:
         import av
     except ImportError as error:
-        raise MissingExtra(f"{origin.name}: reading {kind}", "media") from error
+        raise MissingExtra(what, "media") from error
+    return av
+
+
+def open_media(origin: Origin, reader: Reader | Pipe, kind: str, stack: ExitStack) -> Decoded:
+    """Open a container; from a pipe it is decoded while it arrives."""
+    av = pyav(f"{origin.name}: reading {kind}")
     timeline: _Timeline | None = None
     try:
         if isinstance(reader, Reader):
@@ -87,7 +95,7 @@ def choose_track(origin: Origin, container: Any) -> Any:
     """Choose the track that is asked for, or else the container's default, and note further
     ones.
     """
-    import av
+    av = pyav()
 
     tracks = container.streams.audio
     default = [n for n, t in enumerate(tracks) if t.disposition & av.stream.Disposition.default]
@@ -135,7 +143,7 @@ class _Timeline:
     skipped: int = 0  # bytes before the last packet that belong to none
 
     def __post_init__(self) -> None:
-        import av
+        av = pyav()
 
         track, container = self.track, self.container
         total = container.duration / av.time_base if container.duration else None
@@ -182,7 +190,7 @@ class _Timeline:
         return late_s if late_s > GAP_S else 0.0
 
     def _zero_s(self, stamp_s: float) -> float:
-        import av
+        av = pyav()
 
         begins_s = (self.container.start_time or 0) / av.time_base
         most_s = self.total_s or MOST_LATE_S
@@ -226,7 +234,7 @@ class _Timeline:
 
 def _chunks(timeline: _Timeline, reader: Reader | Pipe) -> Iterator[Chunk]:
     """Yield sound and silence in the container's time, in blocks of some thousand samples."""
-    import av
+    av = pyav()
 
     held, num_held, rate = list[Block](), 0, 0
     damage = ""
@@ -258,7 +266,7 @@ def _timed(timeline: _Timeline) -> Iterator[Chunk]:
     pack: Any = None
     for frame in _frames(timeline):
         if (frame.sample_rate, frame.layout.nb_channels) != shape:
-            import av
+            av = pyav()
 
             shape = (frame.sample_rate, frame.layout.nb_channels)
             # to_ndarray() of a planar frame of 8 or more channels reads past the planes (18.1)
@@ -276,7 +284,7 @@ def _timed(timeline: _Timeline) -> Iterator[Chunk]:
 
 def _frames(timeline: _Timeline) -> Iterator[Any]:
     """Yield the frames of a track; a packet that cannot be decoded is counted and passed over."""
-    import av
+    av = pyav()
 
     for packet in timeline.container.demux(timeline.track):
         timeline.take(packet)

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import AutomaticSpeechRecognitionPipeline
 
+from .errors import CheckpointError
 from .modeling import AudioLM
 
 
@@ -29,6 +30,12 @@ class SpeechPipeline(AutomaticSpeechRecognitionPipeline):
     def __new__(cls, model: Any, **kwargs: Any) -> Any:
         if isinstance(model, AudioLM):
             # It cuts and joins long audio, which is no part of the model: loaded when it is used.
-            ours = import_module("tiny_audio.infer.speech_pipeline").AudioLMPipeline
+            try:
+                ours = import_module("tiny_audio.infer.speech_pipeline").AudioLMPipeline
+            except ModuleNotFoundError as error:  # these files were carried without the package
+                raise CheckpointError(
+                    "The speech pipeline of this model is in Tiny Audio. Type: pip install "
+                    "tiny-audio. AutoModel and AutoProcessor work without it."
+                ) from error
             return ours(model=model, **kwargs)
         return super().__new__(cls)

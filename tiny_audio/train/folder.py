@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from tiny_audio.files import write_text
+from tiny_audio.evaluate.provenance import made
+from tiny_audio.files import json_line, write_text
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.loop import multiplies_bf16
 from tiny_audio.train.recipe import Recipe, Setting, without_removed
 from tiny_audio.train.track import METRICS
 
 TRAINED = ("*/step-*.safetensors", "*/best", "*/done.json", "model", "result.json")
+MACHINES = "machines.jsonl"
 DAMAGED = "Delete this file if the command that made the run is the one you repeat."
 Settled = TypeVar("Settled", bound=Setting)
 
@@ -48,6 +50,13 @@ def remember(recipe: Settled, folder: Path) -> Settled:
     if found != values:
         write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     return recipe
+
+
+def note_machine(folder: Path, device: str, processes: int) -> None:
+    """A line more in machines.jsonl: when, by which command and on what the run was taken up."""
+    line = json_line({**made(device), "processes": processes})
+    with (folder / MACHINES).open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

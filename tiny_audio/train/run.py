@@ -2,6 +2,7 @@
 
 recipe.yaml      what was asked for, complete; `tiny-audio train recipe.yaml` repeats it
 data.json        clips kept, and left out for which reason and where
+machines.jsonl   a line for every time the run was taken up: date, command, hardware, versions
 metrics.jsonl    a line for every few steps and for every evaluation; curves.png draws it
 STAGE/           step-N.safetensors to go on from, table.json, best/ by WER
 model/           the result, for `tiny-audio transcribe --model`
@@ -34,7 +35,7 @@ from tiny_audio.train.curves import draw_curves
 from tiny_audio.train.data import Gathered, copies_of, fill, gather, plan_of
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
-from tiny_audio.train.folder import folder_of, remember
+from tiny_audio.train.folder import folder_of, note_machine, remember
 from tiny_audio.train.frames import FrameCache, cache_in
 from tiny_audio.train.loop import Loop, LoopConfig
 from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
@@ -103,6 +104,8 @@ class Run:
         return starting_model(self.recipe, self.device)
 
     def __call__(self) -> None:
+        if rank() == 0:
+            note_machine(self.folder, self.device, world_size())
         for name, stage in self.recipe.stages.items():
             if not (self.folder / name / "done.json").exists():
                 self.run(name, stage)

@@ -1,0 +1,191 @@
+"""Shards together are one process: the same lines in the same order, also after a kill."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import soundfile
+import toys
+from typer.testing import CliRunner
+
+from tiny_audio.cli import app
+from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
+from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.saving import save
+from tiny_audio.presets import load
+from tiny_audio.scale.shards import ALL, REPORT, TEXTS, Shard, Work, clips_of, transcribed
+
+NUM = 11
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A toy that writes at most a few tokens of nonsense, which is all the more unequal."""
+    return str(save(toys.toy_preset("nano").build(), tmp_path_factory.mktemp("m") / "m"))
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """Eleven rows: clips of different lengths, a missing file, one that is no audio, a stretch."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number, clip in enumerate(toys.clips(*(4_000 + 900 * n for n in range(NUM)))):
+        soundfile.write(folder / f"{number}.flac", clip.numpy().clip(-1, 1), 16_000)
+    rows = [{"audio": f"{number}.flac", "id": f"clip-{number}"} for number in range(NUM)]
+    rows[3]["audio"] = "lost.flac"
+    (folder / "noise.wav").write_bytes(b"no sound at all")
+    rows[7]["audio"] = "noise.wav"
+    rows[9] |= {"start": 0.2, "end": 0.6}
+    path = folder / "clips.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def hears(model):
+    return Transcriber(load(model))
+
+
+def do(work, hears, shard, retry=False, most=None):
+    """A shard's lines, or the first of them: what a process does that is killed then."""
+    made = transcribed(work.waiting(shard, retry), hears, PLAIN)
+    if most is not None:
+        made = (line for _, line in zip(range(most), made, strict=False))
+    told = []
+    work.write(str(shard), made, told.append)
+    return told
+
+
+@pytest.fixture(scope="module")
+def single(manifest, model, hears, tmp_path_factory):
+    """The folder of one process."""
+    folder = tmp_path_factory.mktemp("single") / "out"
+    work = Work(manifest, folder, model, PLAIN)
+    do(work, hears, Shard())
+    work.report()
+    return folder
+
+
+def whole(folder):
+    return {name: (folder / name).read_bytes() for name in (ALL, REPORT)}
+
+
+def test_one_process_keeps_order_texts_and_counts(single, manifest, hears):
+    lines = [json.loads(line) for line in (single / ALL).read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"clip-{n}" for n in range(NUM)]
+    for number in (0, 5, 10):
+        heard = hears.transcribe(manifest.parent / f"{number}.flac")
+        assert (lines[number]["text"], lines[number]["outcome"]) == (heard.text, heard.outcome)
+    assert lines[9]["duration_s"] == 0.4
+    report = json.loads((single / REPORT).read_text())
+    assert report["clips"] == report["done"] == NUM
+    assert report["outcomes"]["error"] == sum(report["errors"].values()) == 2
+    assert [n for n, line in enumerate(lines) if line["text"] is None] == [3, 7]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_shards_are_one_process_whatever_their_number_and_order(
+    count, single, manifest, model, hears, tmp_path
+):
+    work = Work(manifest, tmp_path / "out", model, PLAIN)
+    for number in reversed(range(1, count + 1)):
+        assert not (tmp_path / "out" / ALL).exists()
+        do(work, hears, Shard(number, count))
+        work.report()
+    assert whole(tmp_path / "out") == whole(single)
+    assert [do(work, hears, Shard(n, count)) for n in range(1, count + 1)] == [[]] * count
+    work.report()
+    assert whole(tmp_path / "out") == whole(single)
+
+
+def test_a_stopped_shard_goes_on_where_it_stopped_also_as_others(
+    single, manifest, model, hears, tmp_path
+):
+    folder = tmp_path / "out"
+    work = Work(manifest, folder, model, PLAIN)
+    assert len(do(work, hears, Shard(1, 2), most=2)) == 2
+    path = folder / "1-of-2" / TEXTS
+    with path.open("a") as file:
+        file.write('{"id": "clip-4", "te')  # the line that a kill cuts off
+    assert work.report()["done"] == 2
+    assert "clip-4" in [clip.id for clip in work.waiting(Shard(1, 2))]
+    done = [line for n in (1, 2, 3) for line in do(work, hears, Shard(n, 3))]
+    assert len(done) == NUM - 2, "a clip that was done is not done again"
+    work.report()
+    assert whole(folder) == whole(single)
+
+
+def test_failed_clips_are_done_again_only_when_asked(single, manifest, model, hears, tmp_path):
+    copy = shutil.copytree(manifest.parent, tmp_path / "clips")
+    work = Work(copy / "clips.jsonl", tmp_path / "out", model, PLAIN)
+    do(work, hears, Shard())
+    shutil.copy(copy / "2.flac", copy / "lost.flac")
+    work = Work(copy / "clips.jsonl", tmp_path / "out", model, PLAIN)
+    assert do(work, hears, Shard()) == []
+    again = do(work, hears, Shard(), retry=True)
+    assert sorted((line["id"], line["outcome"] == "error") for line in again) == [
+        ("clip-3", False),
+        ("clip-7", True),
+    ]
+    assert sum(work.report()["errors"].values()) == 1
+
+
+def test_another_job_and_odd_shards_are_refused(single, manifest, model, tmp_path):
+    with pytest.raises(ConfigError, match=r"of another job \(request\)"):
+        Work(manifest, single, model, Request(beams=2))
+    with pytest.raises(ConfigError, match=r"of another job \(model, model_sha256\)"):
+        Work(manifest, single, "nano", PLAIN)
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(ConfigError, match="holds other files"):
+        Work(manifest, tmp_path, model, PLAIN)
+    for odd in ("0/2", "3/2", "2", "a/b", "1/0", ""):
+        with pytest.raises(ConfigError, match="no I/N"):
+            Shard.parse(odd)
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text('{"audio": "a.wav", "id": "x"}\n{"audio": "b.wav", "id": "x"}\n')
+    with pytest.raises(ConfigError, match="has the id 'x'"):
+        clips_of(twice)
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["transcribe", *map(str, words)])
+
+
+def test_the_command_counts_failures_and_refuses_what_would_be_idle(
+    single, manifest, model, tmp_path
+):
+    asked = ("--manifest", manifest, "--out", tmp_path / "out", "--model", model)
+    done = run(*asked)
+    assert done.exit_code == 1, done.output
+    assert "11 of 11 clips are done, 1 × no such file, 1 × not audio" in done.output
+    assert whole(tmp_path / "out") == whole(single)
+    for more, said in (
+        (("--timestamps", "word"), "takes no --timestamps"),
+        (("--track", 1), "takes no --track"),
+        ((manifest,), "takes no FILES"),
+        (("--engine", "ray", "--shard", "1/2"), "leave out --shard"),
+    ):
+        assert said in " ".join(run(*asked, *more).output.split()), more
+    assert "only with --manifest" in run(manifest, "--shard", "1/2").output
+    assert "Name audio files" in run().output
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_and_doubles_nothing(single, manifest, model, tmp_path):
+    """Processes for two shards; the first is killed after its first line and started again."""
+    words = ["transcribe", "--manifest", str(manifest), "--out", str(tmp_path), "--model", model]
+    call = [sys.executable, "-c", "from tiny_audio.cli import main; main()", *words, "--shard"]
+    first = subprocess.Popen([*call, "1/2"])
+    path = tmp_path / "1-of-2" / TEXTS
+    while not (path.is_file() and path.stat().st_size) and first.poll() is None:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    for shard in ("2/2", "1/2"):
+        assert subprocess.run([*call, shard]).returncode in (0, 1)
+    assert whole(tmp_path) == whole(single)
+    lines = [line for p in tmp_path.glob(f"*/{TEXTS}") for line in p.read_text().splitlines()]
+    assert len(lines) == NUM

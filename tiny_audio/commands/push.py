@@ -1,0 +1,89 @@
+"""`tiny-audio push`: a trained model to a repository of one's own on the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tiny_audio.commands import refusing, require, say
+
+
+def push(
+    run: Annotated[str, typer.Argument(help="A run's folder, or a checkpoint's.")],
+    repo: Annotated[str, typer.Option(help="NAME/REPOSITORY, of your own account.")],
+    public: Annotated[
+        bool, typer.Option("--public/--private", help="Who may see a new repository.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Encoder and decoder too: it needs nothing else then.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the folder, upload nothing.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the folder is written; by default RUN-hub.")
+    ] = None,
+    result: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of `tiny-audio eval` of this model; repeat it for more."),
+    ] = None,
+    licence: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART=LICENCE", help="model, encoder, decoder or data.NAME."),
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="What an hour of the machine costs.")
+    ] = None,
+    price_name: Annotated[
+        str, typer.Option(help="Whose price: 'EUR, two cores at HOST, May 2026'.")
+    ] = "",
+    no_texts: Annotated[
+        bool, typer.Option("--no-texts", help="The card quotes no text of the clips.")
+    ] = False,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Store the weights so; by default as they were saved."),
+    ] = None,
+) -> None:
+    """Publish a model: a folder that works by itself, with a card computed from the run's files."""
+    with refusing():
+        import torch
+
+        require("tiny-audio push", "train")  # a recipe is YAML
+        if result:
+            require("tiny-audio push --result", "eval")
+        from tiny_audio.publish.bundle import loaded, write_bundle
+        from tiny_audio.publish.card import Price, card
+        from tiny_audio.publish.facts import gather, refuse_foreign
+        from tiny_audio.publish.licences import licences
+
+        facts = gather(run, result or ())
+        rights = licences(facts, licence or ())
+        cost = Price.of(price, price_name)
+        chosen = getattr(torch, dtype) if dtype else None
+        model = loaded(facts, chosen)
+        refuse_foreign(facts, model, run)
+        text = card(repo, facts, rights, cost, texts=not no_texts)
+        folder = out or beside(run)
+        bundle = write_bundle(facts, model, folder, text, full, chosen)
+        for name, size in bundle.files():
+            typer.echo(f"{bundle.folder / name}  {size:,} bytes")
+        if bundle.whole and not full:
+            say("Encoder and decoder lie in folders of this machine, so they are written too.")
+        if dry_run:
+            say(
+                f"Nothing was uploaded. Read {bundle.folder / 'README.md'}; then without --dry-run."
+            )
+            return
+        from tiny_audio.publish.upload import upload
+
+        where = upload(bundle, repo, public)
+    typer.echo(where)
+
+
+def beside(run: str) -> Path:
+    """RUN-hub beside a run's folder; in runs/ for a model of the package."""
+    path = Path(run)
+    return (path if path.is_dir() else Path("runs") / path).with_name(f"{path.name}-hub")

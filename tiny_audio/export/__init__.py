@@ -1,0 +1,6 @@
+"""A trained model for other programs: merged weights, and encoder with projector in ONNX.
+
+merged   adapters in their layers, everything in the Hub's layout
+onnx     encoder and projector as one graph
+replay   golden vectors and clips through the written files: how far from here
+"""

@@ -1,0 +1,213 @@
+"""A manifest transcribed in parts, by any number of processes, into one folder.
+
+    job.json            which clips, which model, what was asked: another job is refused
+    I-of-N/texts.jsonl  a line for every clip of this shard, written when it is done
+    transcripts.jsonl   all of them in the manifest's order, once none is missing
+    report.json         how they ended, and why some failed
+
+A clip that has a line is done, whoever wrote it: a command that is repeated goes on, also with
+another number of shards. Nothing in a line depends on how clips were shared out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from tiny_audio.data.manifest import Unusable
+from tiny_audio.data.rows import local_rows
+from tiny_audio.data.sounds import FileSound, Stored
+from tiny_audio.evaluate.predictions import mend
+from tiny_audio.files import held, json_line, read_json, write_json, write_text
+from tiny_audio.infer.jobs import Failed
+from tiny_audio.infer.results import Transcript
+from tiny_audio.infer.transcriber import Request, Transcriber
+from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.checkpoint import checkpoint_folder
+from tiny_audio.model.errors import AudioError, ConfigError, Reason, TinyAudioError
+from tiny_audio.presets import shipped
+
+HEADS = ("ctc", "tokens")
+FORMAT = "tiny-audio shards 1"
+JOB, TEXTS, ALL, REPORT = "job.json", "texts.jsonl", "transcripts.jsonl", "report.json"
+CURE = "Delete the folder, or name another one with --out."
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Every `of`-th clip, from the `number`-th on (from 1)."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read a text such as "2/8"."""
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise ConfigError(f"--shard {text!r} is no I/N with I from 1 to N, as in --shard 2/8.")
+        return cls(int(number), int(of))
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.of}"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of the manifest; `sound` is an `Unusable` where it names none."""
+
+    id: str
+    sound: Stored | Unusable
+
+    def source(self) -> Any:
+        """Return a path, or the bytes of a file for a stretch of one or a member of an archive."""
+        if isinstance(self.sound, Unusable):
+            raise AudioError(f"{self.id}: {self.sound}. Mend the manifest.", Reason.NO_FILE)
+        if type(self.sound) is FileSound:
+            return Path(self.sound.name)
+        file = io.BytesIO()
+        soundfile.write(file, self.sound.samples(), SAMPLE_RATE, format="WAV", subtype="FLOAT")
+        return file.getvalue()
+
+
+def clips_of(manifest: Path) -> list[Clip]:
+    """All rows, in order; `ConfigError` where two have one id."""
+    clips, seen = list[Clip](), dict[str, str]()
+    for row in local_rows(str(manifest), "audio", "text"):
+        id_ = str(row.fields.get("id", row.where))
+        if id_ in seen:
+            raise ConfigError(f"{row.where} has the id {id_!r}, which {seen[id_]} has too.")
+        seen[id_] = row.where
+        clips.append(Clip(id_, row.sound))
+    if not clips:
+        raise ConfigError(f"{manifest} names no clips.")
+    return clips
+
+
+class Work:
+    """A job's folder: what is done, what is to do, and what came of it."""
+
+    def __init__(self, manifest: Path, folder: Path, model: str, request: Request):
+        self.folder, self.clips = folder, clips_of(manifest)
+        self.job = {
+            "format": FORMAT,
+            "clips_sha256": _sha256(c.id + str(c.sound) for c in self.clips),
+            "model": model,
+            "model_sha256": model_key(model),
+            "request": json.loads(json.dumps(asdict(request))),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take a new folder; refuse that of another job, and say what differs."""
+        path = self.folder / JOB
+        if not path.is_file():
+            if any(self.folder.iterdir()):
+                raise ConfigError(f"{self.folder} holds other files. {CURE}")
+            write_json(path, self.job)
+        found = read_json(path, CURE)
+        if other := sorted(key for key in self.job if found.get(key) != self.job[key]):
+            raise ConfigError(f"{self.folder} is of another job ({', '.join(other)}). {CURE}")
+
+    def done(self) -> dict[str, Line]:
+        """The line of every clip that has one, by id; a later line counts before an earlier one."""
+        found = dict[str, Line]()
+        for path in sorted(self.folder.glob(f"*/{TEXTS}")):
+            written = path.read_bytes()
+            for line in written[: written.rfind(b"\n") + 1].splitlines():
+                row = json.loads(line)
+                found[row["id"]] = row
+        return found
+
+    def waiting(self, shard: Shard, retry: bool = False) -> list[Clip]:
+        """Clips of a shard that are not done; with `retry` also those that failed."""
+        done = self.done()
+        ready = {id_ for id_, line in done.items() if not (retry and line["outcome"] == "error")}
+        own = self.clips[shard.number - 1 :: shard.of]
+        return [clip for clip in own if clip.id not in ready]
+
+    def write(self, name: str, lines: Iterable[Line], tell: Callable[[Line], None]) -> None:
+        """Keep every line as it comes; only one process at a time writes under one name."""
+        with held(self.folder / name):
+            path = self.folder / name / TEXTS
+            mend(path)
+            with path.open("a", encoding="utf-8") as file:
+                for line in lines:
+                    file.write(json_line(line) + "\n")
+                    file.flush()
+                    tell(line)
+
+    def report(self) -> dict[str, Any]:
+        """How clips ended so far; once all have, transcripts.jsonl and report.json are written."""
+        done = self.done()
+        lines = [done[clip.id] for clip in self.clips if clip.id in done]
+        failed = [line for line in lines if line["outcome"] == "error"]
+        counts = {
+            "clips": len(self.clips),
+            "done": len(lines),
+            "outcomes": dict(sorted(Counter(line["outcome"] for line in lines).items())),
+            "errors": dict(sorted(Counter(line["reason"] for line in failed).items())),
+            "audio_s": round(sum(line["duration_s"] for line in lines), 3),
+        }
+        if len(lines) == len(self.clips):
+            write_text(self.folder / ALL, "".join(json_line(line) + "\n" for line in lines))
+            write_json(self.folder / REPORT, counts)
+        return counts
+
+
+def transcribed(
+    clips: Iterable[Clip], transcriber: Transcriber, request: Request
+) -> Iterator[Line]:
+    """A line for every clip. Neighbours share batches; their texts do not depend on it."""
+    asked, failed = deque[str](), list[Line]()
+
+    def sources() -> Iterator[Any]:
+        for clip in clips:
+            try:
+                source = clip.source()
+            except TinyAudioError as error:
+                failed.append(line_of(clip.id, Failed(clip.id, error)))
+                continue
+            asked.append(clip.id)
+            yield source
+
+    for result in transcriber.transcribe_many(sources(), request):
+        yield line_of(asked.popleft(), result)
+        while failed:
+            yield failed.pop()
+    yield from failed
+
+
+def line_of(id_: str, result: Transcript | Failed) -> Line:
+    """Make the line that is kept of a clip: nothing in it depends on the machine or the batch."""
+    if isinstance(result, Failed):
+        reason = getattr(result.error, "reason", type(result.error).__name__)
+        problem = {"error": str(result.error), "reason": str(reason)}
+        return {"id": id_, "text": None, "outcome": "error", "duration_s": 0.0, **problem}
+    written = {"text": result.text, "outcome": result.outcome}
+    notes = [str(note) for note in result.notes]
+    return {"id": id_, **written, "duration_s": round(result.duration_s, 3), "notes": notes}
+
+
+def model_key(model: str) -> str:
+    """Hash a checkpoint's configuration, which has the hashes of its frozen parts, and what was
+    trained, heads too: cheap, whatever the size of the parts.
+    """
+    folder = checkpoint_folder(shipped(model))
+    named = ["config.json", "trained.safetensors"]
+    named += sorted(f"{head}/{path.name}" for head in HEADS for path in (folder / head).glob("*"))
+    return _sha256(hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in named)
+
+
+def _sha256(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
