@@ -17,7 +17,7 @@ from tiny_audio.scope.doctor.diagnosis import diagnose, render
 from tiny_audio.scope.doctor.log import Finding
 from tiny_audio.scope.doctor.training import line, rise
 from tiny_audio.scope.doctor.waste import DROPPED, WASTE
-from tiny_audio.scope.doctor.writing import repeats
+from tiny_audio.scope.doctor.texts import repeats
 
 Row = dict[str, Any]
 STEPS, EVERY = 6000, 50

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
@@ -23,16 +23,25 @@ from tiny_audio.model.audio import SAMPLE_RATE, Audio, load_audio
 from tiny_audio.model.errors import AudioError, PromptError, Reason
 from tiny_audio.model.generation import Bias, FinishReason, Written, before_loop, write
 from tiny_audio.model.messages import conversation_of
+from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import AUDIO, Turn, refuse_counts, transcription_turns
 
 from .hearing import embed_prompts
 
-if TYPE_CHECKING:
-    from .transcriber import Transcriber
-
 ANSWER_TOKENS = 512  # of an answer, unless another number is asked for or there is less room
 # song.mp3@30-60, song.mp3@0.5-1.25, song.mp3@90- (to its end).
 SEGMENT = re.compile(r"(?P<file>.+)@(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?)?", re.DOTALL)
+
+
+class Respondent(Protocol):
+    """A `Transcriber`, as far as questions need one."""
+
+    model: AudioLM
+    processor: AudioProcessor
+
+    def room(self, turns: Sequence[Turn], lengths: Sequence[int], most_tokens: int | None) -> int:
+        """Return the most tokens of an answer, or refuse a prompt that does not fit."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Answer:
 
 
 def question(
-    transcriber: Transcriber,
+    transcriber: Respondent,
     asked: str | Sequence[Any] | None,
     audio: Any = (),
     max_tokens: int | None = None,
@@ -123,7 +132,7 @@ def _segment(name: str, found: re.Match[str]) -> Audio:
     return Audio(torch.from_numpy(part.samples()), SAMPLE_RATE, name)
 
 
-def answer(transcriber: Transcriber, questions: Sequence[Question]) -> list[Answer]:
+def answer(transcriber: Respondent, questions: Sequence[Question]) -> list[Answer]:
     """Answer questions that share a batch; with and without audio, as they come."""
     if not questions:
         return []
@@ -138,7 +147,7 @@ def answer(transcriber: Transcriber, questions: Sequence[Question]) -> list[Answ
 
 @torch.inference_mode()
 def reply(
-    transcriber: Transcriber, questions: Sequence[Question], bias: Bias | None = None
+    transcriber: Respondent, questions: Sequence[Question], bias: Bias | None = None
 ) -> list[tuple[Written, int]]:
     """Return what is written, and how many tokens and audio embeddings each prompt had."""
     turns = [instructed(transcriber, one.turns) for one in questions]
@@ -154,7 +163,7 @@ def reply(
     return list(zip(written, mask_BL.sum(-1).tolist(), strict=True))
 
 
-def instructed(transcriber: Transcriber, turns: Sequence[Turn]) -> list[Turn]:
+def instructed(transcriber: Respondent, turns: Sequence[Turn]) -> list[Turn]:
     """Ask about a clip without a word what the model was trained with."""
     usual = transcription_turns(transcriber.model.config.prompt)
     return [usual[0] if turn == Turn("user", AUDIO) else turn for turn in turns]

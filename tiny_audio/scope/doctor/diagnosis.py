@@ -11,12 +11,12 @@ from rich.text import Text
 
 from tiny_audio.files import read_json
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.scope.doctor import listening, training, waste, writing
+from tiny_audio.scope.doctor import listening, texts, training, waste
 from tiny_audio.scope.doctor.log import Finding, Log
 from tiny_audio.train.folder import read_recipe
 from tiny_audio.train.track import read_metrics
 
-CHECKS = (*listening.CHECKS, *writing.CHECKS, *training.CHECKS, *waste.CHECKS)
+CHECKS = (*listening.CHECKS, *texts.CHECKS, *training.CHECKS, *waste.CHECKS)
 STYLES = {"wrong": "bold red", "note": "yellow", "ok": "green"}
 
 
