@@ -49,9 +49,10 @@ class Heard:
             self.cache.add([(clip_key(sound, None, 0), f[:n]) for sound, f, n in rows])
         self.cache.flush()
 
-    def of(self, example: Example, config: EncoderConfig) -> Tensor:
-        """The frames (T, E) that an encoder with these layers and this rate would give."""
-        return chosen(self.cache[clip_key(example.sound, None, 0)], config)
+    def of(self, example: Example, config: EncoderConfig) -> list[Tensor]:
+        """The frames (T, E) of every clip that an encoder with these layers and rate would give."""
+        keys = [clip_key(part.sound, None, 0) for part in example.parts()]
+        return [chosen(self.cache[key], config) for key in keys]
 
 
 def chosen(frames_TE: Tensor, config: EncoderConfig) -> Tensor:

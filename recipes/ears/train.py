@@ -55,7 +55,7 @@ def build(plan: Plan) -> AudioLM:
 
 def fit(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -> list[float]:
     """Train in two stages, as MuFun does; the loss of every step."""
-    collator, task = Collator(model), Listening(model)
+    collator, task, encoder = Collator(model), Listening(model), model.config.encoder
     first = round(plan.warm_up_share * plan.steps)
     model.language_model.requires_grad_(False)
     groups = [
@@ -73,7 +73,7 @@ def fit(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -
         batch, deck = deck[: plan.batch], deck[plan.batch :]
         visits = [Visit(e, step, dealer.randrange(2**31)) for e in batch]
         frames = [
-            thinned(heard.of(v.example, model.config.encoder), plan.frame_dropout, v.seed)
+            [thinned(f, plan.frame_dropout, v.seed) for f in heard.of(v.example, encoder)]
             for v in visits
         ]
         total = task(collator.collate(frames, visits))
@@ -94,22 +94,25 @@ def pace(step: int, steps: int) -> float:
 
 
 @torch.inference_mode()
-def answers(model: AudioLM, asked: Sequence[Example], frames: Sequence[Tensor]) -> list[str]:
+def answers(
+    model: AudioLM, asked: Sequence[Example], frames: Sequence[Sequence[Tensor]]
+) -> list[str]:
     """What the decoder writes, greedily; each example's prompt with these frames."""
     collator, found = Collator(model), list[str]()
     model.eval()
     for at in range(0, len(asked), 40):
         some = list(range(at, min(at + 40, len(asked))))
-        frames_BTE, lengths_B = pad_frames([frames[n] for n in some])
+        frames_BTE, lengths_B = pad_frames([clip for n in some for clip in frames[n]])
         audio_BPD, positions_B = model.projector(frames_BTE, lengths_B)
+        positions = iter(positions_B.tolist())
         prompts = [
             render(
                 collator.asked(Visit(asked[n], 0, 0)),
-                [positions],
+                [next(positions) for _ in frames[n]],
                 model.tokenizer,
                 model.config.prompt,
             )
-            for n, positions in zip(some, positions_B.tolist(), strict=True)
+            for n in some
         ]
         rows = pad_prompts(prompts, model.tokenizer.pad_token_id or 0, "left")
         embeds_BLD = model.fuse(rows["input_ids"], audio_BPD, positions_B)
@@ -137,7 +140,7 @@ def controls(
     order = random.Random("swapped").sample(range(len(own)), len(own))
     place = {n: order[(at + 1) % len(order)] for at, n in enumerate(order)}  # a cycle: none stays
     swapped = [own[place[n]] for n in range(len(own))]
-    sounds = {"audio": own, "swapped": swapped, "silence": [silence] * len(own)}
+    sounds = {"audio": own, "swapped": swapped, "silence": [[silence] * len(f) for f in own]}
     scores = {}
     for name, frames in sounds.items():
         said = answers(model, examples, frames)

@@ -44,7 +44,7 @@ def test_the_connector_warms_up_alone_and_then_everything_trains(tmp_path):
         validation={"held_out": SourceConfig(path=str(tmp_path / "one.jsonl"))},
     )
     output, frames = str(tmp_path / "run"), str(tmp_path / "frames")
-    chosen = {"output": output, "frames": frames, "precision": "fp32"}
+    chosen = {"output": output, "frames": frames, "precision": "fp32", "log_every": 1}
     folder = train(replace(given, data=data, stages=short, **chosen))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     stages = [row["stage"] for row in rows if row["kind"] == "train"]

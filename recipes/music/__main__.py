@@ -1,0 +1,98 @@
+"""`python -m recipes.music`: pieces, rendered with Debian's soundfonts, and questions about them.
+
+    apt-get install fluidsynth fluid-soundfont-gm timgm6mb-soundfont
+
+Writes runs/music/clips/*.flac with train.jsonl and validation.jsonl (FluidR3) and test.jsonl
+(TimGM6mb, which no training hears). A row is one clip with one question; `faster` has two clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from recipes.music.compose import Piece, album, piece
+from tiny_audio.evaluate.tasks import TASKS
+from tiny_audio.model.audio import load_audio
+from tiny_audio.model.errors import ConfigError
+
+FONTS = Path("/usr/share/sounds/sf2")
+TRAINED, KEPT = "FluidR3_GM.sf2", "TimGM6mb.sf2"
+ASKED = ("instrument", "drums", "tempo", "key", "mode", "metre")
+SECONDS, PAUSE = 6.0, 2.0  # of a piece, and of silence behind it
+AT_ONCE = 48
+
+
+def render(pieces: Sequence[Piece], font: str, paths: Sequence[Path]) -> None:
+    """Pieces as 16 kHz mono FLAC of `SECONDS` each, rendered together: fonts are slow to load."""
+    if shutil.which("fluidsynth") is None or not (FONTS / font).is_file():
+        raise ConfigError(
+            f"Rendering needs fluidsynth and {FONTS / font}. Type: apt-get install fluidsynth "
+            f"fluid-soundfont-gm timgm6mb-soundfont"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        written, sound = Path(folder) / "a.mid", Path(folder) / "a.wav"
+        written.write_bytes(album(pieces, SECONDS, SECONDS + PAUSE))
+        command = ["fluidsynth", "-ni", "-q", "-g", "0.6", "-r", "16000", "-F", str(sound)]
+        subprocess.run([*command, str(FONTS / font), str(written)], check=True, capture_output=True)
+        samples = load_audio(sound).samples.numpy()
+    for place, path in enumerate(paths):
+        start = round(place * (SECONDS + PAUSE) * 16_000)
+        soundfile.write(path, samples[start : start + round(SECONDS * 16_000)], 16_000)
+
+
+def rows(pieces: Sequence[tuple[Piece, str]], seed: int, per_clip: int) -> list[dict[str, Any]]:
+    """Questions about single clips, `per_clip` for each, and about half as many pairs as clips."""
+    draw, found = random.Random(f"rows/{seed}"), list[dict[str, Any]]()
+    for asked, name in pieces:
+        labels = asked.labels()
+        for task in draw.sample(ASKED, per_clip):
+            prompt = draw.choice(TASKS[task].prompts)
+            row = {"audio": name, "prompt": prompt, "text": labels[task], "task": task}
+            found.append({**row, **labels})
+    for _ in range(len(pieces) // 2):
+        (one, first), (other, second) = draw.sample(list(pieces), 2)
+        if max(one.bpm, other.bpm) > 1.2 * min(one.bpm, other.bpm):  # who could tell less apart?
+            answer = "first" if one.bpm > other.bpm else "second"
+            prompt = draw.choice(TASKS["faster"].prompts)
+            pair = {"audio": [first, second], "prompt": prompt, "text": answer}
+            found.append({**pair, "task": "faster"})
+    return found
+
+
+def write(folder: Path, name: str, seeds: range, font: str, per_clip: int) -> None:
+    """Render pieces that are not there yet, and write the manifest of their questions."""
+    (folder / "clips").mkdir(parents=True, exist_ok=True)
+    made = [(piece(seed), f"clips/{Path(font).stem}-{seed:05}.flac") for seed in seeds]
+    missing = [(one, folder / clip) for one, clip in made if not (folder / clip).exists()]
+    for at in range(0, len(missing), AT_ONCE):
+        pieces, paths = zip(*missing[at : at + AT_ONCE], strict=True)
+        render(pieces, font, paths)
+    lines = [json.dumps(row) + "\n" for row in rows(made, seeds.start, per_clip)]
+    (folder / f"{name}.jsonl").write_text("".join(lines))
+    print(f"{name}: {len(made)} pieces, {len(lines)} questions", flush=True)
+
+
+def main() -> None:
+    """Make all three sets."""
+    asked = argparse.ArgumentParser(prog="python -m recipes.music", description=__doc__)
+    asked.add_argument("--out", type=Path, default=Path("runs/music"))
+    asked.add_argument("--pieces", type=int, default=240, help="of training; a sixth to test on")
+    options = asked.parse_args()
+    num, few = options.pieces, max(2, options.pieces // 6)
+    write(options.out, "train", range(num), TRAINED, 3)
+    write(options.out, "validation", range(100_000, 100_000 + few), TRAINED, len(ASKED))
+    write(options.out, "test", range(200_000, 200_000 + few), KEPT, len(ASKED))
+
+
+if __name__ == "__main__":
+    main()
