@@ -1,9 +1,9 @@
 """Words where nobody speaks: `uv run python benchmarks/no_speech.py [--sounds MANIFEST]`, offline.
 
-A model (nano, or --model) listens to silence, noise of three colours and four loudnesses, tones and tunes, and to the
-sounds of a manifest (ESC-10, say); words a minute are invented ones. The held-out clips, as loud as
-they are and up to 30 dB softer after a loud one, tell how much speech is taken for none. Both with
-the default `min_logprob` and with all that was written.
+A model (nano, or --model) transcribes silence, noise of three colours and four loudnesses, tones
+and tunes, and the sounds of a manifest (for example ESC-10); all of its words there are invented.
+The held-out clips, as loud as they are and up to 30 dB softer after a loud one, tell how much
+speech is taken for none. Both are measured with the default `min_logprob` and with all that was written.
 """
 
 from __future__ import annotations

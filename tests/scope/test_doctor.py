@@ -15,9 +15,9 @@ from rich.console import Console
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.scope.doctor.diagnosis import diagnose, render
 from tiny_audio.scope.doctor.log import Finding
+from tiny_audio.scope.doctor.texts import repeats
 from tiny_audio.scope.doctor.training import line, rise
 from tiny_audio.scope.doctor.waste import DROPPED, WASTE
-from tiny_audio.scope.doctor.texts import repeats
 
 Row = dict[str, Any]
 STEPS, EVERY = 6000, 50
