@@ -3,7 +3,8 @@
 A model (nano, or --model) transcribes silence, noise of three colours and four loudnesses, tones
 and tunes, and the sounds of a manifest (for example ESC-10); all of its words there are invented.
 The held-out clips, as loud as they are and up to 30 dB softer after a loud one, tell how much
-speech is taken for none. Both are measured with the default `min_logprob` and with all that was written.
+speech is taken for none. Both are measured with the default `min_logprob` and with all that was
+written.
 """
 
 from __future__ import annotations
