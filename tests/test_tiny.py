@@ -6,6 +6,8 @@ import torch
 from tiny_audio import Transcriber
 from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.evaluate.normalize import normalizer
+from tiny_audio.infer.transcriber import Request, Window
+from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.sources import located
 from tiny_audio.presets import SHIPPED, preset
@@ -46,6 +48,20 @@ def test_a_human_voice_is_written_down_with_case_and_marks(tiny):
     assert transcript.complete
     assert transcript.text[0].isupper()
     assert transcript.text[-1] in ".?!"
+
+
+@torch.inference_mode()
+def test_it_is_decoded_as_its_configuration_says_and_a_batch_gives_what_its_clips_give(tiny):
+    own = tiny.model.config.decoding
+    assert own.beams > 1
+    assert [type(head.module).__name__ for head in tiny.heads] == ["TokenHead", "CtcHead"]
+    whole = load_audio(ADDRESS).samples
+    windows = [Window(0, part) for part in (whole[:48_000], whole[80_000:], whole[16_000:56_000])]
+    together = tiny.write_prompts(windows, *tiny.encode(windows))
+    alone = [tiny.write_prompts([each], *tiny.encode([each]))[0] for each in windows]
+    assert [written.tokens for written in together] == [written.tokens for written in alone]
+    greedy = tiny.write_prompts(windows, *tiny.encode(windows), Request(beams=1))
+    assert [written.tokens for written in greedy] != [written.tokens for written in together]
 
 
 def test_words_have_times_in_order(tiny):
