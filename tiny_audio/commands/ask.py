@@ -25,22 +25,40 @@ def ask(
     question: Annotated[
         str | None,
         typer.Argument(
-            help="Write <audio> where a clip belongs; else clips come after it. Without a question "
-            "the model is asked what it was trained with.",
+            help="Question. Write <audio> where a clip belongs; without it clips follow the question. "
+            "Without a question the model gets the instruction that it was trained with.",
         ),
     ] = None,
     audio: Annotated[
         list[str] | None,
-        typer.Option(help="A clip, or a stretch of one: song.mp3@30-60. Once for every clip."),
+        typer.Option(
+            help=(
+                "Clip to ask about, or a stretch of one: song.mp3@30-60. Repeat it for every clip."
+            )
+        ),
     ] = None,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Then answer more lines of stdin: /audio FILE, or text.")
+        bool,
+        typer.Option(
+            "--chat",
+            help=(
+                "Afterwards answer more lines of stdin: /audio FILE adds a clip, and other "
+                "lines are questions."
+            ),
+        ),
     ] = False,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens of an answer; 512, or what fits.")
+        int | None,
+        typer.Option(
+            min=1, help="Largest number of tokens in an answer; by default 512, or what fits."
+        ),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="One JSON object an answer: text, why it ended, costs.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object for each answer: its text, why it ended, and its cost.",
+        ),
     ] = False,
     model: Model = DEFAULT_MODEL,
     device: Device = "cpu",

@@ -13,7 +13,8 @@ from tiny_audio.commands import refusing, require, say
 
 def export(
     model: Annotated[
-        str, typer.Argument(help="tiny, nano, a checkpoint's folder, or a Hub id.")
+        str,
+        typer.Argument(help="What to export: tiny, nano, the folder of a checkpoint, or a Hub id."),
     ] = DEFAULT_MODEL,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/export"),
     to: Annotated[
@@ -27,15 +28,21 @@ def export(
     ] = "merged",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="How merged weights are stored; by default float32."),
+        typer.Option(help="Type in which merged weights are stored; by default float32."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Play golden vectors through what was written.")
+        bool,
+        typer.Option(
+            "--check", help="Check the written files with the checkpoint's golden vectors."
+        ),
     ] = False,
     dataset: Annotated[
-        str, typer.Option(help="With --check, compare texts on clips of this dataset too (onnx).")
+        str,
+        typer.Option(help="With --check, also compare texts on clips of this dataset (for onnx)."),
     ] = "",
-    clips: Annotated[int, typer.Option(min=1, help="How many clips of the dataset.")] = 50,
+    clips: Annotated[
+        int, typer.Option(min=1, help="Number of clips of that dataset to compare.")
+    ] = 50,
 ) -> None:
     """Write a model for other runtimes, and measure how far it is from this one.
 
