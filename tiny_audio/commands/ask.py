@@ -25,8 +25,10 @@ def ask(
     question: Annotated[
         str | None,
         typer.Argument(
-            help="Question. Write <audio> where a clip belongs; without it clips follow the question. "
-            "Without a question the model gets the instruction that it was trained with.",
+            help=(
+                "Question. Write <audio> where a clip belongs; without it, clips follow the text. "
+                "Without a question the model gets the instruction that it was trained with."
+            )
         ),
     ] = None,
     audio: Annotated[
