@@ -49,6 +49,14 @@ REASONS = {
     "needs a script of an earlier course; tests/examples/test_earlier_texts.py runs all of them": (
         "examples/earlier.sed",
     ),
+    "needs a scheduler, GPUs or the extra ray; tests/scale runs shards, and Ray on two machines": (
+        "#SBATCH --array",
+        "--no-python bash -c",
+        "--engine ray --workers 64",
+    ),
+    "needs a checkout without changes; tests/evaluate/test_leaderboard.py submits": (
+        "leaderboard submit runs/board",
+    ),
     "needs a file of yours": ("interview.mkv",),
     "the index of CPU builds is not reachable from every machine that runs the tests": (
         "--torch-backend cpu",

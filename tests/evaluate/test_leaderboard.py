@@ -1,12 +1,14 @@
 """Rows come from proved results alone; ranks say no more than intervals do."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from evaluate.runs_made import SPOILT, write_run
 
+from tiny_audio.evaluate import submission
 from tiny_audio.evaluate.leaderboard import (
     MARKDOWN,
     PAGE,
@@ -162,3 +164,36 @@ def test_the_page_sorts_in_chromium(runs, tmp_path):
         browser.close()
     assert not said
     assert all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def committed(run, folder, commit="0123456789abcdef"):
+    """A copy of a run, made by the code of this commit, whatever the state of this checkout."""
+    copy = shutil.copytree(run, folder / f"{run.name}-{commit[-5:]}")
+    result = json.loads((copy / "result.json").read_text())
+    result["made"]["commit"] = commit
+    (copy / "result.json").write_text(json.dumps(result))
+    return copy
+
+
+def test_a_submission_gives_the_same_row_and_proves_itself(runs, tmp_path):
+    good = committed(runs / "good", tmp_path)
+    folder = submission.submit(good / "result.json", tmp_path / "submissions")
+    row = row_of(good)
+    assert add([folder], tmp_path / "board")[1] == [row]
+    text = (folder / submission.REQUEST).read_text()
+    assert f"{percent(row.wer)} WER ({percent(row.low)} to {percent(row.high)})" in text
+    assert f"leaderboard add submissions/{folder.name}" in text
+    assert submission.submit(good, tmp_path / "submissions") == folder
+    other = submission.submit(committed(runs / "bad", tmp_path), tmp_path / "submissions")
+    assert other != folder
+    changed = (folder / "predictions.jsonl").read_text().replace('"hyp": "', '"hyp": "um ', 1)
+    (folder / "predictions.jsonl").write_text(changed)
+    with pytest.raises(ConfigError, match="is not what predictions"):
+        add([folder], tmp_path / "board")
+
+
+def test_a_result_of_code_that_no_commit_holds_is_not_handed_in(runs, tmp_path):
+    dirty = committed(runs / "good", tmp_path, "0123456789abcdef-dirty")
+    with pytest.raises(ConfigError, match="Commit them and evaluate again"):
+        submission.submit(dirty, tmp_path / "submissions")
+    assert not (tmp_path / "submissions").exists()

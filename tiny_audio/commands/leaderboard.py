@@ -1,4 +1,4 @@
-"""`tiny-audio leaderboard add`: rows from results, and from nothing else."""
+"""`tiny-audio leaderboard`: rows from results, and from nothing else."""
 
 from __future__ import annotations
 
@@ -33,3 +33,20 @@ def add(
 
         num_new, rows = add_results(results, folder)
     say(f"{num_new} rows added, {len(rows)} in all: {folder / MARKDOWN}")
+
+
+@leaderboard.command()
+def submit(
+    result: Annotated[Path, typer.Argument(help="The folder of an evaluation.")],
+    out: Annotated[Path, typer.Option(help="Folder of submissions to write to.")] = Path(
+        "submissions"
+    ),
+) -> None:
+    """Write the files of a pull request that adds a result to a leaderboard."""
+    with refusing():
+        from tiny_audio.evaluate.submission import REQUEST
+        from tiny_audio.evaluate.submission import submit as write
+
+        folder = write(result, out)
+    typer.echo(str(folder))
+    say(f"Read {folder / REQUEST}, then send the folder as a pull request.")

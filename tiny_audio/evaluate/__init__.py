@@ -18,6 +18,6 @@ result         result.json; provenance: where it is from; saved: files from else
 compare        two systems on the same clips
 proof          a result is believed when its predictions give it again
 report         one HTML page per evaluation
-leaderboard    rows from proved results
+leaderboard    rows from proved results; submission: files of a pull request that adds one
 view           what is printed
 """
