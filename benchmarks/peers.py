@@ -24,7 +24,8 @@ from rich.table import Table
 from training import hardware
 from training_parts.watch import resident
 
-from tiny_audio.infer.transcriber import KEEP_ALL, Request, Transcriber, Window
+from tiny_audio.infer.request import KEEP_ALL, Request
+from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.sources import packaged
 

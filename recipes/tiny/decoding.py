@@ -18,8 +18,9 @@ from recipes.tiny.clips import Clip, environmental
 from recipes.tiny.train import TRAILING_S, watched
 from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.evaluate.normalize import normalizer
+from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.results import Segment
-from tiny_audio.infer.transcriber import KEEP_ALL, Request, Transcriber, Window
+from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.audio import SAMPLE_RATE
 
 WAYS = [(1, 0.0), (4, 0.0), (4, 0.2), (4, 0.3), (4, 0.45), (8, 0.3)]

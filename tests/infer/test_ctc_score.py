@@ -10,8 +10,9 @@ from pairs import batch_of, embeds_of, model_of
 
 from tiny_audio.infer.ctc_head import CHARACTERS, decode_path, encode_characters
 from tiny_audio.infer.ctc_score import UNKNOWN, CtcScore, by_characters, by_tokens
+from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.token_head import TokenHead
-from tiny_audio.infer.transcriber import KEEP_ALL, Request, Transcriber
+from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.beam import Text, search
 from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.errors import ConfigError

@@ -9,8 +9,9 @@ from pairs import model_of
 from safetensors.torch import load_file, save_file
 
 from tiny_audio.infer.longform import Window
+from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.token_head import TokenHead, load_token_head, token_log_probs
-from tiny_audio.infer.transcriber import KEEP_ALL, Request, Transcriber
+from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.beam import Text
 from tiny_audio.model.errors import CheckpointError
 

@@ -24,8 +24,9 @@ from tiny_audio.model.processing import AudioProcessor
 
 from .jobs import Failed, Job, finished
 from .longform import Window
+from .request import AS_WRITTEN, KEEP_ALL, Request, Timestamps
 from .results import Transcript, Word
-from .transcriber import AS_WRITTEN, KEEP_ALL, Request, Timestamps, Transcriber
+from .transcriber import Transcriber
 
 REFUSED = {
     "decoder_kwargs": "there is no decoder with an n-gram model",

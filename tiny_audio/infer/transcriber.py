@@ -4,14 +4,13 @@ Memory does not grow with the file: it is decoded as a stream, and a window is f
 written. Windows of several files share batches.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
 from tiny_audio.model.beam import Judge, search
 from tiny_audio.model.checkpoint import checkpoint_folder
 from tiny_audio.model.decoding import DecodingConfig
-from tiny_audio.model.errors import CheckpointError, ConfigError, PromptError
+from tiny_audio.model.errors import CheckpointError, PromptError
 from tiny_audio.model.generation import Bias, Written, before_loop, token_limit, write
 from tiny_audio.model.hub import OPTIONS
 from tiny_audio.model.modeling import AudioLM
@@ -35,6 +34,7 @@ from .hearing import embed_prompts
 from .hotwords import Hotwords
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
 from .longform import CutPolicy, Window, cut, policy_of
+from .request import AS_WRITTEN, PLAIN, Request, Timestamps
 from .results import Outcome, Segment, Timings, Transcript, Word
 from .timestamps import Aligner, confidences, load_aligner
 from .token_head import load_token_head, token_log_probs
@@ -42,59 +42,7 @@ from .token_head import load_token_head, token_log_probs
 # Positions that a prompt with its audio leaves for text, at least: the room of a clip of no length.
 LEAST_ROOM = token_limit(0)
 Asked = str | Sequence[list[Turn]] | None  # of all windows, or the turns of each
-Timestamps = Literal["segment", "word"]
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
-
-
-@dataclass(frozen=True)
-class Request:
-    """The settings of a transcription, the same for every window.
-
-    `prompt` replaces the instruction that the model was trained with; `hotwords` are favoured
-    (`hotwords.py`); `timestamps="word"` gives words their times. `beams`, `ctc_weight` and
-    `min_logprob` are explained in `DecodingConfig`; None is the model's own value. A `prompt` keeps
-    all that is written (a description is less sure of its words), and so does `KEEP_ALL` as
-    `min_logprob`. `whole` cuts audio at the encoder's limit only, not in pauses.
-    """
-
-    prompt: str | None = None
-    hotwords: tuple[str, ...] = ()
-    timestamps: Timestamps = "segment"
-    min_logprob: float | None = None
-    beams: int | None = None
-    ctc_weight: float | None = None
-    whole: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.beams or 1) > 1 and self.hotwords:
-            raise ConfigError(
-                "Hotwords work with greedy decoding only; leave out the hotwords or the beams."
-            )
-        self.decoding(DecodingConfig(beams=2))  # what is wrong for every model
-        if self.timestamps not in ("segment", "word"):
-            raise ConfigError(f'timestamps={self.timestamps!r}: expected "segment" or "word".')
-        if isinstance(self.hotwords, str):
-            raise ConfigError(f"hotwords={self.hotwords!r}: expected words, e.g. ('Ada', 'Grace').")
-
-    def decoding(self, own: DecodingConfig) -> DecodingConfig:
-        """Return how this request decodes with a model whose own way is `own`.
-
-        Hotwords and a prompt are answered greedily unless beams are asked for; greedy decoding has
-        no use for a CTC head.
-        """
-        beams = self.beams
-        if beams is None:
-            beams = 1 if self.hotwords or self.prompt is not None else own.beams
-        weight = own.ctc_weight if self.ctc_weight is None and beams > 1 else self.ctc_weight or 0.0
-        least = own.min_logprob if self.min_logprob is None else self.min_logprob
-        if self.prompt is not None:
-            least = KEEP_ALL
-        return DecodingConfig(beams=beams, ctc_weight=weight, min_logprob=least)
-
-
-KEEP_ALL = -math.inf
-PLAIN = Request()
-AS_WRITTEN = Request(min_logprob=KEEP_ALL)
 
 
 class Head(NamedTuple):

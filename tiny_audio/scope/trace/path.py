@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiny_audio.infer.transcriber import KEEP_ALL, Request, Transcriber, Window
+from tiny_audio.infer.request import KEEP_ALL, Request
+from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.encoder import MIN_SAMPLES, log_mel
 from tiny_audio.model.errors import AudioError, Reason
