@@ -214,5 +214,5 @@ def test_references_and_options_that_are_no_answers_are_refused():
         score(TASKS["choice"], predictions("gender", ["A"], ["A"]))
     with pytest.raises(ConfigError, match="no predictions"):
         score(TASKS["gender"], [])
-    with pytest.raises(ConfigError, match="word errors"):
+    with pytest.raises(ConfigError, match="scored by words"):
         score(TASKS["transcription"], predictions("x", ["A"], ["A"]))
