@@ -57,7 +57,7 @@ REASONS = {
     "needs a checkout without changes; tests/evaluate/test_leaderboard.py submits": (
         "leaderboard submit runs/board",
     ),
-    "needs a file of yours": ("interview.mkv",),
+    "needs a file of yours": ("interview.mkv", "adapt --data mine.jsonl --minutes 8"),
     "the index of CPU builds is not reachable from every machine that runs the tests": (
         "--torch-backend cpu",
     ),
