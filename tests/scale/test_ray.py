@@ -4,6 +4,7 @@ uv run --extra ray pytest tests/scale/test_ray.py -n0 -m slow
 """
 
 import json
+import socket
 import threading
 import time
 
@@ -21,16 +22,29 @@ pytestmark = pytest.mark.slow
 NUM = 160
 
 
+def ports():
+    """Free ports for the agents of one machine. Left to themselves they have fifteen seconds to
+    name them, which is too little on a machine that does other things.
+    """
+    names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
+    sockets = {name: socket.socket() for name in (*names, "dashboard_agent_listen_port")}
+    for one in sockets.values():
+        one.bind(("", 0))
+    found = {name: one.getsockname()[1] for name, one in sockets.items()}
+    for one in sockets.values():
+        one.close()
+    return found
+
+
 @pytest.fixture
 def machines():
     """A cluster of a head without work and two machines that compute, all on this one."""
     ray = pytest.importorskip("ray", reason="needs: pip install 'tiny-audio[ray]'")
     from ray.cluster_utils import Cluster as Machines
 
-    made = Machines(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-    )
-    nodes = [made.add_node(num_cpus=2) for _ in range(2)]
+    head = {"num_cpus": 0, "include_dashboard": False, **ports()}
+    made = Machines(initialize_head=True, head_node_args=head)
+    nodes = [made.add_node(num_cpus=2, **ports()) for _ in range(2)]
     ray.init(address=made.address, log_to_driver=False)
     yield made, nodes
     ray.shutdown()
