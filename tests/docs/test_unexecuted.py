@@ -57,7 +57,14 @@ REASONS = {
     "needs a checkout without changes; tests/evaluate/test_leaderboard.py submits": (
         "leaderboard submit runs/board",
     ),
-    "needs a file of yours": ("interview.mkv", "adapt --data mine.jsonl --minutes 8"),
+    "needs a file of yours": (
+        "interview.mkv",
+        "adapt --data mine.jsonl --minutes 8",
+        "--audio a.mp3",
+    ),
+    "needs fluidsynth, and minutes; tests/recipes/test_music.py tests the pieces": (
+        "uv run python -m recipes.music",
+    ),
     "the index of CPU builds is not reachable from every machine that runs the tests": (
         "--torch-backend cpu",
     ),
