@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import soundfile
 import toys
@@ -17,6 +18,7 @@ from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.saving import save
 from tiny_audio.presets import load
+from tiny_audio.scale.raydata import Reader, Writer
 from tiny_audio.scale.shards import ALL, REPORT, TEXTS, Shard, Work, clips_of, transcribed
 
 NUM = 11
@@ -148,6 +150,18 @@ def test_another_job_and_odd_shards_are_refused(single, manifest, model, tmp_pat
     twice.write_text('{"audio": "a.wav", "id": "x"}\n{"audio": "b.wav", "id": "x"}\n')
     with pytest.raises(ConfigError, match="has the id 'x'"):
         clips_of(twice)
+
+
+def test_what_ray_s_actors_compute_is_what_one_process_writes(single, manifest, model):
+    """Without Ray: one clip after another through the reader, all of them through the writer."""
+    reader = Reader(str(manifest))
+    rows = [reader({"number": number}) for number in range(NUM)]
+    batch = {key: np.array([row[key] for row in rows], dtype=object) for key in rows[0]}
+    request = json.loads((single / "job.json").read_text())["request"]
+    made = {row["id"]: row for row in map(json.loads, Writer(model, request, "cpu")(batch)["line"])}
+    expected = [json.loads(line) for line in (single / ALL).read_text().splitlines()]
+    assert [made[line["id"]] for line in expected] == expected
+    assert len(made) == NUM
 
 
 def run(*words):
