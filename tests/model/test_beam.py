@@ -103,7 +103,7 @@ def test_what_cannot_be_searched_is_refused():
         search(model, embeds, torch.zeros_like(mask), NO_STOP, [4], beams=2)
     with pytest.raises(ConfigError, match="beams=0"):
         Request(beams=0)
-    with pytest.raises(ConfigError, match="Hotwords are for greedy"):
+    with pytest.raises(ConfigError, match="Hotwords work with greedy"):
         Request(hotwords=("Ada",), beams=2)
 
 
