@@ -66,7 +66,6 @@ REASONS = {
         "uv run python -m recipes.music",
     ),
     "needs the extra onnx; tests/export checks the graph": ("export tiny --to onnx",),
-    "needs a file of yours": ("interview.mkv", "adapt --data mine.jsonl --minutes 8"),
     "the index of CPU builds is not reachable from every machine that runs the tests": (
         "--torch-backend cpu",
     ),
