@@ -1,4 +1,4 @@
-"""Hashes of a checkpoint's frozen parts, and golden vectors, which show that it is loaded with them.
+"""Hashes of a checkpoint's frozen parts, and golden vectors that show it is loaded with them.
 
 Golden vectors are what every stage of the path made of one fixed second of sound when the model was
 saved. Hashes find another encoder, decoder, tokenizer or prompt; golden vectors also find another
