@@ -135,7 +135,10 @@ def right(task: Task, examples: Sequence[Example], said: Sequence[str]) -> int:
 def controls(
     model: AudioLM, task: Task, examples: Sequence[Example], heard: Heard, silence: Tensor
 ) -> dict[str, float]:
-    """Accuracy with each clip, with another clip's sound, and with silence."""
+    """Accuracy with each clip, with another clip's sound, and with silence.
+
+    All questions have as many clips as each other.
+    """
     own = [heard.of(e, model.config.encoder) for e in examples]
     order = random.Random("swapped").sample(range(len(own)), len(own))
     place = {n: order[(at + 1) % len(order)] for at, n in enumerate(order)}  # a cycle: none stays

@@ -29,3 +29,13 @@ def test_it_searches_among_as_many_texts_as_the_recipe_says():
 def test_no_beam_at_all_is_refused():
     with pytest.raises(ConfigError, match=r"data\.validation_beams=0 must be greater than 0"):
         DataConfig(validation_beams=0)
+
+
+def test_questions_about_several_clips_are_left_out_and_counted():
+    model, examples = toy_model().eval(), [example(number) for number in range(3)]
+    pair = replace(example(3), more=(example(0).sound,), prompt="<audio> or <audio>?")
+    judge = Evaluation(model, [*examples, pair], DataConfig(), 0)
+    assert judge()["clips"] == 3
+    assert [*judge.collator.dropped.counts().values()] == [1]
+    with pytest.raises(ConfigError, match="None of the 1 validation clips"):
+        Evaluation(model, [pair], DataConfig(), 0)

@@ -31,6 +31,7 @@ from tiny_audio.train.task import Listening
 
 SHOWN = 8  # texts that an evaluation keeps beside what was written
 KINDS = ("", "_shuffled", "_silent")
+SEVERAL = "several clips in a question: trained on, not evaluated"
 KEPT_BYTES = 2**28  # of frames that a frozen encoder need not make again
 
 
@@ -86,6 +87,9 @@ class Evaluation:
     def _decodable(self, examples: Sequence[Example]) -> list[tuple[Visit, Tensor]]:
         kept, most = [], self.model.config.encoder.max_samples
         for example in examples:
+            if example.more:
+                self.collator.dropped.add(SEVERAL, example.where)
+                continue
             visit = Visit(example, 0, 0)
             try:
                 kept.append((visit, torch.from_numpy(played(visit, None, most))))

@@ -1,0 +1,56 @@
+"""Frames that are computed once give what an encoder with fewer layers or a lower rate gives."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import toys
+from train.hearing import example
+
+from recipes.ears.frames import ALL_LAYERS, Heard, chosen, encoder_config
+from recipes.ears.train import Plan, answers, build, controls, fit, pace
+from tiny_audio.evaluate.tasks import TASKS
+from tiny_audio.model.encoder import AudioEncoder, load_encoder
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def encoder() -> AudioEncoder:
+    return load_encoder(encoder_config())
+
+
+@pytest.mark.parametrize(("layers", "hertz"), [((0, 4), 10), ((2,), 1), (ALL_LAYERS, 0.5)])
+def test_layers_and_rates_are_chosen_from_what_is_kept(encoder, layers, hertz):
+    clip = toys.clips(64_000)[0]
+    config = encoder_config(layers, hertz)
+    with torch.inference_mode():
+        kept = encoder(encoder.features([clip]))[0][0]
+        other = load_encoder(config)
+        expected = other(other.features([clip]))[0][0]
+    torch.testing.assert_close(chosen(kept, config), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_plan_trains_and_answers_questions_about_one_clip_and_two(encoder, tmp_path):
+    heard = Heard(encoder, tmp_path)
+    one = [replace(example(n), text="rain", prompt="Name the sound.") for n in range(3)]
+    pair = replace(example(3), text="rain", more=(example(0).sound,), prompt="<audio> and <audio>?")
+    asked = [*one, pair]
+    heard.hear([part.sound for e in asked for part in e.parts()])
+    plan = Plan(layers=(0, 4), hertz=2, steps=30, batch=4, frame_dropout=0.0)
+    model = build(plan)
+    losses = fit(model, plan, asked, heard)
+    assert losses[-1] < 0.2 < losses[0]
+    frames = [heard.of(e, model.config.encoder) for e in asked]
+    assert [len(of) for of in frames] == [1, 1, 1, 2]
+    assert set(answers(model, asked, frames)) == {"rain"}
+    scores = controls(model, TASKS["describe"], one, heard, frames[0][0] * 0)
+    assert scores["audio"] == 1
+    assert set(scores) == {"audio", "swapped", "silence"}
+
+
+def test_the_rate_rises_and_then_falls_to_nearly_nothing():
+    rates = [pace(step, 120) for step in range(120)]
+    assert rates[0] < 0.2
+    assert max(rates) == rates[rates.index(max(rates))] > 0.9
+    assert rates[-1] < 0.05
