@@ -1,5 +1,6 @@
 """Encoders compute what the stock models compute, and frozen ones stay frozen."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from pairs import encoder_of, toy_encoder
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor, WhisperModel
 
+from tiny_audio.model.checkpoint import build, load
 from tiny_audio.model.encoder import (
     ENCODERS,
+    WAVEFORM,
     average_pool,
     features,
     load_encoder,
@@ -20,8 +23,11 @@ from tiny_audio.model.encoder import (
     normalised,
     resolve,
 )
-from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.errors import CheckpointError, ConfigError
+from tiny_audio.model.projector import LinearConfig
+from tiny_audio.model.saving import save
 
+NEW = "unispeech-sat"  # a family of transformers that the table does not have
 WAVEFORMS = [name for name in toys.ENCODERS if name != "whisper"]
 
 
@@ -280,3 +286,23 @@ def test_weights_of_another_shape_than_the_config_says_are_refused_and_named():
 
 def test_every_family_has_its_class():
     assert {values["model_type"] for values in toys.ENCODERS.values()} == set(ENCODERS)
+
+
+def test_a_family_is_added_by_one_record(monkeypatch, tmp_path):
+    """Nothing but the table has to know a new family."""
+    monkeypatch.setitem(toys.ENCODERS, NEW, {"model_type": NEW, **toys.WAVEFORM, **toys.LAYER_NORM})
+    with pytest.raises(ConfigError, match=f"no '{NEW}'"):
+        toys.encoder_config(NEW)
+    monkeypatch.setitem(ENCODERS, NEW, replace(WAVEFORM, row=lambda config, clip: clip / 2))
+    config = toys.encoder_config(NEW)
+    encoder = load_encoder(config).eval()
+    clips = toys.clips(9_000, 700, 16_000)
+    frames_BTE, lengths_B = encoder(encoder.features(clips))
+    assert lengths_B.tolist() == [config.frames_for(len(clip)) for clip in clips]
+    for row, clip, length in zip(frames_BTE, clips, lengths_B, strict=True):
+        alone = encoder(encoder.features([clip]))[0][0]
+        assert torch.allclose(row[:length], alone, atol=1e-5)
+    assert torch.equal(encoder.features(clips[:1]).values[0], clips[0] / 2)
+    model = build(config, LinearConfig(k=3), toys.decoder_config("llama"))
+    again = load(save(model, tmp_path / "saved", whole=True))
+    assert again.config.encoder.family == NEW

@@ -135,7 +135,7 @@ def test_what_changes_a_sample_changes_the_convolutions_there(encoder):
     def convolved(samples):
         heard = model.encoder.features([samples])
         inner = model.encoder.model
-        if model.config.encoder.is_whisper:
+        if model.config.encoder.takes_mel:
             x = torch.nn.functional.gelu(inner.conv1(heard.values))
             return inner.conv2(x)[0].T
         return inner.feature_extractor(samples[None])[0].T  # unnormalised: a sample stays local

@@ -84,7 +84,7 @@ def test_the_prompt_trained_on_is_the_prompt_of_inference(family, encoder):
         assert question.count(audio_token_id(model.tokenizer)) == model.config.positions_for(
             len(clips[number])
         )
-    name = "input_features" if model.config.encoder.is_whisper else "input_values"
+    name = model.config.encoder.record.input_name
     assert torch.equal(batch.audio.values, served[name])
     assert torch.equal(batch.audio.lengths_B, served[f"{name}_mask"].sum(-1))
 

@@ -88,7 +88,7 @@ def test_the_loss_is_that_of_the_models_own_forward(encoder, family):
     batch = Collator(model)(visits(4))
     losses = Listening(model)(batch)
     values, lengths_B = batch.audio
-    name = "input_features" if model.config.encoder.is_whisper else "input_values"
+    name = model.config.encoder.record.input_name
     out = model(
         input_ids=batch.ids_BL,
         attention_mask=batch.mask_BL,

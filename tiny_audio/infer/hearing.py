@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import BatchFeature
 
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.encoder import HOP_SAMPLES, Features
+from tiny_audio.model.encoder import Features
 from tiny_audio.model.modeling import AudioLM, as_features
 
 FEATURE_KEYS = ("input_features", "input_features_mask", "input_values", "input_values_mask")
@@ -38,7 +38,7 @@ def embed_by_length(model: AudioLM, features: Features) -> tuple[Tensor, Tensor]
 
     `features` may lie on another device than the model: each group is moved when it is its turn.
     """
-    steps_per_s = SAMPLE_RATE / (HOP_SAMPLES if model.config.encoder.is_whisper else 1)
+    steps_per_s = SAMPLE_RATE / model.config.encoder.record.hop
     most = int(GROUP_S * steps_per_s)
     groups = list(alike(features.lengths_B, most))
     embedded, lengths = [], []

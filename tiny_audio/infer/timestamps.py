@@ -28,7 +28,7 @@ from tiny_audio.infer.ctc_head import (
 )
 from tiny_audio.infer.results import Word
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.encoder import HOP_SAMPLES, AudioEncoder, EncoderConfig
+from tiny_audio.model.encoder import AudioEncoder, EncoderConfig
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.generation import Written
 from tiny_audio.model.modeling import AudioLM
@@ -112,9 +112,8 @@ class Aligner:
 
 def frame_s(config: EncoderConfig) -> float:
     """Return the seconds from one frame to the next."""
-    stride = 2 * HOP_SAMPLES if config.is_whisper else math.prod(config.hf.conv_stride)
     size, keep = config.pool
-    return stride * size / keep / SAMPLE_RATE
+    return config.stride * size / keep / SAMPLE_RATE
 
 
 def align_words(

@@ -10,8 +10,10 @@ SpecAugment after `model.train()`).
 """
 
 import functools
+import math
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, cast, overload
 
@@ -83,7 +85,7 @@ class EncoderConfig(StrictConfig):
             raise ConfigError(f"layers is empty; take -1 (the output) or some of 0…{depth}.")
         if bad := [n for n in self.layers if not -1 <= n <= depth]:
             raise ConfigError(f"layers={bad}: this encoder has hidden states 0…{depth} (or -1).")
-        if self.window == "full" and not self.is_whisper:
+        if self.window == "full" and not self.record.full_window:
             raise ConfigError(f"window='full' is Whisper's; {self.family} takes 'true_length'.")
         if self.architecture.get("conv_pos_batch_norm"):
             raise ConfigError("conv_pos_batch_norm leaks padding into frames; not supported.")
@@ -99,8 +101,20 @@ class EncoderConfig(StrictConfig):
         return str(self.architecture.get("model_type"))
 
     @property
-    def is_whisper(self) -> bool:
-        return self.family == "whisper"
+    def record(self) -> "EncoderFamily":
+        """Return what sets this family apart."""
+        return ENCODERS[self.family]
+
+    @property
+    def takes_mel(self) -> bool:
+        """Tell whether the encoder takes log-mel features, or else samples."""
+        return self.record.input_name == "input_features"
+
+    @property
+    def stride(self) -> int:
+        """Return the samples from one frame to the next, before pooling."""
+        strides = (convolution.stride for convolution in self.record.convolutions(self.hf))
+        return self.record.hop * math.prod(strides)
 
     @property
     def width(self) -> int:
@@ -112,14 +126,13 @@ class EncoderConfig(StrictConfig):
         """Tell whether the first convolution normalises over the whole clip, as *base* models
         do.
         """
-        return not self.is_whisper and self.hf.feat_extract_norm == "group"
+        return getattr(self.hf, "feat_extract_norm", "") == "group"
 
     @property
     def max_samples(self) -> int | None:
         """Return the longest window in samples; None where the encoder has no limit."""
-        if not self.is_whisper:
-            return None
-        return int(self.hf.max_source_positions) * 2 * HOP_SAMPLES
+        positions = self.record.most_positions(self.hf)
+        return None if positions is None else positions * self.stride
 
     def steps_for(self, num_samples: int) -> int:
         """Return the feature steps (mel columns, or samples) of a clip; refuse what exceeds the
@@ -134,7 +147,7 @@ class EncoderConfig(StrictConfig):
                 f"set long_audio='windows' in the prompt's configuration."
             )
         samples = max(num_samples, MIN_SAMPLES)
-        return samples // HOP_SAMPLES if self.is_whisper else samples
+        return samples // self.record.hop
 
     def frames_for(self, num_samples: int) -> int:
         """Return T, the frames of a clip of `num_samples` at 16 kHz. It is the one owner of this
@@ -146,10 +159,8 @@ class EncoderConfig(StrictConfig):
         """Return how many frames the encoder makes of feature steps; every convolution rounds
         down.
         """
-        if self.is_whisper:
-            return (steps - 1) // 2 + 1
-        for kernel, stride in zip(self.hf.conv_kernel, self.hf.conv_stride, strict=True):
-            steps = (steps - kernel) // stride + 1
+        for kernel, stride, padding in self.record.convolutions(self.hf):
+            steps = (steps + 2 * padding - kernel) // stride + 1
         return steps
 
     def pooled(self, frames: int) -> int:
@@ -222,8 +233,8 @@ class AudioEncoder(nn.Module, ABC):
 
     def _features_of(self, batch: dict[str, Tensor]) -> Features:
         """A batch of transformers' front ends. Samples become what this encoder takes."""
-        mask, whisper = batch.pop("attention_mask", None), self.config.is_whisper
-        taken = ("input_values", "input_features") if whisper else ("input_values",)
+        mask, mel = batch.pop("attention_mask", None), self.config.takes_mel
+        taken = ("input_values", "input_features") if mel else ("input_values",)
         if len(batch) != 1 or not set(batch) <= set(taken):
             raise EncoderError(
                 f"The encoder got {', '.join(batch) or 'nothing'}; give {' or '.join(taken)}."
@@ -231,7 +242,7 @@ class AudioEncoder(nn.Module, ABC):
         ((name, values),) = batch.items()
         longest = values.shape[-1]
         lengths = [longest] * len(values) if mask is None else mask.sum(-1).tolist()
-        if name == "input_values" and whisper:
+        if name == "input_values" and mel:
             return self.features([row[:n] for row, n in zip(values, lengths, strict=True)])
         return Features(values, torch.tensor(lengths, device=values.device))
 
@@ -351,15 +362,6 @@ class WaveformFrames(AudioEncoder):
         return torch.stack([F.pad(row, (0, longest - row.shape[-1])) for row in rows])
 
 
-# model_type of the encoder's own config → how its frames are computed.
-ENCODERS: dict[str, type[AudioEncoder]] = {
-    "whisper": WhisperFrames,
-    "hubert": WaveformFrames,
-    "wav2vec2": WaveformFrames,
-    "wavlm": WaveformFrames,
-}
-
-
 def features(config: EncoderConfig, clips: Sequence[Tensor]) -> Features:
     """Compute features from samples, clip by clip, so that a batch changes nothing."""
     if not clips:
@@ -368,15 +370,22 @@ def features(config: EncoderConfig, clips: Sequence[Tensor]) -> Features:
         raise EncoderError(f"Clips of shape {bad} given; each must be 1-D: one channel, no batch.")
     lengths = [config.steps_for(len(clip)) for clip in clips]
     padded = [F.pad(clip, (0, max(0, MIN_SAMPLES - len(clip)))) for clip in clips]
-    if not config.is_whisper:
-        rows = [normalised(clip) if not config.group_norm else clip.float() for clip in padded]
-    else:
-        if config.window == "full":
-            padded = [F.pad(clip, (0, (config.max_samples or 0) - len(clip))) for clip in padded]
-        rows = [log_mel(clip, config.hf.num_mel_bins) for clip in padded]
+    rows = [config.record.row(config, clip) for clip in padded]
     longest = max(row.shape[-1] for row in rows)
     values = torch.stack([F.pad(row, (0, longest - row.shape[-1])) for row in rows])
     return Features(values, torch.tensor(lengths, device=values.device))
+
+
+def mel_row(config: EncoderConfig, samples_N: Tensor) -> Tensor:
+    """Return the log-mel features (F, M) of a clip, padded to the window where it is full."""
+    if config.window == "full":
+        samples_N = F.pad(samples_N, (0, (config.max_samples or 0) - len(samples_N)))
+    return log_mel(samples_N, config.hf.num_mel_bins)
+
+
+def waveform_row(config: EncoderConfig, samples_N: Tensor) -> Tensor:
+    """Return the samples as the encoder was trained on them."""
+    return samples_N.float() if config.group_norm else normalised(samples_N)
 
 
 def normalised(samples_N: Tensor) -> Tensor:
@@ -421,26 +430,88 @@ def _keep(kept: dict[int, Tensor], number: int) -> Any:
     return hook
 
 
+# Families -----------------------------------------------------------------------------------------
+
+
+class Convolution(NamedTuple):
+    """A convolution on the way from feature steps to frames."""
+
+    kernel: int
+    stride: int
+    padding: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderFamily:
+    """All that sets one family of encoders apart; functions of `hf` take its transformers config.
+
+    `frames` makes frames of features, `row` makes features of one clip that has `MIN_SAMPLES` at
+    least. A feature step is `hop` samples, and `convolutions` turn steps into frames, of which the
+    encoder knows `most_positions`. On the Hub the names of weights begin with `hub_prefix`, and
+    `model` reads them where transformers' `AutoModel` would read more.
+    """
+
+    frames: type[AudioEncoder]
+    input_name: Literal["input_features", "input_values"]  # transformers' name for the features
+    row: Callable[[EncoderConfig, Tensor], Tensor]
+    convolutions: Callable[[Any], Sequence[Convolution]]
+    hop: int = 1
+    most_positions: Callable[[Any], int | None] = lambda hf: None
+    full_window: bool = False  # whether it was trained on clips padded to the longest window
+    hub_prefix: str = ""
+    model: type[nn.Module] | None = None
+
+
+WHISPER = EncoderFamily(
+    frames=WhisperFrames,
+    input_name="input_features",
+    row=mel_row,
+    convolutions=lambda hf: (Convolution(3, 1, 1), Convolution(3, 2, 1)),
+    hop=HOP_SAMPLES,
+    most_positions=lambda hf: int(hf.max_source_positions),
+    full_window=True,
+    hub_prefix="model.encoder.",
+    model=WhisperEncoder,
+)
+WAVEFORM = EncoderFamily(
+    frames=WaveformFrames,
+    input_name="input_values",
+    row=waveform_row,
+    convolutions=lambda hf: [
+        Convolution(*one) for one in zip(hf.conv_kernel, hf.conv_stride, strict=True)
+    ],
+)
+# model_type of the encoder's own config → its family. A new one is one record here.
+ENCODERS: dict[str, EncoderFamily] = {
+    "whisper": WHISPER,
+    "hubert": WAVEFORM,
+    "wav2vec2": WAVEFORM,
+    "wavlm": WAVEFORM,
+}
+
+
 def empty_encoder(config: EncoderConfig) -> AudioEncoder:
     """Make the encoder with fresh weights, or without any under `torch.device("meta")`."""
-    hf = config.hf
-    model = (
-        WhisperEncoder(hf)
-        if config.is_whisper
-        else AutoModel.from_config(hf, trust_remote_code=False)
-    )
-    return ENCODERS[config.family](config, model)
+    record, hf = config.record, config.hf
+    kind: Any = record.model
+    model = kind(hf) if kind else AutoModel.from_config(hf, trust_remote_code=False)
+    return record.frames(config, model)
 
 
 def load_encoder(
     config: EncoderConfig, dtype: torch.dtype = torch.float32, **hub: Any
 ) -> AudioEncoder:
     """Load the whole pretrained encoder; a missing or unknown weight is a `CheckpointError`."""
-    kind: Any = WhisperEncoder if config.is_whisper else AutoModel
-    # A Whisper checkpoint holds `model.encoder.*`; without the mapping transformers would start
-    # from random weights and only log it.
-    mapping = {r"^model\.encoder\.": ""} if config.is_whisper else None
+    record = config.record
+    # Without the mapping transformers would start from random weights and only log it.
+    mapping = {f"^{re.escape(record.hub_prefix)}": ""} if record.hub_prefix else None
     model = read_part(
-        kind, config.source, config.hf, dtype, hub, key_mapping=mapping, may_hold_more=True
+        record.model or AutoModel,
+        config.source,
+        config.hf,
+        dtype,
+        hub,
+        key_mapping=mapping,
+        may_hold_more=True,
     )
-    return ENCODERS[config.family](config, model)
+    return record.frames(config, model)

@@ -96,7 +96,7 @@ class AudioProcessor(ProcessorMixin):
         ]
         if windows:
             values, lengths_B = features(config.encoder, windows)
-            name = "input_features" if config.encoder.is_whisper else "input_values"
+            name = config.encoder.record.input_name
             batch[name] = values
             batch[f"{name}_mask"] = valid_mask(lengths_B, values.shape[-1]).long()
         if all(label == IGNORED for prompt in rendered for label in prompt.labels):
@@ -132,7 +132,7 @@ class AudioProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        name = "input_features" if self.config.encoder.is_whisper else "input_values"
+        name = self.config.encoder.record.input_name
         return ["input_ids", "attention_mask", name, f"{name}_mask"]
 
     def apply_chat_template(

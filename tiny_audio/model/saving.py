@@ -175,11 +175,8 @@ def is_checkpoint(folder: Path) -> bool:
 
 
 def write_encoder(encoder: AudioEncoder, folder: Path, dtype: torch.dtype | None) -> None:
-    """Write the encoder in the Hub's layout, where a Whisper checkpoint names its keys
-    `model.encoder.*`.
-    """
-    prefix = "model.encoder." if encoder.config.is_whisper else ""
-    write_part(encoder.model, folder, dtype, prefix)
+    """Write the encoder in the Hub's layout, with the names that its family has there."""
+    write_part(encoder.model, folder, dtype, encoder.config.record.hub_prefix)
 
 
 def write_part(

@@ -38,7 +38,7 @@ class Preset:
         chosen = self
         if encoder:
             fresh = EncoderConfig(architecture=architecture_of(encoder), source=encoder)
-            if fresh.is_whisper:
+            if fresh.record.full_window:
                 fresh = replace(fresh, window=self.encoder.window)
             kept = replace(fresh, layers=self.encoder.layers, pool=self.encoder.pool)
             chosen = replace(chosen, encoder=kept)

@@ -120,7 +120,8 @@ async def _not_here(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Where a value may be one of several types, the deepest problem is the one that was meant.
-    worst = max(error.errors(), key=lambda problem: len(problem["loc"]))
+    # Of a value that may be a text or something else, what is said of the text tells least.
+    worst = max(error.errors(), key=lambda one: (len(one["loc"]), one["type"] != "string_type"))
     param = short(".".join(str(part) for part in worst["loc"][1:]), MAX_ECHO) or None
     form = param == "file" and request.url.path != "/v1/chat/completions"
     problem = (

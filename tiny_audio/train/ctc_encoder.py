@@ -63,7 +63,7 @@ class LiveClips(SpelledClips):
         if not usable:
             return None
         made = self.features([clip for _, clip in usable])
-        if self.recipe.data.augment is not None and self.model.config.encoder.is_whisper:
+        if self.recipe.data.augment is not None and self.model.config.encoder.takes_mel:
             change(made, np.random.default_rng(visits[0].seed))
         return spelled(made, [visit for visit, _ in usable])
 

@@ -59,7 +59,7 @@ def exchanged(chosen: Preset, model: ModelConfig) -> Preset:
     if encoder and not Path(encoder).is_dir():
         table = {other.encoder.source: other.encoder for other in known}
         new, old = table.get(encoder) or _unknown(encoder, table), chosen.encoder
-        window = old.window if new.is_whisper else "true_length"
+        window = old.window if new.record.full_window else "true_length"
         new = replace(new, window=window, layers=old.layers, pool=old.pool)
         chosen, encoder = replace(chosen, encoder=new), ""
     if decoder and not Path(decoder).is_dir():

@@ -94,7 +94,7 @@ def encoder_layers(model: AudioLM) -> Layers:
         depth=hf.num_hidden_layers,
         width=hf.hidden_size,
         attention=hf.hidden_size,
-        inner=hf.encoder_ffn_dim if config.is_whisper else hf.intermediate_size,
+        inner=getattr(hf, "encoder_ffn_dim", None) or hf.intermediate_size,
         gated=False,
         norms_heads=False,
         square=hf.num_attention_heads if config.family == "wavlm" else 0,
@@ -155,7 +155,7 @@ def _layers_bytes(
 def _convolutions(model: AudioLM, load: Load) -> int:
     """Return the bytes of every convolution's values of the waveform or the mel steps, 8 each."""
     hf, config = model.config.encoder.hf, model.config.encoder
-    if config.is_whisper:
+    if config.takes_mel:
         return 8 * hf.hidden_size * 3 * load.frames
     steps, values = load.samples, 0
     for kernel, stride, channels in zip(hf.conv_kernel, hf.conv_stride, hf.conv_dim, strict=True):
@@ -175,7 +175,7 @@ def _listening(model: AudioLM, load: Load, wide: int) -> int:
     """Return the bytes of a frozen encoder's forward pass: one layer, or the first convolution."""
     layers = encoder_layers(model)
     one = layers.kept(wide) * load.frames
-    if model.config.encoder.is_whisper:
+    if model.config.encoder.takes_mel:
         return one
     hf = model.config.encoder.hf
     first = load.clips * (load.samples // hf.conv_stride[0]) * hf.conv_dim[0]

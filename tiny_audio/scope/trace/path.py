@@ -178,7 +178,7 @@ def _encode(model: AudioLM, samples_N: Tensor, span: Span) -> _Encoded:
     """Compute features, frames, projector and audio embeddings of one clip, so without padding."""
     clock, encoder = Clock(model.config), model.audio_tower
     features = encoder.features([samples_N.to(model.device)])
-    if encoder.config.is_whisper:
+    if encoder.config.takes_mel:
         mel_FM = features.values[0, :, : int(features.lengths_B[0])]
     else:
         mel_FM = log_mel(F.pad(samples_N, (0, max(0, MIN_SAMPLES - len(samples_N)))), MEL_BINS)
@@ -253,7 +253,7 @@ def _describe(model: AudioLM, name: str) -> Described:
             f"{_made_by(config.language_model.source, config.text_config.model_type)}, "
             f"{_count(decoder)}, D = {projector.decoder_dim}"
         ),
-        hears_mel=config.encoder.is_whisper,
+        hears_mel=config.encoder.takes_mel,
         trained=is_trained(model),
     )
 

@@ -85,14 +85,14 @@ class Clock:
         """Return a frame's step, pooled where the encoder pools, and where the first frame
         begins.
         """
-        if self.encoder.is_whisper:
-            step, offset = 2 * HOP_SAMPLES, -HOP_SAMPLES
-        else:
-            field, step = 1, 1
-            hf = self.encoder.hf
-            for kernel, stride in zip(hf.conv_kernel, hf.conv_stride, strict=True):
-                field, step = field + (kernel - 1) * step, step * stride
-            offset = (field - step) // 2
+        record = self.encoder.record
+        field, step = 1, 1  # in feature steps
+        for kernel, stride, padding in record.convolutions(self.encoder.hf):
+            field, step = field + (kernel - 1 - 2 * padding) * step, step * stride
+        if record.hop > 1:  # a mel step lies around its sample
+            field -= 1
+        step = self.encoder.stride
+        offset = (field * record.hop - step) // 2
         size, keep = self.encoder.pool
         return step * size / keep, offset
 
