@@ -60,7 +60,7 @@ def window_of(model: AudioLM) -> Window:
             f"The encoder {config.family} cannot be one graph: it has no longest window, or its "
             f"steps depend on a clip's own length. Whisper encoders without pooling can."
         )
-    channels = config.hf.num_mel_bins if config.is_whisper else 0
+    channels = config.hf.num_mel_bins if config.takes_mel else 0
     return Window(config.steps_for(config.max_samples), channels)
 
 
