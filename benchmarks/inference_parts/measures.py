@@ -17,7 +17,7 @@ from training_parts.watch import resident
 
 from tiny_audio.data.text import clean
 from tiny_audio.evaluate.metrics import word_errors
-from tiny_audio.infer.hearing import FEATURE_KEYS
+from tiny_audio.infer.grouping import FEATURE_KEYS
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.generation import Written, token_limit, write

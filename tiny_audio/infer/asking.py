@@ -27,7 +27,7 @@ from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import AUDIO, Turn, refuse_counts, transcription_turns
 
-from .hearing import embed_prompts
+from .grouping import embed_prompts
 
 ANSWER_TOKENS = 512  # of an answer, unless another number is asked for or there is less room
 # song.mp3@30-60, song.mp3@0.5-1.25, song.mp3@90- (to its end).

@@ -30,7 +30,7 @@ from tiny_audio.presets import SHIPPED, load
 
 from .asking import ANSWER_TOKENS, Answer, Question, answer, question
 from .ctc_score import CtcScore, Spell, added, by_characters, by_tokens
-from .hearing import embed_prompts
+from .grouping import embed_prompts
 from .hotwords import Hotwords
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
 from .longform import CutPolicy, Window, cut, policy_of

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pairs import batch_of, features_of, model_of
 
-from tiny_audio.infer.hearing import LIKENESS, alike, embed_by_length
+from tiny_audio.infer.grouping import LIKENESS, alike, embed_by_length
 
 
 @pytest.mark.parametrize("encoder", ["whisper", "hubert", "hubert_large"])
