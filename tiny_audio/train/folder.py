@@ -41,6 +41,7 @@ def remember(recipe: Settled, folder: Path) -> Settled:
         found = {}  # it ended before its first save: nothing of it is of use
         (folder / METRICS).unlink(missing_ok=True)
         (folder / "data.json").unlink(missing_ok=True)
+        (folder / MACHINES).unlink(missing_ok=True)
     if found and found != values:
         changed = ", ".join(sorted(differences(found, values)))
         raise ConfigError(
