@@ -133,6 +133,7 @@ class _Timeline:
     done_s: float = 0.0  # of sound and silence so far
     shift_s: float | None = None  # time stamp of 0; None before the first packet
     ends_s: float | None = field(init=False)
+    alone: bool = field(init=False)  # in its container
     num_bad: int = 0  # packets that could not be decoded
     lost_s: float = 0.0  # in them
     bad_s: float = 0.0  # in them, and not yet filled with silence
@@ -146,6 +147,7 @@ class _Timeline:
         av = pyav()
 
         track, container = self.track, self.container
+        self.alone = len(container.streams) == 1
         total = container.duration / av.time_base if container.duration else None
         begins_s = max(0, container.start_time or 0) / av.time_base
         self.total_s = total + begins_s if total else None  # of MP4 the one begins at the other
@@ -162,17 +164,16 @@ class _Timeline:
     def take(self, packet: Any) -> None:
         """Follow where packets lie in the file: what lies between them may be damaged."""
         self.num_bytes += packet.size
-        if packet.pos is not None and packet.pos >= 0 and len(self.container.streams) == 1:
-            self.skipped = packet.pos - self.packet_end if self.packet_end else 0
-            self.packet_end = packet.pos + packet.size
+        if self.alone and (at := packet.pos) is not None and at >= 0:
+            self.skipped = at - self.packet_end if self.packet_end else 0
+            self.packet_end = at + packet.size
 
     def late_s(self, frame: Any) -> float:
         """Return the seconds of silence before this frame; time stamps that jump back are
         followed.
         """
-        if self.kind not in TIMED or frame.pts is None or frame.time_base is None:
+        if self.kind not in TIMED or (stamp_s := frame.time) is None:
             return 0.0
-        stamp_s = float(frame.pts * frame.time_base)
         if self.shift_s is None:
             self.shift_s = self._zero_s(stamp_s)
         late_s = stamp_s - self.shift_s - self.done_s
@@ -270,13 +271,13 @@ def _timed(timeline: _Timeline) -> Iterator[Chunk]:
 
             shape = (frame.sample_rate, frame.layout.nb_channels)
             # to_ndarray() of a planar frame of 8 or more channels reads past the planes (18.1)
-            pack = av.AudioResampler(format="flt")
+            pack = None if shape[1] == 1 else av.AudioResampler(format="flt")
         gap_s = timeline.late_s(frame) or timeline.bad_s
         if gap_s:
             timeline.note_gap(gap_s)
             yield from timeline.silence(gap_s, *shape)
         timeline.bad_s = 0.0
-        for packed in pack.resample(frame):
+        for packed in pack.resample(frame) if pack else (frame,):
             block = scale(packed.to_ndarray().reshape(-1, shape[1]))
             timeline.done_s += len(block) / shape[0]
             yield shape[0], block

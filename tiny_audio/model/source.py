@@ -261,9 +261,9 @@ def _open_path(origin: Origin, path: str | os.PathLike[str]) -> io.FileIO:
 
 def scale(values: NDArray[Any]) -> Block:
     """Turn any sample type into float32 in ±1 (unsigned 8-bit is centred on 128)."""
-    with np.errstate(over="ignore"):  # beyond float32 becomes Inf, which is refused
-        floats = values.astype(np.float32)
     if values.dtype.kind == "f":
-        return floats
+        with np.errstate(over="ignore"):  # beyond float32 becomes Inf, which is refused
+            return values.astype(np.float32)
+    floats = values.astype(np.float32)
     full_scale = np.float32(2.0 ** (8 * values.dtype.itemsize - 1))
     return (floats - full_scale if values.dtype.kind == "u" else floats) / full_scale
