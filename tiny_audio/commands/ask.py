@@ -77,7 +77,7 @@ def ask(
             talk.ask(question, audio or [])
     for line in map(str.strip, sys.stdin) if chat else ():
         try:
-            talk.hear(line)
+            talk.read(line)
         except TinyAudioError as error:  # the talk goes on
             fail("", error)
     if talk.num_cut:
@@ -94,8 +94,8 @@ class Talk:
         self.waiting: list[str] = []
         self.num_cut = 0
 
-    def hear(self, line: str) -> None:
-        """A line of the chat: a clip that waits for its question, or the question."""
+    def read(self, line: str) -> None:
+        """Read a line of the chat: a clip, which waits for its question, or the question."""
         if line.startswith(CLIP):
             self.waiting.append(line.removeprefix(CLIP).strip())
         elif line:

@@ -88,7 +88,7 @@ def question(
     if asked is None or isinstance(asked, str):
         turns = transcription_turns(transcriber.model.config.prompt, asked, len(sources))
     else:
-        turns, inside = _said(asked)
+        turns, inside = _turns_of(asked)
         if inside and sources:
             raise PromptError(
                 f"The messages hold {len(inside)} clip(s), and {len(sources)} more came beside "
@@ -103,7 +103,7 @@ def question(
     return Question(turns, [one.samples for one in loaded], max_tokens, notes)
 
 
-def _said(asked: Sequence[Any]) -> tuple[list[Turn], list[Any]]:
+def _turns_of(asked: Sequence[Any]) -> tuple[list[Turn], list[Any]]:
     """Return turns as they are, or those of messages with their clips."""
     if asked and isinstance(asked[0], Mapping):
         return conversation_of(asked)

@@ -115,9 +115,9 @@ def turn_of(role: str, parts: Sequence[str | None]) -> Turn:
         return Turn(role, " ".join(part for part in parts if part is not None))
     text = ""
     for part in parts:
-        said = AUDIO if part is None else _AUDIO.sub(r"\\\g<0>", part)
-        parted = not text or text[-1].isspace() or said[:1].isspace() or said[:1] in {*".,;:!?)"}
-        text += said if parted else f" {said}"
+        new = AUDIO if part is None else _AUDIO.sub(r"\\\g<0>", part)
+        parted = not text or text[-1].isspace() or new[:1].isspace() or new[:1] in {*".,;:!?)"}
+        text += new if parted else f" {new}"
     return Turn(role, text)
 
 

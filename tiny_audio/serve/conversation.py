@@ -84,8 +84,8 @@ def turn(message: Message) -> Turn:
     parts = [TextPart(type="text", text=content)] if isinstance(content, str) else content
     if message.role != "user" and any(isinstance(part, AudioPart) for part in parts):
         raise Refusal(400, "Only the user's messages may hold audio.", param="messages")
-    said = [part.text if isinstance(part, TextPart) else None for part in parts]
-    return turn_of(ROLES.get(message.role, message.role), said)
+    texts = [part.text if isinstance(part, TextPart) else None for part in parts]
+    return turn_of(ROLES.get(message.role, message.role), texts)
 
 
 def decoded(data: str) -> bytes:

@@ -76,7 +76,7 @@ class _Session:
         """Transcribe to the end; the first of both tasks to fail ends the other."""
         receiving = asyncio.create_task(self._receive())
         try:
-            await self._hear(receiving)
+            await self._transcribe(receiving)
         finally:
             receiving.cancel()
             with suppress(asyncio.CancelledError, TinyAudioError, WebSocketDisconnect):
@@ -120,7 +120,7 @@ class _Session:
         if self.received_s > limits.max_live_s:
             raise Refusal(413, f"A session takes at most {limits.max_live_s:g} s. Begin another.")
 
-    async def _hear(self, receiving: "asyncio.Task[None]") -> None:
+    async def _transcribe(self, receiving: "asyncio.Task[None]") -> None:
         state = self.streamer.start()
         while not (self.ended and len(self.buffer) < 2):
             await self.arrived.wait()
