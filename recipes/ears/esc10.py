@@ -64,18 +64,21 @@ def main() -> None:
     asked.add_argument("--out", type=Path, default=OUT)
     asked.add_argument("--steps", type=int, default=150)
     asked.add_argument("--batch", type=int, default=16)
+    asked.add_argument("--folds", type=int, nargs="+", default=FOLDS, choices=FOLDS)
+    asked.add_argument("--no-table", action="store_true", help="only the folds")
     options = asked.parse_args()
     examples, heard = clips(options.data), Heard()
     heard.hear([*(e.sound for e in examples), Silence(5.0)])
     print("all clips are heard", flush=True)
     usual = Plan(steps=options.steps, batch=options.batch)
-    planned = [(usual, fold) for fold in FOLDS]
-    planned += [(replace(p, steps=usual.steps, batch=usual.batch), FOLDS[-1]) for p in TABLE]
+    planned = [(usual, fold) for fold in options.folds]
+    table = () if options.no_table else TABLE
+    planned += [(replace(p, steps=usual.steps, batch=usual.batch), FOLDS[-1]) for p in table]
     rows = list[dict[str, Any]]()
     for plan, fold in planned:
         rows.append(measure(plan, fold, examples, heard))
         print(json.dumps(rows[-1]), flush=True)
-        folds = [row["audio"] for row in rows[: len(FOLDS)]]
+        folds = [row["audio"] for row in rows[: len(options.folds)]]
         result = {"accuracy": sum(folds) / len(folds), "folds": len(folds), "rows": rows}
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(result, indent=1) + "\n")
