@@ -29,7 +29,7 @@ if args.scale != "true":
     frames_BTE = model.encode(samples_N, 16_000)
     promised = model.config.encoder.frames_for(len(samples_N))
     depth = model.config.encoder.hf.num_hidden_layers
-    front = "log-mel" if model.config.encoder.is_whisper else "waveform"
+    front = "log-mel" if model.config.encoder.takes_mel else "waveform"
     show(f"{args.encoder or args.model}: {front}, then {depth} layers", frames_BTE, promised)
     print(f"Mean {frames_BTE.mean():.4f}, std {frames_BTE.std():.4f}")
     print(f"Min {frames_BTE.min():.4f}, max {frames_BTE.max():.4f}")

@@ -236,11 +236,11 @@ WRONG = {
     "xml": ("--format", "xml"),
     "nowhere": ("--timestamps", "word", "--aligner", "nowhere"),
     "--format": ("--fromat", "json"),
-    "Hotwords are for greedy": ("--hotwords", "Ada", "--beams", "5"),
+    "Hotwords work with greedy": ("--hotwords", "Ada", "--beams", "5"),
     "would be one srt file on stdout": ("other.wav", "--format", "srt"),
     "cannot be made": ("--output-dir", "/dev/null/x"),
     "give at least two beams": ("--ctc-weight", "0.3"),
-    "nothing asks this head": ("--aligner", "nowhere"),
+    "nothing uses this head": ("--aligner", "nowhere"),
     "expected a number": ("--beams", "5", "--ctc-weight", "inf"),
 }
 

@@ -183,13 +183,14 @@ def test_an_upload_is_read_while_it_plays(page, nano):
     assert demoing.transcribe(page, path) == text == nano.transcribe(path).text
     words = nano.transcribe(path, timestamps="word").words
     page.click(".word >> nth=5")
-    page.wait_for_function("document.querySelectorAll('.now').length === 1")
-    seen = [page.inner_text(".now")]
-    page.wait_for_function(
-        "seen => ![null, undefined, seen].includes(document.querySelector('.now')?.innerText)",
-        arg=seen[0],
-    )
-    seen.append(page.inner_text(".now"))
+    page.wait_for_selector(".now")
+    seen = page.locator(".now").all_inner_texts()
+    for _ in range(500):  # the page's policy forbids what wait_for_function evaluates
+        shown = page.locator(".now").all_inner_texts()
+        if shown and shown != seen:
+            break
+        page.wait_for_timeout(20)
+    seen += shown
     assert seen == [words[5].text, words[6].text]
     at = page.eval_on_selector("#sound", "sound => sound.currentTime")
     assert words[6].start_s <= at <= words[-1].end_s

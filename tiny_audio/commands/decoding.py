@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tiny_audio.infer.transcriber import Request
+    from tiny_audio.infer.request import Request
+    from tiny_audio.infer.transcriber import Transcriber
 
 Model = Annotated[
     str,
@@ -58,11 +59,12 @@ Whole = Annotated[
 ]
 
 
-def refuse_idle(aligner: Path | None, request: Request) -> None:
-    """Refuse a head that is named and that nothing uses."""
+def refuse_idle(aligner: Path | None, request: Request, transcriber: Transcriber) -> None:
+    """Refuse a head that is named and that nothing uses with this model."""
     from tiny_audio.model.errors import ConfigError
 
-    if aligner and request.timestamps != "word" and request.ctc_weight == 0:
+    used = request.timestamps == "word" or transcriber.decoding(request).ctc_weight
+    if aligner and not used:
         raise ConfigError(
             f"--aligner {aligner}: nothing uses this head. Give --beams 5 --ctc-weight 0.3, or (in "
             f"transcribe) --timestamps word."

@@ -102,8 +102,9 @@ def evaluate(
             batch_s=batch_s,
         )
         how = Request(min_logprob=min_logprob, beams=beams, ctc_weight=ctc_weight, whole=whole)
-        refuse_idle(aligner, how)
         opened = system(model, device, how, aligner)
+        if isinstance(opened, OurModel):
+            refuse_idle(aligner, how, opened.transcriber)
         found = [decoding(opened.decoding())] if isinstance(opened, OurModel) else []
         result, folder = run(opened, config, out, Lines(", ".join([normalizer, *found])))
         page = write_report(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_audio.commands import say
+from tiny_audio.commands.decoding import refuse_idle
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.progress import progress
 
@@ -104,6 +105,7 @@ def lines(
         work.job["model"], head=aligner, device=device
     )
     transcriber.check(request)
+    refuse_idle(aligner, request, transcriber)
     return transcribed(clips, transcriber, request)
 
 

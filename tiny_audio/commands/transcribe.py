@@ -138,7 +138,6 @@ def transcribe(
         words = tuple(word for word in hotwords.split(",") if word.strip())
         timed: Literal["segment", "word"] = "segment" if timestamps == "segment" else "word"
         request = Request(prompt, words, timed, min_logprob, beams, ctc_weight, whole=whole)
-        refuse_idle(aligner, request)
         many = Many(manifest, out, shard, retry, engine, workers, address)
         refuse_mixed(
             many,
@@ -159,6 +158,7 @@ def transcribe(
     with refusing(RuntimeError):
         transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
         transcriber.check(request)
+        refuse_idle(aligner, request, transcriber)
         kept, failed = writable(files or [], format, output_dir)
     options: dict[str, Any] = {"channel": channel, "track": track}
     options["allow_truncated"] = allow_truncated
