@@ -68,8 +68,18 @@ def test_a_folder_that_is_not_whole_is_refused(model, tmp_path):
     with pytest.raises(CheckpointError, match="other weights"):
         load_token_head(model, tmp_path)
     (folder / "config.json").write_text(json.dumps({"width": 3}))
-    with pytest.raises(Exception, match="num_tokens"):
+    with pytest.raises(CheckpointError, match=r"no token head.*num_tokens"):
         load_token_head(model, tmp_path)
+
+
+def test_a_head_is_bounded_by_the_decoder_before_it_is_built(model, tmp_path):
+    folder = tmp_path / "tokens"
+    head_for(model).save(folder, model)
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("num_tokens", "vocabulary", "width"):
+        (folder / "config.json").write_text(json.dumps(config | {name: 10**12}))
+        with pytest.raises(CheckpointError, match="another decoder's vocabulary"):
+            load_token_head(model, tmp_path)
 
 
 def test_a_search_asks_it(model, tmp_path):

@@ -83,11 +83,7 @@ class CtcHead(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the folder in bfloat16; each file is there whole, or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        stored = {k: v.detach().to("cpu", torch.bfloat16) for k, v in self.state_dict().items()}
-        with whole(folder / WEIGHTS) as temporary:
-            save_file(stored, temporary)
-        write_json(folder / CONFIG, self.config.to_dict())
+        write_head(self, folder, self.config)
 
     @classmethod
     def from_pretrained(cls, folder: Path, encoder: AudioEncoder) -> CtcHead:
@@ -116,6 +112,19 @@ class Block(nn.Module):
 
     def forward(self, x_BTH: Tensor) -> Tensor:
         return F.gelu(self.conv(self.norm(x_BTH).transpose(1, 2))).transpose(1, 2)
+
+
+def write_head(head: nn.Module, folder: Path, config: StrictConfig) -> None:
+    """Write a head's folder, parameters in bfloat16; each file is there whole, or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = {name for name, _ in head.named_parameters()}
+    stored = {
+        name: value.detach().to("cpu", torch.bfloat16 if name in trained else value.dtype)
+        for name, value in head.state_dict().items()
+    }
+    with whole(folder / WEIGHTS) as temporary:
+        save_file(stored, temporary)
+    write_json(folder / CONFIG, config.to_dict())
 
 
 def fill(head: nn.Module, folder: Path) -> None:
@@ -185,5 +194,9 @@ def read_paths(log_probs_BTC: Tensor, lengths_B: Tensor) -> list[str]:
 
 
 def decode_path(path: Sequence[int]) -> str:
-    kept = [c for c, before in zip(path, [0, *path], strict=False) if c != before and c]
-    return " ".join("".join(CHARACTERS[c - 1] for c in kept).split())
+    return " ".join("".join(CHARACTERS[c - 1] for c in collapsed(path)).split())
+
+
+def collapsed(path: Sequence[int]) -> list[int]:
+    """Return the labels of a CTC path: repeats count once, blanks (0) not at all."""
+    return [c for c, before in zip(path, [0, *path], strict=False) if c != before and c]

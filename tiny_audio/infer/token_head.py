@@ -11,20 +11,18 @@ Letters: B clips, P audio embeddings of D values, C tokens that compete and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tiny_audio.files import read_json, whole, write_json
-from tiny_audio.infer.ctc_head import CONFIG, WEIGHTS, fill
+from tiny_audio.files import read_json
+from tiny_audio.infer.ctc_head import CONFIG, collapsed, fill, write_head
 from tiny_audio.model.config import StrictConfig, fingerprint
 from tiny_audio.model.encoder import features
-from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.model.identity import encoder_key, weights_hash
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import SHIPPED
@@ -87,29 +85,18 @@ class TokenHead(nn.Module):
     def best_paths(self, log_probs_BPC: Tensor, lengths_B: Tensor) -> list[list[int]]:
         """Return the decoder's token ids on every clip's best path, collapsed."""
         rows = zip(log_probs_BPC.argmax(-1).tolist(), lengths_B.tolist(), strict=True)
-        return [self.collapsed(row[:length]) for row, length in rows]
-
-    def collapsed(self, classes: Sequence[int]) -> list[int]:
-        kept = [c for c, before in zip(classes, [0, *classes], strict=False) if c and c != before]
-        return [int(self.tokens_V[c - 1]) for c in kept]
+        paths = [collapsed(row[:length]) for row, length in rows]
+        return [[int(self.tokens_V[label - 1]) for label in path] for path in paths]
 
     def save(self, folder: Path, model: AudioLM) -> None:
         """Write the folder of the head that belongs to `model`, its trained part in bfloat16."""
-        folder.mkdir(parents=True, exist_ok=True)
-        trained = dict(self.named_parameters())
-        stored = {
-            name: value.detach().to("cpu", torch.bfloat16 if name in trained else value.dtype)
-            for name, value in self.state_dict().items()
-        }
-        with whole(folder / WEIGHTS) as temporary:
-            save_file(stored, temporary)
         config = TokenHeadConfig(
             num_tokens=len(self.tokens_V),
             vocabulary=len(self.bias) - 1,
             width=len(self.blank),
             audio=audio_id(model),
         )
-        write_json(folder / CONFIG, config.to_dict())
+        write_head(self, folder, config)
 
     @classmethod
     def from_pretrained(cls, folder: Path, model: AudioLM) -> TokenHead:
@@ -122,6 +109,11 @@ class TokenHead(nn.Module):
                 f"{folder} is a token head for another encoder or projector. Remove the folder: "
                 f"without it, --ctc-weight uses the character head."
             )
+        table: Any = model.get_input_embeddings()
+        if (config.vocabulary, config.width) != table.weight.shape or (
+            config.num_tokens > config.vocabulary
+        ):
+            raise CheckpointError(f"{folder} is a token head for another decoder's vocabulary.")
         head = cls(config.num_tokens, config.vocabulary, config.width)
         fill(head, folder)
         return head.to(model.device).eval()
@@ -143,7 +135,10 @@ def load_token_head(model: AudioLM, checkpoint: Path | None = None) -> TokenHead
 
 
 def read_config(folder: Path) -> TokenHeadConfig:
-    return TokenHeadConfig.from_dict(read_json(folder / CONFIG, "Copy the head again."))
+    try:
+        return TokenHeadConfig.from_dict(read_json(folder / CONFIG, "Copy the head again."))
+    except ConfigError as error:
+        raise CheckpointError(f"{folder} is no token head: {error}") from error
 
 
 def audio_id(model: AudioLM) -> str:
