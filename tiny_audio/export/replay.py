@@ -27,7 +27,7 @@ TOLERANCE = 1e-3  # of a stage: largest difference over the root mean square of 
 
 @dataclass(frozen=True)
 class Replayed:
-    """How far a written model is from this one, stage by stage and in texts."""
+    """The differences between a written model and this one, stage by stage and in texts."""
 
     differences: dict[str, float]
     clips: int = 0

@@ -1,4 +1,4 @@
-"""How a model decodes unless somebody asks for another way: a part of its config.json."""
+"""The configuration of decoding in config.json: what a model does unless a request differs."""
 
 import math
 from dataclasses import dataclass

@@ -137,7 +137,7 @@ def loops(tokens: list[int]) -> bool:
 
 
 def before_loop(written: Written) -> Written:
-    """Without the run that repeats at the end, all of it."""
+    """Return a text without the run that repeats at its end, all of it."""
     tokens, lengths = written.tokens, LOOP_PERIODS
     period = next(n for n in lengths if tokens[-n:] * LOOP_REPEATS == tokens[-n * LOOP_REPEATS :])
     end = len(tokens) - period

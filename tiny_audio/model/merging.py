@@ -27,7 +27,7 @@ def merge_adapters(model: AudioLM) -> AudioLM:
 
 
 def merged(layer: Any) -> nn.Module:
-    """The base layer of one of PEFT's, with its adapter in its weight."""
+    """Return the base layer of one of PEFT's, with its adapter in its weight."""
     layer.merge(safe_merge=True)  # an adapter with values that are no numbers is refused
     base: nn.Module = layer.get_base_layer()
     return base

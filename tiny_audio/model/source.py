@@ -191,7 +191,7 @@ class Pipe:
         return self.head[:size]
 
     def read(self, size: int) -> bytes:
-        """So many bytes, however slowly they come; fewer only at the end."""
+        """Return `size` bytes, however slowly they come; fewer only at the end."""
         data, self.head = self.head[:size], self.head[size:]
         while len(data) < size and (more := self.raw.read(size - len(data))):
             data += more

@@ -153,7 +153,7 @@ def carry_run(facts: Facts, folder: Path) -> None:
 
 
 def without_places(value: Any) -> Any:
-    """The same values, where of every path of the machine only the last part is left."""
+    """Return the same values with only the last part of every path of this machine."""
     if isinstance(value, dict):
         return {key: without_places(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

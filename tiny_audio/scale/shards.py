@@ -148,7 +148,7 @@ class Work:
                     tell(line)
 
     def report(self) -> dict[str, Any]:
-        """How clips ended so far; once all have, transcripts.jsonl and report.json are written."""
+        """Count how clips ended so far; write transcripts.jsonl and report.json once all have."""
         done = self.done()
         lines = [done[clip.id] for clip in self.clips if clip.id in done]
         failed = [line for line in lines if line["outcome"] == "error"]
