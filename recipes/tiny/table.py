@@ -57,10 +57,12 @@ def size(column: Column) -> str:
 
 
 def table() -> str:
+    """Return the Markdown table; a system that was measured on no set has no row."""
     head = ["WER (normaliser whisper-en)", *map(size, COLUMNS)]
     rows = [
         [name, *(cell(result(system, column.name)) for column in COLUMNS)]
         for system, name in ROWS.items()
+        if any(result(system, column.name) for column in COLUMNS)
     ]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
