@@ -215,9 +215,12 @@ def _num_bytes(source: str | bytes | Region) -> int:
 
 
 def _header_s(name: str, source: Any) -> float | None:
-    """Return the seconds that the header announces; None when it does not, or cannot be right."""
+    """Return the seconds that the header announces for the whole file.
+
+    It is None where it does not say, cannot be right, or knows the first of several recordings.
+    """
     with ExitStack() as stack:
-        decoded = open_file(Origin(name, STREAM_LIMITS), source, stack)
+        decoded = open_file(Origin(name, STREAM_LIMITS), source, stack, whole=True)
         sound = MIN_RATE <= decoded.rate <= MAX_RATE and 1 <= decoded.channels <= MAX_CHANNELS
         return decoded.promised / decoded.rate if sound and decoded.promised else None
 

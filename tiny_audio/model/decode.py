@@ -54,8 +54,12 @@ class Part(Decoded):
     ends_with_reader: bool = False  # where they end is found while they are decoded
 
 
-def open_file(origin: Origin, source: Any, stack: ExitStack) -> Decoded:
-    """Open a path, the bytes of a file or a file object; `stack` closes it."""
+def open_file(origin: Origin, source: Any, stack: ExitStack, whole: bool = False) -> Decoded:
+    """Open a path, the bytes of a file or a file object; `stack` closes it.
+
+    Its `promised` is what the header of the first recording announces. With `whole` the bytes are
+    searched for what follows that recording, and `promised` is None where anything does.
+    """
     reader = open_reader(origin, source, stack)
     start = find_start(reader)
     if reader.failure:
@@ -66,8 +70,18 @@ def open_file(origin: Origin, source: Any, stack: ExitStack) -> Decoded:
     first = _open_part(origin, reader, start, stack)
     if start.num_junk:
         origin.note(f"{start.num_junk:,} bytes before the sound are no sound", Reason.LEFT_OVER)
+    promised = first.promised
+    if whole and promised and num_unexplained(reader, start.at + _end_of(first)):
+        promised = None
     chunks = _parts(origin, reader, first, start.at)
-    return Decoded(chunks, first.rate, first.channels, first.promised)
+    return Decoded(chunks, first.rate, first.channels, promised)
+
+
+def _end_of(part: Part) -> int:
+    """Return where the bytes of a recording end, found without decoding it."""
+    if part.reader and part.find_end:
+        return part.find_end(part.reader)
+    return _next_flac(part.reader) if part.reader and part.ends_with_reader else part.end
 
 
 def _parts(origin: Origin, reader: Reader, part: Part, at: int) -> Iterator[Chunk]:
@@ -296,14 +310,14 @@ def _promised_frames(file: _Forward, head: bytes) -> int | None:
 def _open_mpeg(origin: Origin, reader: Reader, start: Start, stack: ExitStack) -> Part:
     """Open an mp3. Its frames are followed once it is read, and each run is decoded by itself."""
     _check_track(origin)
-    trusted = _trust_mp3_length(reader, start.head)
+    end = _trusted_mp3_end(reader, start.head)
     try:
         file = stack.enter_context(_Forward(reader))
     except soundfile.LibsndfileError as error:
         problem = f"mp3 that cannot be read ({_why(error)})"
         raise origin.error(problem, "Record or export it again", Reason.DAMAGED) from error
-    promised = _promised_frames(file, start.head) if trusted else None
-    part = Part(iter(()), file.samplerate, file.channels, promised, reader, reader.end)
+    promised = _promised_frames(file, start.head) if end else None
+    part = Part(iter(()), file.samplerate, file.channels, promised, reader, end or reader.end)
     part.chunks = _mpeg_chunks(origin, part, file, reader)
     return part
 
@@ -313,6 +327,7 @@ def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> 
     found = runs(reader, 0)
     run = next(found, None)
     if run is None or _fills(run, reader):
+        part.end = reader.end
         yield from _file_chunks(origin, file, reader, "mp3")
         return
     part.promised, part.end, done_s = None, run.start, 0.0
@@ -336,7 +351,7 @@ def _fills(run: Run, reader: Reader) -> bool:
 
 
 def _open_run(origin: Origin, reader: Reader, stack: ExitStack) -> Part:
-    trusted = _trust_mp3_length(reader, reader.peek(0, 4096))
+    trusted = _trusted_mp3_end(reader, reader.peek(0, 4096))
     try:
         file = stack.enter_context(_Forward(reader))
     except soundfile.LibsndfileError as error:
@@ -362,8 +377,9 @@ def _note_between(
         origin.note(text, Reason.LEFT_OVER)
 
 
-def _trust_mp3_length(reader: Reader, head: bytes) -> bool:
-    """Tell whether the Xing header of an mp3 states its length; if not, the decoder may not use it.
+def _trusted_mp3_end(reader: Reader, head: bytes) -> int | None:
+    """Return where the frames of an mp3 end by its Xing header, or None where that cannot be right
+    or is not stated. Then the decoder may not use its length.
 
     Without the header libsndfile guesses from the first frames; joined files keep the first header.
     """
@@ -373,4 +389,4 @@ def _trust_mp3_length(reader: Reader, head: bytes) -> bool:
     known = at >= 0 and (field_at < 0 or reader.end - num_bytes < 4096)
     if not known:
         reader.ignore_length(hidden=at if at >= 0 else None)
-    return known
+    return (num_bytes or reader.end) if known else None
