@@ -17,7 +17,7 @@ from pairs import batch_of, model_of, processor_of
 from tiny_audio.infer.asking import ANSWER_TOKENS, Question, load_source, question
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.configuration import AudioLMConfig
-from tiny_audio.model.errors import AudioError, PromptError
+from tiny_audio.model.errors import AudioError, ConfigError, PromptError
 from tiny_audio.model.messages import conversation_of
 from tiny_audio.model.prompt import Turn, turn_of
 
@@ -262,3 +262,25 @@ def test_the_last_turn_is_the_users(transcriber):
         transcriber.ask([Turn("assistant", "a")])
     asked = replace(question(transcriber, "a"), max_tokens=FEW)
     assert transcriber.ask_many([asked])[0].prompt_tokens
+
+
+def test_a_model_that_was_trained_on_one_instruction_says_so(transcriber, song):
+    """It would repeat the question, and leave a newcomer wondering."""
+    instruction = transcriber.model.config.prompt.instruction
+    for usual in (None, instruction):
+        assert question(transcriber, usual, [song[0]]).notes == ()
+    for other in ("Which key is it in?", "Hello."):
+        (note,) = question(transcriber, other, [song[0]]).notes
+        assert instruction in note
+    config = AudioLMConfig.from_dict(
+        {**transcriber.model.config.to_dict(), "tasks": {"key": "Which key?"}}
+    )
+    other = object.__new__(type(transcriber.model))
+    other.__dict__ = {**transcriber.model.__dict__, "config": config}
+    assert question(Transcriber(other), "Which key is it in?", [song[0]]).notes == ()
+
+
+@pytest.mark.parametrize("tasks", [["key"], {"key": 1}, {"": "?"}, {"key": "?" * 3_000}])
+def test_tasks_of_a_checkpoint_are_few_and_short(transcriber, tasks):
+    with pytest.raises(ConfigError, match="has tasks="):
+        AudioLMConfig.from_dict({**transcriber.model.config.to_dict(), "tasks": tasks})

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from time import sleep
 
 import numpy as np
@@ -19,7 +20,7 @@ from tiny_audio.data.mixture import DataConfig
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import ConfigError, PromptError
 from tiny_audio.train.batch import Collator, cached_key
-from tiny_audio.train.data import Cost, gather, nothing, one_ahead, plan_of
+from tiny_audio.train.data import Cost, gather, nothing, one_ahead, plan_of, tasks_of
 from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.recipe import Recipe, Stage
 
@@ -153,3 +154,23 @@ def test_only_the_next_batch_is_decoded_ahead():
         sleep(0.05)
         assert begun == [0, 1]
         assert list(made) == [-n for n in range(1, 9)]
+
+
+def test_the_questions_that_were_trained_are_known(sources):
+    """By the column `task`, or by the source; the model's own instruction is no other question."""
+    path = Path(sources["three"].path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row |= {
+            "task": ("key", "tempo")[number % 2],
+            "prompt": ("Which key?", "How fast?")[number % 2],
+        }
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    described = replace(sources["one"], prompt="Name the sound.")
+    model = toy_model()
+    asked = recipe(sources={"plain": sources["one"], "three": sources["three"]})
+    found = tasks_of(model, asked, gather(asked, model))
+    assert found == {"key": "Which key?", "tempo": "How fast?"}
+    model.config.tasks = found
+    again = recipe(sources={"sounds": described})
+    assert tasks_of(model, again, gather(again, model)) == found | {"sounds": "Name the sound."}

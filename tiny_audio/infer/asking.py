@@ -100,7 +100,23 @@ def question(
     refuse_counts(turns, len(sources))  # before anything is decoded
     loaded = [load_source(source, sampling_rate) for source in sources]
     notes = tuple(f"{one.source}: {note}" for one in loaded for note in one.notes)
+    notes += untaught(transcriber, turns)
     return Question(turns, [one.samples for one in loaded], max_tokens, notes)
+
+
+def untaught(transcriber: Respondent, turns: Sequence[Turn]) -> tuple[str, ...]:
+    """Say that a model was trained on its instruction alone, where something else is asked.
+
+    A model that learnt other questions may understand more of them than it learnt.
+    """
+    config = transcriber.model.config
+    usual = transcription_turns(config.prompt)
+    if config.tasks or instructed(transcriber, turns[-1:]) == usual:
+        return ()
+    return (
+        f"this model was trained on the one instruction {usual[0].text!r}: it may repeat another "
+        f"question, or transcribe, instead of answering (docs/guides/asking.md)",
+    )
 
 
 def _turns_of(asked: Sequence[Any]) -> tuple[list[Turn], list[Any]]:

@@ -43,6 +43,8 @@ class LoraConfig(StrictConfig):
 # Typed views of the plain dicts; made once, forgotten when a dict is replaced, never written.
 TYPED = ("encoder", "projector", "language_model", "prompt", "lora", "decoding", "text_config")
 
+MOST_TASKS, LONGEST_NAME, LONGEST_QUESTION = 64, 100, 2_000  # the last two in characters
+
 # Where transformers finds these files in a published folder that carries them. Only `publish`
 # writes it: a checkpoint that is saved again does not carry them.
 CODE = "auto_map"
@@ -66,6 +68,8 @@ class AudioLMConfig(PreTrainedConfig):
     identity: dict | None = None
     # Hash of the projector as it was made; while it still has this hash, nothing has trained it.
     fresh_projector: str | None = None
+    # Questions that training taught beside the prompt's instruction: a task's name → how to ask it.
+    tasks: dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -75,6 +79,7 @@ class AudioLMConfig(PreTrainedConfig):
             public = not key.startswith("_") and key in vars(self)
             if public and key not in PreTrainedConfig.__dataclass_fields__ and key != CODE:
                 raise ConfigError.unknown(key, mine, "The checkpoint's config.json")
+        refuse_tasks(self.tasks or {})
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -166,6 +171,21 @@ class AudioLMConfig(PreTrainedConfig):
             return [num_samples]
         whole, rest = divmod(num_samples, longest)
         return [longest] * whole + [rest] * (rest > 0)
+
+
+def refuse_tasks(tasks: Any) -> None:
+    """Refuse tasks that are not a few short names, each with a question of some length."""
+    good = isinstance(tasks, dict) and len(tasks) <= MOST_TASKS
+    if not good or not all(
+        isinstance(text, str) and 0 < len(text) <= longest
+        for name, question in tasks.items()
+        for text, longest in ((name, LONGEST_NAME), (question, LONGEST_QUESTION))
+    ):
+        raise ConfigError(
+            f"The checkpoint's config.json has tasks={str(tasks)[:100]}; expected at most "
+            f"{MOST_TASKS} names of up to {LONGEST_NAME} characters, each with a question of up "
+            f"to {LONGEST_QUESTION:,}."
+        )
 
 
 def clock(num_samples: int) -> str:

@@ -28,6 +28,7 @@ from tiny_audio.data.mixture import (
 )
 from tiny_audio.data.stream import ExampleStream
 from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.configuration import LONGEST_NAME, LONGEST_QUESTION, MOST_TASKS
 from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import Turn, encode_text, render, transcription_turns
@@ -106,6 +107,20 @@ def gather(recipe: Setting, model: AudioLM) -> Gathered:
         found.train[NONSPEECH] = [nothing(number) for number in range(NUM_NONSPEECH)]
         found.weights[NONSPEECH] = config.nonspeech
     return found
+
+
+def tasks_of(model: AudioLM, recipe: Setting, found: Gathered) -> dict[str, str]:
+    """Return the tasks that the model knows after this training, each with one of its questions.
+
+    A task is called what the column `task` of a manifest says, else after the source.
+    """
+    tasks = dict(model.config.tasks or {})
+    for name, source in recipe.data.sources.items():
+        asked = {str(e.columns.get("task") or name): e.prompt for e in found.train.get(name, [])}
+        for task, question in (asked or {name: source.prompt}).items():
+            if question and len(question) <= LONGEST_QUESTION and len(tasks) < MOST_TASKS:
+                tasks.setdefault(task[:LONGEST_NAME], question)
+    return tasks
 
 
 def usable(name: str, examples: list[Example], dropped: Dropped) -> list[Example]:

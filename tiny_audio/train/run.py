@@ -32,7 +32,7 @@ from tiny_audio.presets import NANO, preset, shipped
 from tiny_audio.train import stages
 from tiny_audio.train.batch import Batch, Collator
 from tiny_audio.train.curves import draw_curves
-from tiny_audio.train.data import Gathered, copies_of, fill, gather, plan_of
+from tiny_audio.train.data import Gathered, copies_of, fill, gather, plan_of, tasks_of
 from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
 from tiny_audio.train.folder import folder_of, note_machine, remember
@@ -115,6 +115,7 @@ class Run:
                     self.take_over(earlier)
             self.take_over(name)
         result = self.result()
+        self.model.config.tasks = tasks_of(self.model, self.recipe, self.found) or None
         if rank() == 0:
             save(self.model, self.folder / "model")
             draw_curves(self.folder)
