@@ -15,8 +15,10 @@ import toys
 from serving import URL, talking_to, wav
 from typer.testing import CliRunner
 
+from tiny_audio import load, save
 from tiny_audio.cli import app as command_line
 from tiny_audio.infer.formats import FORMATS, verbose
+from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.audio import load_audio
 from tiny_audio.scope.trace import trace
 from tiny_audio.scope.trace.page import render
@@ -220,6 +222,67 @@ def test_a_sample_is_transcribed_and_explained(page, tmp_path):
     reader = page.context.new_page()
     reader.goto((tmp_path / "trace.html").as_uri())
     assert toys.samples()[2][1] in reader.locator("#models").inner_text()
+    with page.expect_popup() as opened:  # under the policy of the page that opens it
+        page.get_by_role("link", name="Open the page").click()
+    shown = opened.value
+    complaints = []
+    shown.on("console", lambda said: complaints.append(said.text))
+    shown.wait_for_selector("#panels canvas")
+    assert toys.samples()[2][1] in shown.locator("#models").inner_text()
+    assert shown.locator("#panels canvas").first.bounding_box()["width"] > 250
+    assert browser.overflow(shown) <= 0
+    assert complaints == []
+
+
+QUESTIONS = {"describe": "What is this?", "faster": "Which is faster, <audio> or <audio>?"}
+
+
+@pytest.fixture(scope="module")
+def answering(tmp_path_factory):
+    """A checkpoint that says it learnt two questions, and a page of it."""
+    model = load("nano")
+    model.config.tasks = QUESTIONS
+    folder = save(model, tmp_path_factory.mktemp("answering") / "model", whole=True)
+    served = demoing.Demo(tmp_path_factory.mktemp("uploads"), "--model", str(folder))
+    yield served, Transcriber.from_pretrained(folder)
+    assert served.end()[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [browser.WIDE, browser.PHONE], ids=["wide", "phone"])
+def test_a_task_is_a_button_and_a_question_may_have_two_clips(answering, size):
+    served, transcriber = answering
+    paths = [path for path, _ in toys.samples()]
+    with browser.browse(size) as page:
+        page.goto(served.url)
+        page.get_by_role("button", name="describe").wait_for()
+        page.get_by_role("button", name="01.flac").click()
+        page.wait_for_selector("#chosen:not([hidden])")
+
+        def answered(button):
+            page.get_by_role("button", name=button, exact=True).click()
+            page.wait_for_selector("#work", state="hidden")
+            return page.inner_text("#failure:not([hidden]), #answer:not([hidden]) #text")
+
+        assert answered("describe") == transcriber.ask(QUESTIONS["describe"], paths[0]).text
+        assert "2 × <audio>, and 1 chosen" in answered("faster")
+        page.get_by_role("button", name="Keep this clip").click()
+        page.get_by_role("button", name="03.flac").click()
+        page.wait_for_selector("#chosen:not([hidden])")
+        both = transcriber.ask(QUESTIONS["faster"], [paths[0], paths[2]]).text
+        assert answered("faster") == both
+        page.fill("#question", "Are they equal?")
+        assert answered("Ask") == transcriber.ask("Are they equal?", [paths[0], paths[2]]).text
+        page.get_by_role("button", name="1: 01.flac").click()
+        assert "2 × <audio>, and 1 chosen" in answered("faster")
+        assert browser.overflow(page) <= 0
+        assert page.outside == page.complaints == []
+
+
+def test_a_model_that_only_transcribes_is_asked_nothing(visit):
+    found = visit("GET", "/page/about").json()
+    assert found["tasks"] == {}
+    assert found["takes_instructions"] is False
 
 
 @pytest.mark.slow

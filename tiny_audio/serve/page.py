@@ -18,7 +18,7 @@ from fastapi.responses import FileResponse, Response
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.presets import SHIPPED
 from tiny_audio.scope.trace import trace
-from tiny_audio.scope.trace.page import render
+from tiny_audio.scope.trace.page import render, script, style
 
 from .decoding import DecodedUpload
 from .refusals import Refusal
@@ -31,17 +31,21 @@ SAMPLES = {path.name: path for path in sorted(PAGES.glob("*.flac"))}
 MAX_TRACE_S = 60.0  # a page of 4 MB; five minutes would be 20
 
 
-def _hash(tag: str) -> str:
-    """Return how a policy names the page's only script or style."""
+def _hashes(tag: str, of_trace: str) -> str:
+    """Return how a policy names the page's only script or style, and that of a trace.
+
+    A browser that opens a trace from this page gives it this page's policy.
+    """
     (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), PAGE, re.S)
-    return f"'sha256-{base64.b64encode(hashlib.sha256(inside).digest()).decode()}'"
+    hashed = (hashlib.sha256(text).digest() for text in (inside, f"\n{of_trace}\n".encode()))
+    return " ".join(f"'sha256-{base64.b64encode(one).decode()}'" for one in hashed)
 
 
 HEADERS = {
     "content-security-policy": (
-        f"default-src 'none'; script-src {_hash('script')}; style-src {_hash('style')}; "
-        "connect-src 'self'; media-src blob:; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src {_hashes('script', script())}; "
+        f"style-src {_hashes('style', style())}; connect-src 'self'; media-src blob:; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
     "referrer-policy": "no-referrer",
@@ -72,6 +76,7 @@ async def about(request: Request) -> dict[str, Any]:
         "untimed": await service.untimed(),
         # Ours have learnt one instruction; another makes them worse, so it is not offered.
         "takes_instructions": service.name not in SHIPPED,
+        "tasks": config.tasks or {},
         "instruction": config.prompt.instruction,
         "max_audio_s": service.limits.max_audio_s,
         "samples": list(SAMPLES),

@@ -54,11 +54,19 @@ def render(trace: Trace, versus: Trace | None = None) -> str:
     # No text of the data may end the script element.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     page = (ASSETS / "trace.html").read_text()
-    script = "\n".join((ASSETS / name).read_text() for name in SCRIPTS)
-    style = (ASSETS / "trace.css").read_text()
-    parts = {"STYLE": style, "DATA": text, "SCRIPT": script}
+    parts = {"STYLE": style(), "DATA": text, "SCRIPT": script()}
     # In one pass: a file may be called like a mark.
     return re.sub("@@(STYLE|DATA|SCRIPT)@@", lambda mark: parts[mark[1]], page)
+
+
+def script() -> str:
+    """Return the page's script, which is the same for every trace."""
+    return "\n".join((ASSETS / name).read_text() for name in SCRIPTS)
+
+
+def style() -> str:
+    """Return the page's style, which is the same for every trace."""
+    return (ASSETS / "trace.css").read_text()
 
 
 def _wav(samples_N: Tensor) -> bytes:

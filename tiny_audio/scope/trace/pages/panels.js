@@ -4,6 +4,7 @@ const element = (tag, attributes = {}, ...children) => {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name === "style") made.style.cssText = value; // the demo's policy forbids the attribute
     else if (value !== false && value != null) made.setAttribute(name, value);
   }
   made.append(...children.filter((child) => child != null));
