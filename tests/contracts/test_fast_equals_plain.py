@@ -1,5 +1,7 @@
 """Fast stepping writes what transformers' forward writes: alone, in a batch, whoever ends when."""
 
+import warnings
+
 import pytest
 import torch
 import toys
@@ -8,7 +10,7 @@ from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.generation import write
-from tiny_audio.model.steps import BUCKET, FastSteps, PlainSteps, is_walkable, steps_of
+from tiny_audio.model.steps import BUCKET, FastSteps, PlainSteps, is_walkable, normalised, steps_of
 from tiny_audio.train.experiments import EMBEDDED
 
 NEVER = [10_000]
@@ -181,3 +183,13 @@ def test_nano_writes_32_mixed_clips_as_it_writes_each_alone():
     together = transcriber.write(windows)
     same(together, [transcriber.write([window])[0] for window in windows])
     assert len({tuple(row.tokens) for row in together}) > 20
+
+
+def test_a_norm_says_nothing_under_autocast():
+    """PyTorch warned of bfloat16 and float32 in the middle of the quickstart's output."""
+    norm = lively("nano").language_model.model.norm
+    x = torch.randn(2, 3, norm.weight.shape[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        half = normalised(norm, x.bfloat16())
+    torch.testing.assert_close(half.float(), normalised(norm, x), rtol=0.02, atol=0.02)

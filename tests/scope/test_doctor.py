@@ -337,6 +337,14 @@ def test_a_word_error_rate_is_judged(run, wer, level):
     assert saying(found, "word error rate").level == level
 
 
+def test_the_figure_of_all_clips_stands_beside_that_of_the_last_evaluation(run):
+    """Else the quickstart prints one figure, and the doctor another without a word."""
+    (run.folder / "result.json").write_text(json.dumps(evaluation(clips=300, wer=0.095)))
+    found = run([start(), *training(), evaluation(clips=40, wer=0.156)])
+    said = "15.6 % on 40 validation clips of the last evaluation, 9.5 % on all 300 at the end."
+    assert said in saying(found, "word error rate").text
+
+
 # Training -----------------------------------------------------------------------------------------
 
 

@@ -245,5 +245,6 @@ class FastSteps:
 
 
 def normalised(norm: Any, x: Tensor) -> Tensor:
-    """Apply RMSNorm in one call."""
-    return F.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
+    """Apply RMSNorm in one call, in its weight's dtype: under autocast that of `x` is another."""
+    same = x.to(norm.weight.dtype)
+    return F.rms_norm(same, x.shape[-1:], norm.weight, norm.variance_epsilon).to(x.dtype)

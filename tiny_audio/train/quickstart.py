@@ -6,6 +6,8 @@ through the same recipe, loop and checkpoint as every other run.
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -23,6 +25,7 @@ from tiny_audio.train.run import train
 from tiny_audio.train.screen import Rows, say
 
 CPU_PROCESSES = 2
+UV = "UV_RUN_RECURSION_DEPTH"  # `uv run` sets it
 # Options with which `eval` does what evaluations of a run do: it keeps every text, cuts nothing,
 # and compares words without case and punctuation.
 AS_MEASURED = "--beams {beams} --normalizer plain --min-logprob -99 --whole"
@@ -45,10 +48,11 @@ def quickstart(output: Path, minutes: float | None, fresh: bool) -> dict[str, An
     cure = f"Repeat the command: tiny-audio quickstart --out {output}"
     needs = ("wer", "clips", "words", "voices", "beams")
     result = read_json(output / "result.json", cure, needs)
-    clip = next(iter(sorted((EMBEDDED / "held-out").glob("*.opus"))))
+    folder = EMBEDDED / "held-out"
+    row = json.loads((folder / "manifest.jsonl").read_text().splitlines()[0])
     transcriber = Transcriber.from_pretrained(output / "model")
-    text = transcriber.transcribe(clip, beams=result["beams"]).text
-    report(output, result, clip, text, time.monotonic() - began_s)
+    text = transcriber.transcribe(folder / row["audio"], beams=result["beams"]).text
+    report(output, result, (row["text"], text), time.monotonic() - began_s)
     return result
 
 
@@ -64,19 +68,22 @@ def forget(output: Path) -> None:
             path.unlink()
 
 
-def report(output: Path, result: dict[str, Any], clip: Path, text: str, seconds: float) -> None:
-    """Print the figure with all that it depends on, and what to type next."""
+def report(output: Path, result: dict[str, Any], texts: tuple[str, str], seconds: float) -> None:
+    """Print the figure with all that it depends on, the right text of a clip beside what the model
+    writes for it, and what to type next.
+    """
     model, beams = output / "model", result["beams"]
+    command = "uv run tiny-audio" if UV in os.environ else "tiny-audio"
     say(
         f"\nHeld-out voices: {result['wer']:.1%} WER with {beams} beams, normaliser plain "
         f"({result['clips']} clips, {result['words']} words, {result['voices']} voices that the "
         f"model was not trained on), after {seconds:.0f} s in all."
     )
-    say(f"{clip.name}: {text}")
+    say("One of these clips: the right text is: {}; the saved model writes: {}".format(*texts))
     say(
         f"\nYour model: {model}   curves: {output / 'curves.png'}\n"
-        f"  tiny-audio transcribe --beams {beams} --model {model} FILE\n"
-        f"  tiny-audio doctor {output}\n"
+        f"  {command} transcribe --beams {beams} --model {model} FILE\n"
+        f"  {command} doctor {output}\n"
         f"The same figure from the saved model:\n"
-        f"  tiny-audio eval {model} --dataset quickstart {AS_MEASURED.format(beams=beams)}"
+        f"  {command} eval {model} --dataset quickstart {AS_MEASURED.format(beams=beams)}"
     )

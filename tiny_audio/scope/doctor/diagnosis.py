@@ -17,12 +17,13 @@ from tiny_audio.train.folder import read_recipe
 from tiny_audio.train.track import read_metrics
 
 CHECKS = (*listening.CHECKS, *texts.CHECKS, *training.CHECKS, *waste.CHECKS)
+RESULT = "result.json"  # the evaluation of all validation clips, of a run that has ended
 STYLES = {"wrong": "bold red", "note": "yellow", "ok": "green"}
 
 
 def diagnose(run: Path) -> list[Finding]:
     """Return all findings about a run's folder, the worst first."""
-    log = Log(read_metrics(run), _data(run), _recipe(run))
+    log = Log(read_metrics(run), _object(run / "data.json"), _recipe(run), _object(run / RESULT))
     if log.recipe and "stages" not in log.recipe:
         raise ConfigError(
             f"{run} is a run of train-head: its result.json and metrics.jsonl say how many words "
@@ -37,8 +38,7 @@ def diagnose(run: Path) -> list[Finding]:
     return sorted(found, key=lambda finding: list(STYLES).index(finding.level))
 
 
-def _data(run: Path) -> dict[str, Any]:
-    path = run / "data.json"
+def _object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     return read_json(path, "Delete it and look again.")

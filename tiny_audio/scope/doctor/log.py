@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Row = dict[str, Any]
@@ -22,13 +22,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Log:
-    """The log of a run: `rows` of metrics.jsonl, data.json and recipe.yaml; the latter two may be
-    empty.
+    """The log of a run: `rows` of metrics.jsonl, data.json, recipe.yaml and result.json; all but
+    the first may be empty.
     """
 
     rows: Sequence[Row]
     data: dict[str, Any]
     recipe: dict[str, Any]
+    result: dict[str, Any] = field(default_factory=dict)
 
     def of(self, kind: str) -> list[Row]:
         return [row for row in self.rows if row["kind"] == kind]

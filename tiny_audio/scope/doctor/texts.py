@@ -29,6 +29,9 @@ def writes(log: Log) -> Findings:
         return
     wer, accuracy = last["wer"], last["token_accuracy"]
     seen = f"The word error rate is {percent(wer)} on {last['clips']:,} validation clips"
+    if log.result.get("wer") is not None and log.result.get("clips", 0) > last["clips"]:
+        seen += f" of the last evaluation, {percent(log.result['wer'])} on all"
+        seen += f" {log.result['clips']:,} at the end"
     if accuracy >= KNOWS and wer >= FAILS:
         yield Finding(
             "wrong",
