@@ -35,7 +35,7 @@ if args.scale != "true":
     torch.testing.assert_close(walk(connector, frames_BTE), connector(frames_BTE))
 
 if args.scale != "nano":
-    for decoder, width in {"as the course writes it": 3584, "Qwen3-8B": 4096}.items():
+    for decoder, width in {"Qwen2.5-7B": 3584, "Qwen3-8B": 4096}.items():
         title(f"true scale: 4 × 1280 → 10240 → {width} ({decoder}), 30 s at 20 Hz")
         with torch.device("meta"):
             connector = BlpProjector(BlpConfig(expand=2), encoder_dim=5120, decoder_dim=width)
