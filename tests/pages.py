@@ -40,6 +40,12 @@ def runnable(page: str) -> list[Block]:
     return [b for b in blocks(page) if b.language in ("bash", "python") and b.info != "notest"]
 
 
+def listening(block: Block) -> bool:
+    """Tell whether a block that is only shown starts a server, or sends something to it."""
+    shown = block.language == "console" or block.info == "notest"
+    return shown and bool(re.search(r"tiny-audio (?:serve|demo)\b|127\.0\.0\.1:8000", block.code))
+
+
 def workplace(folder: Path) -> Path:
     """A folder as a fresh clone is, but for what commands leave behind in it. Frames of clips that
     were listened to before, by a quickstart here or for another page, are found again."""
