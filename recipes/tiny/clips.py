@@ -26,12 +26,13 @@ from tiny_audio.model.encoder import Features, log_mel
 
 BUCKETS = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30)
 WEIGHTS = {
-    "hibari": 0.40,
-    "joe": 0.18,
-    "kokoro": 0.16,
-    "voices": 0.07,
-    "speechocean762": 0.16,
-    "fsdd": 0.03,
+    "hibari": 0.20,
+    "joe": 0.08,
+    "kokoro": 0.17,
+    "voices": 0.04,
+    "adventure": 0.32,
+    "speechocean762": 0.17,
+    "fsdd": 0.02,
 }
 REAL = ("speechocean762", "fsdd")
 TAKE_UP_S = 120.0  # how often new shards are looked for

@@ -3,6 +3,8 @@
     readers.jsonl   500 sentences of 25 readers of speechocean762 who are in no training set
     voices.jsonl    300 sentences of books and of every day by flite's voice rms, never trained on;
                     true case and marks, none of these sentences was read for training
+    native.jsonl    158 prompts of a telephone system, 1,644 words, by one native American speaker
+                    (Debian's asterisk-core-sounds-en-g722; what she says is in prompts.tsv)
     long.jsonl      40 windows of up to 29 s: clips of one reader each, with pauses of 0.3 to 1.5 s
 
 Then `tiny-audio eval tiny --dataset runs/tiny/sets/readers.jsonl`, and so on.
@@ -13,12 +15,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import soundfile
 
 from recipes.nano.sources import real_rows, shared_data
 from recipes.nano.synth import HELD_OUT_FLITE, Voice, speak
-from recipes.tiny.paths import RUNS
+from recipes.tiny.games import unpacked
+from recipes.tiny.paths import PROMPTS, RUNS
 from recipes.tiny.texts import Texts, cased, is_held_out, write_lines
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 
@@ -31,6 +35,21 @@ def write_readers(path: Path) -> None:
     rows = real_rows("speechocean762", held_out=True)
     kept = [{**row, "text": cased(row["text"])} for row in rows]
     write_lines(path, kept)
+
+
+def write_native(path: Path) -> None:
+    """Prompts of a telephone system; G.722 has no header, so it is decoded by its name."""
+    folder = unpacked("asterisk-core-sounds-en-g722") / "asterisk/sounds/en_US_f_Allison"
+    rows = list[dict[str, object]]()
+    (path.parent / "native").mkdir(parents=True, exist_ok=True)
+    lines = [line for line in PROMPTS.read_text().splitlines() if not line.startswith("#")]
+    for number, (name, text) in enumerate(line.split("\t") for line in lines):
+        with av.open(str(folder / f"{name}.g722"), format="g722") as file:
+            blocks = [frame.to_ndarray().ravel() for frame in file.decode(audio=0)]
+        audio = f"native/{number:03d}.flac"
+        soundfile.write(path.parent / audio, np.concatenate(blocks), SAMPLE_RATE)
+        rows.append({"audio": audio, "text": text, "prompt": name})
+    write_lines(path, rows)
 
 
 def write_long(path: Path) -> None:
@@ -80,6 +99,7 @@ def write_voices(path: Path, texts: Texts) -> None:
 def main() -> None:
     SETS.mkdir(parents=True, exist_ok=True)
     write_readers(SETS / "readers.jsonl")
+    write_native(SETS / "native.jsonl")
     write_long(SETS / "long.jsonl")
     write_voices(SETS / "voices.jsonl", Texts(shared_data()))
     for path in sorted(SETS.glob("*.jsonl")):

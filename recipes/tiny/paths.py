@@ -5,3 +5,4 @@ from pathlib import Path
 RUNS = Path("runs/tiny")
 CORPUS = RUNS / "corpus"
 EVERYDAY = Path(__file__).with_name("everyday.txt")
+PROMPTS = Path(__file__).with_name("prompts.tsv")

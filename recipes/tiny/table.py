@@ -20,6 +20,7 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
+    Column("a native speaker's telephone prompts", "native"),
     Column("25 unheard readers of speechocean762", "readers"),
     Column("the same clips in windows of half a minute", "long"),
     Column("flite's `rms`, unread sentences", "voices"),

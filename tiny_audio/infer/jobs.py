@@ -13,7 +13,7 @@ from tiny_audio.model.errors import TinyAudioError
 
 from .joining import join
 from .longform import Window
-from .results import Segment, Timings, Transcript
+from .results import Segment, Timings, Transcript, withheld_note
 
 # Windows that are held back so that those of about one length can share a batch, and the seconds
 # of a batch, padding counted.
@@ -96,7 +96,8 @@ class Job:
             return Failed(self.source, self.error)
         end_s = self.segments[-1].end_s
         found = tuple(self.segments)
-        return Transcript(source_name(self.source), end_s, found, tuple(self.notes), self.timings)
+        notes = (*self.notes, *withheld_note(found))
+        return Transcript(source_name(self.source), end_s, found, notes, self.timings)
 
 
 def finished(jobs: deque[Job]) -> Iterator[Transcript | Failed]:

@@ -1,6 +1,7 @@
 """The one result type for the command line, Python and everything that serves."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -32,11 +33,25 @@ class Segment:
     outcome: Outcome
     mean_logprob: float | None  # natural logarithm per token; None where nothing was written
     words: tuple[Word, ...] = ()  # the text's, with their confidence; times only if asked for
+    withheld: str = ""  # what was written and left out: its mean log-probability is below the limit
 
     @property
     def confidence(self) -> float | None:
         """Return the geometric mean of the token probabilities, 0…1 (not calibrated)."""
         return None if self.mean_logprob is None else math.exp(self.mean_logprob)
+
+
+def withheld_note(segments: Sequence[Segment]) -> list[str]:
+    """Return one sentence about texts that were left out, or none."""
+    found = [segment for segment in segments if segment.withheld]
+    if not found:
+        return []
+    quoted = [f'"{s.withheld}" ({s.start_s:.1f} to {s.end_s:.1f} s)' for s in found[:3]]
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return [
+        f"Left out as no speech, because the model was too unsure: {', '.join(quoted)}{more}. "
+        f"A lower min_logprob (--min-logprob -99) keeps them."
+    ]
 
 
 @dataclass(frozen=True)

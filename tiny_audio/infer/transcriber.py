@@ -380,11 +380,12 @@ class Transcriber:
         outcome = OUTCOMES[written.finish_reason]
         mean = sum(written.logprobs) / len(written.logprobs) if written.logprobs else None
         doubted = mean is not None and mean < self.decoding(request).min_logprob
+        withheld = ""
         if outcome == "ok" and (not text or doubted):
-            outcome, text = "no_speech", ""
+            outcome, text, withheld = "no_speech", "", text
         start_s, end_s = _span(window)
         words = self._words(window, text, written, request)
-        return Segment(start_s, end_s, text, outcome, mean, words)
+        return Segment(start_s, end_s, text, outcome, mean, words, withheld)
 
     def _words(
         self, window: Window, text: str, written: Written, request: Request
