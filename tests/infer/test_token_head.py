@@ -42,6 +42,7 @@ def test_some_tokens_compete_as_they_do_among_all(model):
     audio = torch.randn(2, 5, table.shape[1])
     every, some = (head.scores(audio, table, torch.tensor(t)) for t in ([3, 7, 9, 40], [9, 3]))
     torch.testing.assert_close(some, every[..., [0, 3, 1]])
+    torch.testing.assert_close(head(audio, table), every.log_softmax(-1))
 
 
 def test_it_is_read_back_for_its_model_and_refused_for_another(model, tmp_path):

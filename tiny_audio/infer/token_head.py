@@ -79,8 +79,17 @@ class TokenHead(nn.Module):
         return (audio_BPD @ rows.T * (self.scale / self.power)).float() + bias
 
     def forward(self, audio_BPD: Tensor, table_VD: Tensor) -> Tensor:
-        """Return log-probabilities (B, P, 1 + V) over all tokens that the head knows."""
-        return self.scores(audio_BPD, table_VD, self.tokens_V).log_softmax(-1)
+        """Return log-probabilities (B, P, 1 + V) over all tokens that the head knows.
+
+        These are `scores` of all its tokens; the whole table is multiplied, since to gather its
+        rows for every clip takes longer.
+        """
+        every_BPV = (audio_BPD.to(table_VD.dtype) @ table_VD.T).to(audio_BPD.dtype)
+        known_BPC = every_BPV[..., self.tokens_V]
+        blank_BP1 = (audio_BPD @ self.blank)[..., None]
+        products_BPC = torch.cat([blank_BP1, known_BPC], -1) * (self.scale / self.power)
+        bias_C = torch.cat([self.bias[-1:], self.bias[self.tokens_V]])
+        return (products_BPC.float() + bias_C).log_softmax(-1)
 
     def best_paths(self, log_probs_BPC: Tensor, lengths_B: Tensor) -> list[list[int]]:
         """Return the decoder's token ids on every clip's best path, collapsed."""
