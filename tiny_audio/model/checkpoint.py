@@ -22,6 +22,8 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from . import ctranslate2, gguf
+from .binary import give_back
 from .bounds import (
     CONFIG_BYTES,
     Shapes,
@@ -240,8 +242,18 @@ def load(
             check_identity(model, folder)
             check_golden(model, folder)
     if quantize is not None:
-        return quantise(model, quantize)
-    return merge_adapters(model) if merge else model
+        model = quantise(model, quantize)
+    elif merge:
+        model = merge_adapters(model)
+    release()
+    return model
+
+
+def release() -> None:
+    """Close the files that parts were read from, and give the memory of copies back."""
+    gguf.forget()
+    ctranslate2.forget()
+    give_back()
 
 
 @contextmanager

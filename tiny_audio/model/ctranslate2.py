@@ -143,6 +143,11 @@ def read_ct2(folder: str) -> Ct2:
     return _read(str(path), found.st_mtime_ns, found.st_size)
 
 
+def forget() -> None:
+    """Close the file that was read last."""
+    _read.cache_clear()
+
+
 @functools.lru_cache(maxsize=1)  # config and weights come from one file
 def _read(path: str, _changed: int, _size: int) -> Ct2:
     file = BinaryFile(path)

@@ -133,6 +133,11 @@ def read_gguf(path: str) -> Gguf:
     return _read(path, found.st_mtime_ns, found.st_size)
 
 
+def forget() -> None:
+    """Close the file that was read last."""
+    _read.cache_clear()
+
+
 @functools.lru_cache(maxsize=1)  # a decoder's config, weights and tokenizer come from one file
 def _read(path: str, _changed: int, _size: int) -> Gguf:
     file = BinaryFile(path)
