@@ -97,6 +97,18 @@ def test_beams_are_those_of_the_library(model, clip):
 
 
 @pytest.mark.slow
+def test_the_language_model_computes_in_the_type_asked_for(model, clip):
+    asked = ("--model", model, "--dtype", "bfloat16", "--format", "json", *UNSURE)
+    done = run("transcribe", clip, *asked)
+    assert done.returncode == 0, done.stderr.decode()
+    half = Transcriber.from_pretrained(model, dtype=torch.bfloat16)
+    assert half.model.language_model.dtype == torch.bfloat16
+    found = half.transcribe(clip, min_logprob=-99.0)
+    (segment,) = json.loads(done.stdout)["segments"]
+    assert segment["mean_logprob"] == pytest.approx(found.segments[0].mean_logprob)
+
+
+@pytest.mark.slow
 def test_a_ctc_head_has_its_say_as_in_the_library(clip):
     options = {"beams": 3, "ctc_weight": 0.5, "whole": True, "min_logprob": -99.0}
     asked = ("--beams", "3", "--ctc-weight", "0.5", "--whole", "--format", "json", *UNSURE)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from tiny_audio import DEFAULT_MODEL
-from tiny_audio.commands.decoding import Model
+from tiny_audio.commands.decoding import Device, Dtype, Model
 from tiny_audio.commands.serving import (
-    Device,
     Host,
     Language,
     Port,
@@ -23,6 +22,7 @@ def demo(
     token_file: TokenFile = None,
     language: Language = "en",
     device: Device = "cpu",
+    dtype: Dtype = "float32",
 ) -> None:
     """Open a page on this machine: transcribe files or a microphone, read along, look inside."""
     from tiny_audio.serve.limits import OF_THE_PAGE
@@ -33,6 +33,7 @@ def demo(
         [],
         language=language,
         device=device,
+        dtype=dtype,
         host=host,
         port=port,
         token=token,

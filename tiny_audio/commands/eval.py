@@ -15,10 +15,12 @@ from tiny_audio.commands.decoding import (
     Beams,
     CtcWeight,
     Device,
+    Dtype,
     MinLogprob,
     Prompt,
     Whole,
     refuse_idle,
+    torch_dtype,
 )
 
 
@@ -72,6 +74,7 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order in which clips are drawn.")] = 42,
     device: Device = "cpu",
+    dtype: Dtype = "float32",
 ) -> None:
     """Transcribe a dataset and score it. A run that was stopped goes on where it stopped.
 
@@ -102,7 +105,7 @@ def evaluate(
             batch_s=batch_s,
         )
         how = Request(min_logprob=min_logprob, beams=beams, ctc_weight=ctc_weight, whole=whole)
-        opened = system(model, device, how, aligner)
+        opened = system(model, device, how, aligner, torch_dtype(dtype))
         if isinstance(opened, OurModel):
             refuse_idle(aligner, how, opened.transcriber)
         found = [decoding(opened.decoding())] if isinstance(opened, OurModel) else []

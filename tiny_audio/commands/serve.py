@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from tiny_audio import DEFAULT_MODEL
-from tiny_audio.commands.decoding import Model
+from tiny_audio.commands.decoding import Device, Dtype, Model
 from tiny_audio.commands.serving import (
-    Device,
     Host,
     Language,
     Port,
@@ -45,6 +44,7 @@ def serve(
     ] = None,
     language: Language = "en",
     device: Device = "cpu",
+    dtype: Dtype = "float32",
     max_requests: Annotated[
         int,
         typer.Option(
@@ -83,6 +83,7 @@ def serve(
         model_name or [],
         language=language,
         device=device,
+        dtype=dtype,
         host=host,
         port=port,
         token=token,

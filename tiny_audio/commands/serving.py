@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiny_audio.commands import refusing, say
+from tiny_audio.commands.decoding import Dtype, torch_dtype
 
 if TYPE_CHECKING:
     from tiny_audio.serve.limits import Limits
@@ -34,7 +35,6 @@ TokenFile = Annotated[Path | None, typer.Option(help="File that holds the secret
 Language = Annotated[
     str, typer.Option(help="Language that the model writes, as answers report it.")
 ]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")]
 
 
 def start(
@@ -44,6 +44,7 @@ def start(
     *,
     language: str,
     device: str,
+    dtype: Dtype,
     host: str,
     port: int,
     token: str | None,
@@ -73,7 +74,9 @@ def start(
         check_address(host, secret)
         check_origins(origins)
         with bind(host, port) as bound:
-            transcriber = Transcriber.from_pretrained(model, device=device)
+            transcriber = Transcriber.from_pretrained(
+                model, device=device, dtype=torch_dtype(dtype)
+            )
             listen(bound, host, port)
             place = f"[{host}]" if ":" in host else host
             say(f"{model} listens on http://{place}:{port} (Ctrl-C ends it)")

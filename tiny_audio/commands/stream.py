@@ -9,7 +9,7 @@ import typer
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, say
-from tiny_audio.commands.decoding import Model
+from tiny_audio.commands.decoding import Device, Dtype, Model, torch_dtype
 
 
 def stream(
@@ -23,7 +23,8 @@ def stream(
             help="Words that are likely to be said, with commas between them: 'Ada,Grace Hopper'."
         ),
     ] = "",
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")] = "cpu",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
 ) -> None:
     """Transcribe live sound from stdin: arecord -f S16_LE -r 16000 | tiny-audio stream.
 
@@ -37,7 +38,7 @@ def stream(
     with refusing(RuntimeError):
         words = tuple(word for word in hotwords.split(",") if word.strip())
         request = Request(hotwords=words)
-        transcriber = Transcriber.from_pretrained(model, device=device)
+        transcriber = Transcriber.from_pretrained(model, device=device, dtype=torch_dtype(dtype))
         transcriber.check(request)
         notes: list[str] = []
         rate, blocks = read_sound(sys.stdin.buffer, rate, notes)

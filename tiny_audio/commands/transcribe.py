@@ -17,10 +17,13 @@ from tiny_audio.commands.decoding import (
     AlignerFolder,
     Beams,
     CtcWeight,
+    Device,
+    Dtype,
     MinLogprob,
     Model,
     Whole,
     refuse_idle,
+    torch_dtype,
 )
 from tiny_audio.commands.manifests import (
     Engine,
@@ -110,7 +113,8 @@ def transcribe(
     allow_truncated: Annotated[
         bool, typer.Option("--allow-truncated", help="Use the readable part of a damaged file.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")] = "cpu",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     manifest: Annotated[
         Path | None, typer.Option(help="Clips of a manifest, tar shards or a folder, to --out.")
     ] = None,
@@ -149,6 +153,7 @@ def transcribe(
                 "--channel": channel is not None,
                 "--track": track,
                 "--allow-truncated": allow_truncated,
+                "--dtype": dtype != "float32",
             },
         )
         if manifest is not None:
@@ -156,7 +161,9 @@ def transcribe(
     if manifest is not None:
         raise typer.Exit(1 if lost else 0)
     with refusing(RuntimeError):
-        transcriber = Transcriber.from_pretrained(model, head=aligner, device=device)
+        transcriber = Transcriber.from_pretrained(
+            model, head=aligner, device=device, dtype=torch_dtype(dtype)
+        )
         transcriber.check(request)
         refuse_idle(aligner, request, transcriber)
         kept, failed = writable(files or [], format, output_dir)

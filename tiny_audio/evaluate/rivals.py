@@ -30,7 +30,11 @@ WHISPER_WINDOW_S = 30.0
 
 
 def system(
-    name: str, device: str = "cpu", request: Request = PLAIN, head: Path | None = None
+    name: str,
+    device: str = "cpu",
+    request: Request = PLAIN,
+    head: Path | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> System:
     """Load the system that a name stands for; see the module's docstring for the names. `request`
     and `head` say how our models decode.
@@ -39,13 +43,14 @@ def system(
     if colon and kind in RIVALS:
         if not rest:
             raise ConfigError(f"{name!r} names no model. Expected {RIVALS[kind]}.")
-        if request != PLAIN or head:
+        if request != PLAIN or head or dtype != torch.float32:
             raise ConfigError(
-                f"{name} decodes in its own way: --beams, --ctc-weight, --min-logprob and --whole "
-                f"are for our models, and so is --aligner (a head alone is ctc:FOLDER#MODEL)."
+                f"{name} decodes in its own way: --beams, --ctc-weight, --min-logprob, --whole and "
+                f"--dtype are for our models, and so is --aligner (a head alone is "
+                f"ctc:FOLDER#MODEL)."
             )
         return OPENERS[kind](rest, device)
-    return open_system(name, device, request, head)
+    return open_system(name, device, request, head, dtype)
 
 
 RIVALS = {

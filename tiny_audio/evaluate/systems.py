@@ -50,12 +50,16 @@ class System(Protocol):
 
 
 def open_system(
-    model: str, device: str = "cpu", request: Request = PLAIN, head: Path | None = None
+    model: str,
+    device: str = "cpu",
+    request: Request = PLAIN,
+    head: Path | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> System:
     """Load what `tiny-audio eval MODEL` names: nano, a checkpoint folder, or a Hub id; asked as
     `request` says, with the CTC head in `head` if it is not the model's own.
     """
-    transcriber = Transcriber.from_pretrained(model, head=head, device=device)
+    transcriber = Transcriber.from_pretrained(model, head=head, device=device, dtype=dtype)
     transcriber.check(request)
     return OurModel(model, transcriber, request)
 
@@ -75,7 +79,7 @@ class OurModel:
         model = self.model
         parts = ("audio_tower", "projector", "language_model")
         hashes = {part: weights_sha256(model.get_submodule(part)) for part in parts}
-        parameter = next(model.parameters())
+        parameter = next(model.language_model.parameters())
         return {
             "name": readable(self.name),
             "kind": "tiny-audio",
