@@ -78,18 +78,24 @@ def used_tokens(model: AudioLM) -> Tensor:
 
 
 def watched() -> dict[str, list[Clip]]:
-    """Held-out readers of speechocean762, and sentences that no voice read for training."""
+    """Held-out readers of speechocean762, sentences that no voice read for training, and lines of
+    actors that are not trained on (their texts are Whisper's).
+    """
     readers = Store(CORPUS / "held")
     numbers = [n for n, r in enumerate(readers.rows) if r[2]["engine"] == "speechocean762"]
     spoken = Store(CORPUS / "shards")
-    unread = [
-        n
-        for n, (_, _, row) in enumerate(spoken.rows)
-        if row["engine"] in ("hibari", "joe") and is_held_out(row["text"])
-    ]
+    unread, lines = (
+        [
+            n
+            for n, (_, _, row) in enumerate(spoken.rows)
+            if row["engine"] in engines and is_held_out(row["text"])
+        ]
+        for engines in (("hibari", "joe"), ("adventure",))
+    )
     return {
         "readers": [readers.clip(n) for n in numbers[:: max(1, len(numbers) // WATCHED)]],
         "sentences": [spoken.clip(n) for n in unread[:WATCHED]],
+        "actors": [spoken.clip(n) for n in lines[:WATCHED]],
     }
 
 
