@@ -26,12 +26,12 @@ from tiny_audio.model.encoder import Features, log_mel
 
 BUCKETS = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30)
 WEIGHTS = {
-    "hibari": 0.20,
+    "hibari": 0.22,
     "joe": 0.08,
-    "kokoro": 0.17,
+    "kokoro": 0.05,
     "voices": 0.04,
-    "adventure": 0.32,
-    "speechocean762": 0.17,
+    "adventure": 0.40,
+    "speechocean762": 0.19,
     "fsdd": 0.02,
 }
 REAL = ("speechocean762", "fsdd")

@@ -6,6 +6,7 @@ that were written and have their capital.
 
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from tiny_audio.evaluate.metrics import align
 from tiny_audio.evaluate.predictions import read_predictions
@@ -38,13 +39,27 @@ def capitals(ref: str, hyp: str) -> tuple[int, int]:
     return num_written, num_capital
 
 
+class Counts(NamedTuple):
+    """Texts that end in the right mark, all texts, names with their capital, names written."""
+
+    right: int
+    texts: int
+    capital: int
+    written: int
+
+
+def counts(folder: Path) -> Counts:
+    rows = read_predictions(folder / "predictions.jsonl", None)
+    pairs = [(row.ref, row.hyp or "") for row in rows]
+    right = sum(bool(hyp) and hyp[-1] == ref[-1] for ref, hyp in pairs)
+    written, capital = map(sum, zip(*(capitals(*pair) for pair in pairs), strict=True))
+    return Counts(right, len(pairs), capital, written)
+
+
 def main() -> None:
     for folder in map(Path, sys.argv[1:]):
-        rows = read_predictions(folder / "predictions.jsonl", None)
-        pairs = [(row.ref, row.hyp or "") for row in rows]
-        right = sum(bool(hyp) and hyp[-1] == ref[-1] for ref, hyp in pairs)
-        written, capital = map(sum, zip(*(capitals(*pair) for pair in pairs), strict=True))
-        print(f"{folder}: {right} of {len(pairs)} texts end in the right mark", end="; ")
+        right, texts, capital, written = counts(folder)
+        print(f"{folder}: {right} of {texts} texts end in the right mark", end="; ")
         print(f"{capital} of {written} names that were written have their capital")
 
 

@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recipes.tiny.marks import counts
+from tiny_audio.evaluate.compare import compare
+from tiny_audio.evaluate.saved import Saved, common_normalizer
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "tiny"
 PAGES = ("README.md", "tiny_audio/presets/tiny/README.md", "benchmarks/tiny/README.md")
@@ -13,17 +17,18 @@ BEGIN, END = "<!-- recipes.tiny.table -->", "<!-- end -->"
 
 
 class Column(NamedTuple):
-    """A set of clips: its heading, and the end of its folders' names."""
+    """A set of clips: its heading, the end of its folders' names, and its name in a sentence."""
 
     heading: str
     name: str
+    short: str
 
 
 COLUMNS = (
-    Column("a native speaker's telephone prompts", "native"),
-    Column("25 unheard readers of speechocean762", "readers"),
-    Column("the same clips in windows of half a minute", "long"),
-    Column("flite's `rms`, unread sentences", "voices"),
+    Column("a native speaker's telephone prompts", "native", "the native speaker's prompts"),
+    Column("25 unheard readers of speechocean762", "readers", "the readers"),
+    Column("the same clips in windows of half a minute", "long", "the windows of half a minute"),
+    Column("flite's `rms`, unread sentences", "voices", "`rms`"),
 )
 ROWS = {
     "tiny": "**`tiny`, as it ships**",
@@ -69,11 +74,39 @@ def table() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def sentences() -> str:
+    """Return what the results say beside the table: differences to Whisper, marks and names."""
+    lines = [against_whisper(column) for column in COLUMNS if compared(column)]
+    right, texts, capital, written = counts(RESULTS / "tiny-voices")
+    lines.append(
+        f"Of the {texts} unread sentences {right} end in the right mark ({right / texts:.0%}); of "
+        f"{written} names that were written, {capital} have their capital."
+    )
+    return "\n".join(lines).replace("%", " %").replace("(-", "(−").replace("to -", "to −")
+
+
+def compared(column: Column) -> bool:
+    """Whether both `tiny` and Whisper were measured on this set."""
+    return bool(result("tiny", column.name) and result("whisper", column.name))
+
+
+def against_whisper(column: Column) -> str:
+    """The difference of both on the same clips, with its interval."""
+    ours, theirs = (Saved.read(RESULTS / f"{name}-{column.name}") for name in ("tiny", "whisper"))
+    normal = common_normalizer([ours, theirs], None)
+    found = compare(ours.table(normal), theirs.table(normal), normal)["overall"]["difference"]
+    rate, low, high = (100 * found[key] for key in ("rate", "low", "high"))
+    return (
+        f"On {column.short} `tiny` makes {abs(rate):.1f} points {'fewer' if rate < 0 else 'more'} "
+        f"errors than Whisper tiny.en's own decoder ({low:+.1f} to {high:+.1f})."
+    )
+
+
 def page_with_table(text: str) -> str:
     """The page with everything between the two marks replaced."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return f"{before}{BEGIN}\n{table()}\n\n{sentences()}\n{END}{after}"
 
 
 def main() -> None:
