@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
 
 pytest.importorskip("av")
+import av
 from hostile.hostile_files import NUM_FILES, hostile_files
+
+from tiny_audio.model.audio import load_audio
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -95,3 +102,40 @@ def test_hostile_files(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_more_hostile_files(tmp_path: Path) -> None:
     check(run_worker(tmp_path / "files", seed=1, num_files=5000))
+
+
+def packets_of_one_sample(number: int) -> bytes:
+    """A Matroska file in which every packet holds one sample."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="matroska") as sink:
+        track = sink.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for at in range(number):
+            packet = av.Packet(b"\1\1")
+            packet.stream, packet.pts, packet.dts = track, at, at
+            packet.time_base, packet.duration = Fraction(1, 16_000), 1
+            sink.mux(packet)
+    return out.getvalue()
+
+
+def least_s(work: Callable[[], None]) -> float:
+    """The least processor time of five runs."""
+    times = []
+    for _ in range(5):
+        started = process_time()
+        work()
+        times.append(process_time() - started)
+    return min(times)
+
+
+@pytest.mark.slow
+def test_packets_of_one_sample_cost_at_most_twice_what_decoding_them_costs() -> None:
+    data = packets_of_one_sample(20_000)
+
+    def plain() -> None:
+        with av.open(io.BytesIO(data)) as container:
+            assert sum(frame.samples for frame in container.decode(audio=0)) == 20_000
+
+    def ours() -> None:
+        assert len(load_audio(data).samples) == 20_000
+
+    assert least_s(ours) <= 2 * least_s(plain)

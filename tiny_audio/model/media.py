@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .containers import MEDIA
 from .errors import AudioError, MissingExtra, Reason
-from .source import BLOCK_VALUES, Block, Chunk, DamageError, Decoded, Origin, Pipe, Reader, scale
+from .source import BLOCK_VALUES, Chunk, DamageError, Decoded, Origin, Pipe, Reader, scale
 
 CONVERT = "Convert it with: ffmpeg -i FILE -ac 1 -ar 16000 out.wav"
 FETCH = "Fetch it again; if another program plays it: ffmpeg -i FILE -ac 1 -ar 16000 out.wav"
@@ -25,6 +25,15 @@ GAP_BYTES = 256  # of headers may lie between two packets
 # Containers whose time stamps are stored; in the others they are counted from the packets.
 TIMED = {"mov", "matroska", "asf", "flv", "mpegts", "mpeg"}
 FROM_ZERO = {"mov", "matroska"}  # whose time begins at 0; streams may begin anywhere
+HELD_BYTES = 2**15  # of samples, joined to a block
+# FFmpeg's types of samples; a "p" behind them is "planar": every channel has a plane of its own.
+_DTYPES = {
+    name + planar: np.dtype(dtype)
+    for name, dtype in {
+        "u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8",
+    }.items()
+    for planar in ("", "p")
+}  # fmt: skip
 MOST_LATE_S = 600.0  # sound that begins later, in a file without a length, is a stream's clock
 
 
@@ -216,11 +225,14 @@ class _Timeline:
             text = f"{gap_s:.2f} s without packets from {self.done_s:.2f} s on: silence"
         self.origin.note(text, Reason.TIME)
 
-    def silence(self, seconds: float, rate: int, channels: int) -> Iterator[Chunk]:
+    def silence(
+        self, seconds: float, rate: int, channels: int
+    ) -> Iterator[tuple[_Kind, bytes | memoryview]]:
         num_left = round(seconds * rate)
         size = max(1, BLOCK_VALUES // channels)
+        kind = _Kind(rate, channels, _DTYPES["flt"])
         while num_left > 0:
-            yield rate, np.zeros((min(size, num_left), channels), np.float32)
+            yield kind, bytes(min(size, num_left) * channels * kind.dtype.itemsize)
             num_left -= size
         self.done_s += seconds
 
@@ -233,27 +245,41 @@ class _Timeline:
             self.origin.lose(text, at_end_s, self.lost_s - at_end_s, damaged=self.at_end)
 
 
+class _Kind(NamedTuple):
+    """The shape and type of the samples in frames: their bytes are joined while it stays the same."""
+
+    rate: int
+    channels: int
+    dtype: np.dtype[Any]
+
+    def chunk(self, data: bytearray) -> Chunk:
+        return self.rate, scale(np.frombuffer(data, self.dtype).reshape(-1, self.channels))
+
+
 def _chunks(timeline: _Timeline, reader: Reader | Pipe) -> Iterator[Chunk]:
-    """Yield sound and silence in the container's time, in blocks of some thousand samples."""
+    """Yield sound and silence in the container's time, in blocks of some thousand samples.
+
+    The bytes of short frames are joined before they become an array: 1024 samples are usual in AAC,
+    and a hostile file has one in each.
+    """
     av = pyav()
 
-    held, num_held, rate = list[Block](), 0, 0
+    held, kind = bytearray(), _Kind(0, 0, _DTYPES["flt"])
     damage = ""
     try:
-        for chunk_rate, block in _timed(timeline):
-            if held and (chunk_rate != rate or block.shape[1] != held[0].shape[1]):
-                yield rate, np.concatenate(held)
-                held, num_held = [], 0
-            rate = chunk_rate
-            held.append(block)
-            num_held += len(block)
-            if num_held >= 8192:  # frames are short: 1024 samples in AAC
-                yield rate, np.concatenate(held)
-                held, num_held = [], 0
+        for next_kind, data in _timed(timeline):
+            if held and next_kind != kind:
+                yield kind.chunk(held)
+                held = bytearray()
+            kind = next_kind
+            held += data
+            if len(held) >= HELD_BYTES:
+                yield kind.chunk(held)
+                held = bytearray()
     except (av.FFmpegError, ValueError) as error:
         damage = f"damaged ({getattr(error, 'strerror', error)})"
     if held:
-        yield rate, np.concatenate(held)
+        yield kind.chunk(held)
     if reader.failure:
         raise DamageError(reader.failure)
     timeline.close()
@@ -261,26 +287,26 @@ def _chunks(timeline: _Timeline, reader: Reader | Pipe) -> Iterator[Chunk]:
         raise DamageError(damage)
 
 
-def _timed(timeline: _Timeline) -> Iterator[Chunk]:
-    """Yield decoded frames, with silence where the time stamps leave a hole."""
-    shape: tuple[int, int] | None = None
+def _timed(timeline: _Timeline) -> Iterator[tuple[_Kind, bytes | memoryview]]:
+    """Yield the bytes of decoded frames, with silence where the time stamps leave a hole."""
+    shape, kind = (0, 0, ""), _Kind(0, 0, _DTYPES["flt"])
     pack: Any = None
     for frame in _frames(timeline):
-        if (frame.sample_rate, frame.layout.nb_channels) != shape:
-            av = pyav()
-
-            shape = (frame.sample_rate, frame.layout.nb_channels)
-            # to_ndarray() of a planar frame of 8 or more channels reads past the planes (18.1)
-            pack = None if shape[1] == 1 else av.AudioResampler(format="flt")
+        now = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+        if now != shape:
+            shape, alone = now, now[1] == 1
+            # a planar frame has a plane for each channel
+            pack = None if alone else pyav().AudioResampler(format="flt")
+            kind = _Kind(now[0], now[1], _DTYPES[now[2] if alone else "flt"])
         gap_s = timeline.late_s(frame) or timeline.bad_s
         if gap_s:
             timeline.note_gap(gap_s)
-            yield from timeline.silence(gap_s, *shape)
+            yield from timeline.silence(gap_s, kind.rate, kind.channels)
         timeline.bad_s = 0.0
         for packed in pack.resample(frame) if pack else (frame,):
-            block = scale(packed.to_ndarray().reshape(-1, shape[1]))
-            timeline.done_s += len(block) / shape[0]
-            yield shape[0], block
+            timeline.done_s += packed.samples / kind.rate
+            num_bytes = packed.samples * kind.channels * kind.dtype.itemsize
+            yield kind, memoryview(packed.planes[0])[:num_bytes]
 
 
 def _frames(timeline: _Timeline) -> Iterator[Any]:
