@@ -1,9 +1,10 @@
 """Where long audio is cut: `uv run python benchmarks/cutting.py [--model nano] [--manifest FILE]`.
 
-Word errors of the quickstart's held-out clips (alone, two and six in a row with pauses of 0.3 to
-1 s between them, six without), and of a manifest's clips, under several tables of pauses
-(`CutPolicy.pauses`, the first is in use). `whole` cuts at the encoder's limit only. The paused six
-are also heard with what lies below speech added: a constant, hum, rumble. JSON Lines.
+Word errors of the quickstart's held-out clips (alone; two, six and 26, which are 70 s, in a row
+with pauses of 0.3 to 1 s between them; six without), and of a manifest's clips, under several
+tables of pauses (`CutPolicy.pauses`, the first is in use). `whole` cuts at the encoder's limit
+only. The paused six and 26 are also transcribed with what lies below speech added: a constant, hum,
+rumble. JSON Lines.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ PAUSES = {
 BELOW_SPEECH: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "3 % DC": lambda t: torch.full_like(t, 0.03),
     "50 Hz hum, -30 dB": lambda t: 0.045 * torch.sin(2 * torch.pi * 50 * t),
+    "60 Hz hum, -30 dB": lambda t: 0.045 * torch.sin(2 * torch.pi * 60 * t),
     "20 Hz rumble, -20 dB": lambda t: 0.14 * torch.sin(2 * torch.pi * 20 * t),
 }
 
@@ -94,6 +96,7 @@ def main() -> None:
     parser.add_argument("--manifest", default="", help="more clips, for example of slow readers")
     parser.add_argument("--clips", type=int, default=None, help="so many held-out clips, not all")
     parser.add_argument("--tables", type=int, default=len(PAUSES), help="so many tables of pauses")
+    parser.add_argument("--only", default="", help="sets whose name has this in it")
     arguments = parser.parse_args()
     clips = held_out(arguments.clips)
     sets = {
@@ -102,7 +105,9 @@ def main() -> None:
         "six, paused": list(in_rows(clips, 6, (0.3, 1.0))),
         "six, unpaused": list(in_rows(clips, 6, (0.0, 0.0))),
     }
-    sets |= {f"six, paused, {k}": with_added(sets["six, paused"], k) for k in BELOW_SPEECH}
+    sets["26, paused"] = list(in_rows(clips, 26, (0.3, 1.0)))
+    for rows in ("six, paused", "26, paused"):
+        sets |= {f"{rows}, {kind}": with_added(sets[rows], kind) for kind in BELOW_SPEECH}
     if arguments.manifest:
         sets["manifest"] = listed(arguments.manifest)
     model = Cutter.from_pretrained(arguments.model)
@@ -110,6 +115,8 @@ def main() -> None:
     for pauses, table in list(PAUSES.items())[: arguments.tables]:
         model.chosen = CutPolicy(longest_s, pauses=table)
         for name, listened in sets.items():
+            if arguments.only not in name:
+                continue
             row = {"pauses": pauses, "set": name, **measure(model, listened)}
             print(json.dumps(row), flush=True)
 

@@ -32,6 +32,7 @@ from .asking import ANSWER_TOKENS, Answer, Question, answer, question
 from .ctc_score import CtcScore, Spell, added, by_characters, by_tokens
 from .grouping import embed_prompts
 from .hotwords import Hotwords
+from .hum import without_hum
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
 from .longform import CutPolicy, Window, cut, policy_of
 from .request import AS_WRITTEN, PLAIN, Request, Timestamps
@@ -297,8 +298,9 @@ class Transcriber:
         made = [(silence(window), Timings()) for window in windows]
         if not loud:
             return made
-        spoken = [windows[number] for number in loud]
+        spoken: Sequence[Window] = [windows[number] for number in loud]
         asked = [prompt[n] for n in loud] if isinstance(prompt, list) else prompt or request.prompt
+        spoken = self.cleared(spoken, asked)
         started = perf_counter()
         embeds_BLD, mask_BL = self.encode(spoken, asked)
         encoded = perf_counter()
@@ -311,6 +313,19 @@ class Transcriber:
             times = Timings(0.0, share * (encoded - started), share * (ended - encoded))
             made[number] = segment, times
         return made
+
+    def cleared(self, windows: Sequence[Window], prompt: Asked = None) -> Sequence[Window]:
+        """Take the hum out of windows that are transcribed. A question may be about any sound, and
+        so may a model that takes whole clips.
+        """
+        config = self.model.config.prompt
+        if config.long_audio != "error":
+            return windows
+        if prompt is None or isinstance(prompt, str):
+            prompt = [transcription_turns(config, prompt)] * len(windows)
+        own = transcription_turns(config)
+        asked = zip(windows, prompt, strict=True)
+        return [without_hum(window) if turns == own else window for window, turns in asked]
 
     def write(self, windows: Sequence[Window], prompt: Asked = None) -> list[Written]:
         """Turn samples into tokens, one batch of prompts."""

@@ -131,6 +131,7 @@ def trace(
     encoded: list[_Encoded] = []
     answers: list[Answer] = []
     for window in transcriber.windows(audio, None, []):
+        (window,) = transcriber.cleared([window], prompt)
         inside = _listen(model, window)
         first = sum(len(one.audio.values_SC) for one in encoded)
         answers.append(_answer(model, transcriber, window, inside, first, prompt))
