@@ -83,13 +83,20 @@ def test_a_head_is_bounded_by_the_decoder_before_it_is_built(model, tmp_path):
             load_token_head(model, tmp_path)
 
 
+def test_it_proposes_tokens_that_are_likely_somewhere(model):
+    head = head_for(model)
+    probabilities = torch.tensor([[0.97, 0.01, 0.005, 0.005, 0.01], [0.5, 0.3, 0.01, 0.16, 0.03]])
+    assert head.likely(probabilities.log()) == [3, 9, 40]
+
+
 def test_a_search_asks_it(model, tmp_path):
     """With a weight, a text of the search begins as the head likes it (the toys never stop)."""
     head = head_for(model, tokens=range(3, model.get_input_embeddings().num_embeddings))
     head.save(tmp_path / "tokens", model)
     window, transcriber = Window(0, toys.clips(9_000)[0]), Transcriber(model, checkpoint=tmp_path)
     log_probs = token_log_probs(head, model, window.samples_N)
-    (judge,) = transcriber._judges([window], 1.0) or []
+    judge, proposed = transcriber._judge(window, 1.0)
+    assert proposed == head.likely(log_probs)
     assert [type(one.module) for one in transcriber.heads] == [TokenHead]
     assert transcriber.heads[0].log_probs(window.samples_N).shape == log_probs.shape
     prompts, written = transcriber.encode([window]), []

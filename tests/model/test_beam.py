@@ -45,6 +45,19 @@ def test_with_room_for_all_texts_it_finds_the_likeliest(family):
     assert tuple(found.tokens) == max(texts, key=texts.__getitem__)
 
 
+def test_a_proposed_token_is_judged_however_unlikely_it_is():
+    model = model_of("hubert", "mlp", "qwen3")
+    embeds, mask = prompts_of(model, 9_000)
+    unlikely = int(logprobs_after(model, embeds, [])[0].argmin())
+
+    def judge(texts):
+        return [0.0 if text.tokens[:1] in ((), (unlikely,)) else -1e3 for text in texts]
+
+    asked = (model, embeds, mask, NO_STOP, [2], 2, [judge])
+    assert search(*asked)[0].tokens[0] != unlikely
+    assert search(*asked, proposed=[[unlikely]])[0].tokens[0] == unlikely
+
+
 @pytest.mark.parametrize("family", toys.quick(toys.DECODERS, ("qwen3",)))
 def test_one_beam_is_greedy_and_more_are_never_less_likely(family):
     model = model_of("hubert", "mlp", family)

@@ -11,6 +11,7 @@ Letters: B clips, P audio embeddings of D values, C tokens that compete and the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import SHIPPED
 
 FOLDER = "tokens"  # of a checkpoint, where the head lies
+LIKELY = 0.02  # probability from which a token may be in a clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,11 @@ class TokenHead(nn.Module):
         rows = zip(log_probs_BPC.argmax(-1).tolist(), lengths_B.tolist(), strict=True)
         paths = [collapsed(row[:length]) for row, length in rows]
         return [[int(self.tokens_V[label - 1]) for label in path] for path in paths]
+
+    def likely(self, log_probs_PC: Tensor) -> list[int]:
+        """Return the token ids that have at least `LIKELY` at some position of one clip."""
+        most_C = log_probs_PC[:, 1:].amax(0)
+        return [int(token) for token in self.tokens_V[(most_C > math.log(LIKELY)).cpu()]]
 
     def save(self, folder: Path, model: AudioLM) -> None:
         """Write the folder of the head that belongs to `model`, its trained part in bfloat16."""

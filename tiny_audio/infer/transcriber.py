@@ -47,11 +47,14 @@ OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop
 
 
 class Head(NamedTuple):
-    """A CTC head, its log-probabilities (T, C) for samples, and its spelling of tokens."""
+    """A CTC head, its log-probabilities (T, C) for samples, its spelling of tokens, and the tokens
+    that it finds likely, given these log-probabilities.
+    """
 
     module: nn.Module
     log_probs: Callable[[Tensor], Tensor]
     spell: Spell
+    likely: Callable[[Tensor], list[int]]
 
 
 class Transcriber:
@@ -356,17 +359,19 @@ class Transcriber:
         asked = (self.model, embeds_BLD, mask_BL, stops, limits)
         how = self.decoding(request)
         if how.beams > 1:
-            return search(*asked, how.beams, self._judges(windows, how.ctc_weight))
+            if not how.ctc_weight:
+                return search(*asked, how.beams)
+            judges, proposed = zip(*(self._judge(w, how.ctc_weight) for w in windows), strict=True)
+            return search(*asked, how.beams, judges, proposed=proposed)
         return write(*asked, self._bias(request))
 
-    def _judges(self, windows: Sequence[Window], weight: float) -> list[Judge] | None:
-        """Return the sum of the scores of the model's CTC heads for the texts of each window."""
-        if not weight:
-            return None
-        return [
-            added(CtcScore(h.log_probs(window.samples_N), weight, h.spell) for h in self.heads)
-            for window in windows
-        ]
+    def _judge(self, window: Window, weight: float) -> tuple[Judge, list[int]]:
+        """Return the sum of the scores of the model's CTC heads for the texts of a window, and the
+        tokens that they find likely in it.
+        """
+        read = [(head, head.log_probs(window.samples_N)) for head in self.heads]
+        judge = added(CtcScore(log_probs, weight, head.spell) for head, log_probs in read)
+        return judge, [token for head, log_probs in read for token in head.likely(log_probs)]
 
     @cached_property
     def heads(self) -> list[Head]:
@@ -377,11 +382,12 @@ class Transcriber:
         tokens, found = load_token_head(self.model, checkpoint), list[Head]()
         if tokens is not None:
             log_probs = partial(token_log_probs, tokens, self.model)
-            found.append(Head(tokens, log_probs, by_tokens(tokens)))
+            found.append(Head(tokens, log_probs, by_tokens(tokens), tokens.likely))
         aligner = self.aligner if named or tokens is None else self._aligner_if_any
         if aligner is not None:
             decode = partial(self.model.tokenizer.decode, skip_special_tokens=True)
-            found.append(Head(aligner.head, aligner.log_probs, by_characters(decode)))
+            spell = by_characters(decode)
+            found.append(Head(aligner.head, aligner.log_probs, spell, lambda _: []))
         return found
 
     def _bias(self, request: Request) -> Bias | None:

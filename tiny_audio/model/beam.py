@@ -58,6 +58,7 @@ class _Search:
     open: list[Text] = field(default_factory=lambda: [Text()])
     best: Text | None = None
     judge: Judge | None = None
+    proposed: Sequence[int] = ()
 
     def take(self, logprobs_KV: Tensor, stop: Collection[int]) -> list[int]:
         """Extend the open texts by all next tokens; return the new ones, and from which old one
@@ -65,11 +66,8 @@ class _Search:
         """
         scores_K = logprobs_KV.new_tensor([text.score for text in self.open])
         scores_KV = scores_K[:, None] + logprobs_KV
-        seen = self.beams * (JUDGED if self.judge else 1)
-        most = seen + len(self.open) * len(stop)  # even if all that can stop do
-        likely = scores_KV.flatten().topk(min(most, scores_KV.numel())).indices.tolist()
         made: list[tuple[int, Text]] = []
-        for place, token in (divmod(index, scores_KV.shape[1]) for index in likely):
+        for place, token in self._likely(scores_KV, len(stop)):
             text, logprob = self.open[place], float(logprobs_KV[place, token])
             more = text.ending("stop", logprob) if token in stop else text.then(token, logprob)
             made.append((place, more))
@@ -84,6 +82,20 @@ class _Search:
         going = [each for each in going if not self.best or each[1].score > self.best.score]
         self.open = [text for _, text in going]
         return [place for place, _ in going]
+
+    def _likely(self, scores_KV: Tensor, num_stops: int) -> list[tuple[int, int]]:
+        """Return open texts with a next token: the likeliest, and the likeliest of those proposed.
+
+        The judge decides among them, so a token that the model finds unlikely has its chance.
+        """
+        seen = self.beams * (JUDGED if self.judge else 1)
+        most = seen + len(self.open) * num_stops  # even if all that can stop do
+        found = places(scores_KV, most)
+        if self.proposed:
+            columns = torch.tensor(self.proposed, device=scores_KV.device)
+            some = places(scores_KV[:, columns], seen)
+            found += [(place, self.proposed[column]) for place, column in some]
+        return list(dict.fromkeys(found))
 
     def _judged(self, made: list[tuple[int, Text]]) -> list[tuple[int, Text]]:
         """Add what the judge says of each text, and sort them, the likeliest first."""
@@ -113,6 +125,12 @@ class _Search:
         return Written(list(best.tokens), list(best.logprobs), best.reason)
 
 
+def places(scores_KV: Tensor, most: int) -> list[tuple[int, int]]:
+    """Return rows and columns of the highest scores, highest first."""
+    indices = scores_KV.flatten().topk(min(most, scores_KV.numel())).indices.tolist()
+    return [divmod(index, scores_KV.shape[1]) for index in indices]
+
+
 @torch.inference_mode()
 def search(
     model: AudioLM,
@@ -123,9 +141,11 @@ def search(
     beams: int,
     judges: Sequence[Judge] | None = None,
     plain: bool = False,
+    proposed: Sequence[Sequence[int]] | None = None,
 ) -> list[Written]:
     """Search as `generation.write` writes, with `beams` open texts for each prompt. `judges`, one
-    for each prompt, add what they think of its texts.
+    for each prompt, add what they think of its texts; `proposed` are tokens that they shall see
+    after each text beside the model's own likeliest.
 
     Costs `beams` times the key-value cache. One beam is greedy decoding that may also stop earlier,
     where that is the likelier text.
@@ -137,6 +157,8 @@ def search(
     searches = [_Search(limit, beams) for limit in limits]
     for one, judge in zip(searches, judges or [], strict=judges is not None):
         one.judge = judge
+    for one, tokens in zip(searches, proposed or [], strict=proposed is not None):
+        one.proposed = tokens
     logits_NV = steps.begin(embeds_BLD, attention_mask)
     while True:
         logprobs_NV, origins, first = logits_NV.float().log_softmax(-1), [], 0
