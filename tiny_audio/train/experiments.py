@@ -139,7 +139,7 @@ def mufun_small() -> Recipe:
 
 
 def questions() -> Recipe:
-    """Teach nano to answer three questions, and to go on transcribing, in minutes on two cores.
+    """Teach nano to answer three questions, and to go on transcribing, in minutes on one core.
 
     Reads what `python examples/12_questions.py --out runs/questions` makes.
     """
