@@ -34,6 +34,7 @@ from tiny_audio.model.projector import (
     MoeConfig,
     ProjectorConfig,
     QformerConfig,
+    StatisticsConfig,
     SwigluConfig,
     TransformerConfig,
 )
@@ -99,6 +100,7 @@ PROJECTORS: dict[str, ProjectorConfig] = {
     "qformer": QformerConfig(window=15, queries=3, depth=2, heads=4, hidden=32),
     "moe": MoeConfig(k=4, experts=3, hidden=24),
     "transformer": TransformerConfig(k=5, width=32, depth=2, heads=4),
+    "statistics": StatisticsConfig(k=10),
 }
 # Templates with the traits of the families' own: an empty thinking block, a dated system turn, a
 # BOS and headers. Written here; the originals come with the models.

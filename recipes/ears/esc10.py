@@ -25,13 +25,15 @@ ESC10 = "../shared/data/esc10/train.jsonl"
 PROMPTS = ("Name the sound.", "What is this sound?", "Sound:")
 OUT = Path("runs/ears/esc10.json")
 FOLDS = (1, 2, 3, 4)
+USUAL = Plan(hertz=10.0, steps=120, statistics_s=5.0, dropout=0.5, crop_s=3.0)
 TABLE = (
-    Plan(layers=(4,)),
-    Plan(layers=(0,)),
-    Plan(layers=(2,)),
-    Plan(layers=(0, 4)),
-    Plan(hertz=0.2),
-    Plan(hertz=2.0),
+    replace(USUAL, layers=(4,)),
+    replace(USUAL, layers=(0,)),
+    replace(USUAL, layers=(2,)),
+    replace(USUAL, layers=(0, 4)),
+    replace(USUAL, statistics_s=1.0),
+    replace(USUAL, statistics_s=0.0, hertz=0.2, crop_s=0.0),
+    replace(USUAL, statistics_s=0.0, hertz=2.0, crop_s=0.0),
 )
 
 
@@ -62,15 +64,15 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--data", default=ESC10)
     asked.add_argument("--out", type=Path, default=OUT)
-    asked.add_argument("--steps", type=int, default=150)
-    asked.add_argument("--batch", type=int, default=16)
+    asked.add_argument("--steps", type=int, default=USUAL.steps)
+    asked.add_argument("--batch", type=int, default=USUAL.batch)
     asked.add_argument("--folds", type=int, nargs="+", default=FOLDS, choices=FOLDS)
     asked.add_argument("--no-table", action="store_true", help="only the folds")
     options = asked.parse_args()
     examples, heard = clips(options.data), Heard()
     heard.hear([*(e.sound for e in examples), Silence(5.0)])
     print("all clips are heard", flush=True)
-    usual = Plan(steps=options.steps, batch=options.batch)
+    usual = replace(USUAL, steps=options.steps, batch=options.batch)
     planned = [(usual, fold) for fold in options.folds]
     table = () if options.no_table else TABLE
     planned += [(replace(p, steps=usual.steps, batch=usual.batch), FOLDS[-1]) for p in table]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,10 +17,16 @@ from tiny_audio.data.examples import Example
 from tiny_audio.data.mixture import Visit
 from tiny_audio.evaluate.tasks import Task, expected, read
 from tiny_audio.model import checkpoint
+from tiny_audio.model.encoder import EncoderConfig
 from tiny_audio.model.generation import write
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import pad_prompts
-from tiny_audio.model.projector import BlpConfig
+from tiny_audio.model.projector import (
+    BlpConfig,
+    ProjectorConfig,
+    StatisticsConfig,
+    StatisticsProjector,
+)
 from tiny_audio.model.prompt import PromptConfig, render, stop_ids
 from tiny_audio.presets.nano import PRESET as NANO
 from tiny_audio.train.batch import Collator, thinned
@@ -42,22 +49,54 @@ class Plan:
     decoder_rate: float = 5e-4
     weight_decay: float = 0.1
     frame_dropout: float = 0.2
+    # The connector: 0 is a BLP with a position for each frame, else mean and deviation of so much.
+    statistics_s: float = 0.0
+    dropout: float = 0.3  # of statistics
+    crop_s: float = 0.0  # the shortest part of a clip that a visit may be, 0 for all of it
     seed: int = 0
 
 
 def build(plan: Plan) -> AudioLM:
-    """Whisper tiny.en's layers, a fresh BLP, and nano's decoder."""
+    """Whisper tiny.en's layers, a fresh connector, and nano's decoder."""
     torch.manual_seed(plan.seed)
     encoder = encoder_config(plan.layers, plan.hertz)
     prompt = PromptConfig(instruction="<audio>", long_audio="windows")
-    return checkpoint.build(encoder, BlpConfig(expand=1), NANO.decoder, prompt)
+    connector: ProjectorConfig = BlpConfig(expand=1)
+    if plan.statistics_s:
+        k = round(plan.statistics_s * plan.hertz)
+        connector = StatisticsConfig(k=k)
+    return checkpoint.build(encoder, connector, NANO.decoder, prompt)
 
 
 def fit(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -> list[float]:
     """Train in two stages, as MuFun does; the loss of every step."""
+    with regularised(model, plan, [f for e in examples for f in heard.of(e, model.config.encoder)]):
+        return steps_of(model, plan, examples, heard)
+
+
+@contextmanager
+def regularised(model: AudioLM, plan: Plan, clips: Sequence[Tensor]) -> Iterator[None]:
+    """Fit a connector of statistics to these frames, and leave out some of the statistics while it
+    trains. Other connectors train as they are.
+    """
+    projector = model.projector
+    if not isinstance(projector, StatisticsProjector):
+        yield
+        return
+    projector.standardise(clips)
+    checkpoint.scale_projector(model, pad_frames(clips[: plan.batch]))
+    hook = projector.linear_out.register_forward_pre_hook(
+        lambda _, given: torch.nn.functional.dropout(given[0], plan.dropout)
+    )
+    yield
+    hook.remove()
+
+
+def steps_of(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -> list[float]:
+    """The loss of every step: the connector alone at first, then the decoder too."""
     collator, task, encoder = Collator(model), Listening(model), model.config.encoder
     first = round(plan.warm_up_share * plan.steps)
-    model.language_model.requires_grad_(False)
+    model.train().language_model.requires_grad_(False)
     groups = [
         {"params": list(model.projector.parameters()), "lr": plan.rate},
         {"params": list(model.language_model.parameters()), "lr": plan.decoder_rate},
@@ -73,7 +112,7 @@ def fit(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -
         batch, deck = deck[: plan.batch], deck[plan.batch :]
         visits = [Visit(e, step, dealer.randrange(2**31)) for e in batch]
         frames = [
-            [thinned(f, plan.frame_dropout, v.seed) for f in heard.of(v.example, encoder)]
+            [thinned(f, plan.frame_dropout, v.seed) for f in cropped(plan, v, heard, encoder)]
             for v in visits
         ]
         total = task(collator.collate(frames, visits))
@@ -85,6 +124,17 @@ def fit(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses
+
+
+def cropped(plan: Plan, visit: Visit, heard: Heard, encoder: EncoderConfig) -> list[Tensor]:
+    """A part of each clip of the visit, at random."""
+    dealer, found = random.Random(visit.seed), list[Tensor]()
+    for frames_TE in heard.of(visit.example, encoder):
+        least = round(plan.crop_s * plan.hertz) or len(frames_TE)
+        length = dealer.randint(min(least, len(frames_TE)), len(frames_TE))
+        start = dealer.randint(0, len(frames_TE) - length)
+        found.append(frames_TE[start : start + length])
+    return found
 
 
 def pace(step: int, steps: int) -> float:

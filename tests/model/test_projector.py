@@ -14,6 +14,7 @@ from tiny_audio.model.projector import (
     PROJECTORS,
     BlpConfig,
     MoeConfig,
+    StatisticsProjector,
     SwigluConfig,
     TransformerConfig,
     build_projector,
@@ -153,3 +154,22 @@ def test_a_projector_of_other_widths_than_its_neighbours_is_refused():
     wrong = build_projector(toys.PROJECTORS["linear"], 32, 33)
     with pytest.raises(ConfigError, match="from 32 to 33, but the encoder is 32 wide"):
         AudioLM(encoder_of("whisper"), wrong, model.decoder)
+
+
+def test_statistics_are_those_of_the_frames_that_are_there():
+    projector = build_projector(toys.PROJECTORS["statistics"], 8, 16)
+    assert isinstance(projector, StatisticsProjector)
+    frames_BTE = torch.randn(2, 23, 8)
+    lengths_B = torch.tensor([23, 14])
+    frames_BTE[1, 14:] = 0  # as `forward` hands it on
+    found = projector.statistics(frames_BTE, lengths_B)
+    assert found.shape == (2, 3, 16)
+    for row, position, part in ((0, 0, slice(0, 10)), (0, 2, slice(20, 23)), (1, 1, slice(10, 14))):
+        spread, mean = torch.std_mean(frames_BTE[row, part], dim=0, unbiased=False)
+        torch.testing.assert_close(found[row, position], torch.cat([mean, spread]))
+    clips = [frames_BTE[0], frames_BTE[1, :14]]
+    projector.standardise(clips)
+    seen = torch.cat([projector.statistics(c[None], torch.tensor([len(c)]))[0] for c in clips])
+    alike = (seen - projector.centre) / projector.spread
+    torch.testing.assert_close(alike.mean(0), torch.zeros(16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(alike.std(0, unbiased=False), torch.ones(16), atol=0.01, rtol=0)

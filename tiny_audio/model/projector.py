@@ -9,6 +9,7 @@ in PROJECTORS.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, overload
 
@@ -488,6 +489,57 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StatisticsConfig(StackConfig):
+    kind: ClassVar[str] = "statistics"
+    k: int = 250  # five seconds
+
+
+class StatisticsProjector(Projector):
+    """Mean and standard deviation over k frames → standardise → linear → RMSNorm.
+
+    It is for sounds, of which it matters what they hold and hardly in which order: what a linear
+    probe reads. `standardise` must see some clips first, or numbers of a wide range drown the rest.
+    """
+
+    config: StatisticsConfig
+
+    def __init__(self, config: StatisticsConfig, encoder_dim: int, decoder_dim: int):
+        super().__init__(config, encoder_dim, decoder_dim)
+        self.centre = nn.Parameter(torch.zeros(2 * encoder_dim))
+        self.spread = nn.Parameter(torch.ones(2 * encoder_dim))
+        self.linear_out = nn.Linear(2 * encoder_dim, decoder_dim, bias=False)
+        self.ln_post = FloatRMSNorm(decoder_dim, eps=1e-6)
+
+    def statistics(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        """Return mean and standard deviation of every k frames (B, P, 2 · E); padding is in
+        neither.
+        """
+        k = self.config.k
+        stacked_BPKE = stack_frames(frames_BTE.float(), k).unflatten(-1, (k, -1))
+        firsts_P = k * torch.arange(stacked_BPKE.shape[1], device=lengths_B.device)
+        num_BP1 = (lengths_B[:, None] - firsts_P).clamp(1, k)[..., None]
+        mean_BPE = stacked_BPKE.sum(2) / num_BP1
+        variance_BPE = stacked_BPKE.square().sum(2) / num_BP1 - mean_BPE.square()
+        return torch.cat([mean_BPE, variance_BPE.clamp(min=1e-8).sqrt()], -1)
+
+    @torch.no_grad()
+    def standardise(self, clips: Iterable[Tensor]) -> None:
+        """Give the statistics of these clips (T, E) mean 0 and standard deviation 1."""
+        seen = [self.statistics(c[None], torch.tensor([len(c)]))[0] for c in clips]
+        spread, centre = torch.std_mean(torch.cat(seen), dim=0, unbiased=False)
+        self.centre.copy_(centre)
+        self.spread.copy_(spread + 1e-4)
+
+    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        alike = (self.statistics(frames_BTE, lengths_B) - self.centre) / self.spread
+        return self.ln_post(self.linear_out(alike.to(self.linear_out.weight.dtype)))
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.ln_post
+
+
 PROJECTORS: dict[str, tuple[type[ProjectorConfig], type[Projector]]] = {
     "linear": (LinearConfig, LinearProjector),
     "mlp": (MlpConfig, MlpProjector),
@@ -497,6 +549,7 @@ PROJECTORS: dict[str, tuple[type[ProjectorConfig], type[Projector]]] = {
     "qformer": (QformerConfig, QformerProjector),
     "moe": (MoeConfig, MoeProjector),
     "transformer": (TransformerConfig, TransformerProjector),
+    "statistics": (StatisticsConfig, StatisticsProjector),
 }
 
 
