@@ -1,7 +1,11 @@
 """One thread, shared batches: each caller gets its own text, and only its own error."""
 
+import ctypes
+import os
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -143,3 +147,28 @@ def test_close_finishes_what_was_given(nano, clips):
     assert {text: done.result(timeout=0).text for text, done in asked.items()} == {
         text: text for text in asked
     }
+
+
+def resident_mb():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps them")
+def test_an_idle_model_gives_freed_memory_back(batcher):
+    libc, size = ctypes.CDLL(None), 2**16
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    blocks = [libc.malloc(size) for _ in range(3_200)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    for number, block in enumerate(blocks):
+        if number % 100:  # what stays lies between those that are freed
+            libc.free(block)
+    kept_mb = resident_mb()
+    batcher.call(lambda: None).result()
+    deadline = time.monotonic() + 30
+    while resident_mb() > kept_mb - 150 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert resident_mb() < kept_mb - 150
+    for block in blocks[::100]:
+        libc.free(block)

@@ -22,7 +22,6 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from . import ctranslate2, gguf
 from .binary import give_back
 from .bounds import (
     CONFIG_BYTES,
@@ -34,6 +33,7 @@ from .bounds import (
     stored_shapes,
 )
 from .configuration import AudioLMConfig
+from .ctranslate2 import forget as forget_ctranslate2
 from .decoder import (
     DecoderConfig,
     empty_decoder,
@@ -47,6 +47,7 @@ from .encoder import (
     load_encoder,
 )
 from .errors import CheckpointError, MissingExtra, TinyAudioError
+from .gguf import forget as forget_gguf
 from .hub import OPTIONS, architecture_of, download, hub_options, quantisation_of, refused
 from .identity import (
     as_dtype,
@@ -251,8 +252,8 @@ def load(
 
 def release() -> None:
     """Close the files that parts were read from, and give the memory of copies back."""
-    gguf.forget()
-    ctranslate2.forget()
+    forget_gguf()
+    forget_ctranslate2()
     give_back()
 
 

@@ -246,7 +246,7 @@ class _Timeline:
 
 
 class _Kind(NamedTuple):
-    """The shape and type of the samples in frames: their bytes are joined while it stays the same."""
+    """The rate, channels and type of samples. Frames are joined while they are equal."""
 
     rate: int
     channels: int

@@ -16,10 +16,13 @@ from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
+from tiny_audio.model.binary import give_back
 from tiny_audio.model.prompt import Turn, transcription_turns
 
 from .limits import Limits
 from .metrics import Metrics
+
+IDLE_S = 1.0  # without anything to do, after which freed memory goes back to the system
 
 
 class _Call(NamedTuple):
@@ -98,7 +101,14 @@ class Batcher:
                 self._transcribe(self._gather(first))
 
     def _next(self) -> _Work | _Call | None:
-        return self._held.pop() if self._held else self._queue.get()
+        """Return what is to do next. While there is nothing, memory goes back to the system."""
+        if self._held:
+            return self._held.pop()
+        try:
+            return self._queue.get(timeout=IDLE_S)
+        except queue.Empty:
+            give_back()
+            return self._queue.get()
 
     def _gather(self, first: _Work) -> list[_Work]:
         """Gather more windows, for as long as there is room and they come quickly."""
