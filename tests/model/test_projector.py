@@ -18,6 +18,7 @@ from tiny_audio.model.projector import (
     SwigluConfig,
     TransformerConfig,
     build_projector,
+    projector_config,
     rotate,
     rotations,
     stack_frames,
@@ -173,3 +174,10 @@ def test_statistics_are_those_of_the_frames_that_are_there():
     alike = (seen - projector.centre) / projector.spread
     torch.testing.assert_close(alike.mean(0), torch.zeros(16), atol=1e-5, rtol=0)
     torch.testing.assert_close(alike.std(0, unbiased=False), torch.ones(16), atol=0.01, rtol=0)
+
+
+def test_a_balance_of_experts_is_read_where_it_was_not_used_and_refused_where_it_was_asked_for():
+    values = {"kind": "moe", "k": 4, "experts": 3, "hidden": 24}
+    assert projector_config({**values, "balance": None}) == projector_config(values)
+    with pytest.raises(ConfigError, match="balance"):
+        projector_config({**values, "balance": 0.5})

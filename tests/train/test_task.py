@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from tiny_audio.model.encoder import valid_mask
-from tiny_audio.model.projector import MoeConfig
 from tiny_audio.model.prompt import IGNORED
 from tiny_audio.train import stages, task
 from tiny_audio.train.batch import Collator, Frames
@@ -99,21 +98,6 @@ def test_the_loss_is_that_of_the_models_own_forward(encoder, family):
     torch.testing.assert_close(losses.total, out.loss * losses.tokens, rtol=1e-5, atol=1e-5)
     said = out.logits[:, :-1].argmax(-1) == batch.labels_BL[:, 1:]
     assert losses.correct == int(said.sum())
-
-
-def test_a_projectors_own_loss_is_added_by_the_token():
-    balanced = MoeConfig(k=4, experts=3, hidden=24, balance=0.5)
-    model = toy_model(projector=balanced).train()
-    listening, batch = Listening(model), Collator(model)(visits(3))
-    losses = listening(batch)
-    own = float(model.projector.auxiliary_loss.detach())
-    plain = listening.eval()(batch)
-    assert own > 0
-    assert float(losses.total.detach()) == pytest.approx(
-        float(plain.total.detach()) + own * losses.tokens
-    )
-    again = toy_model(projector=balanced)  # never trained: evaluation is the words' loss alone
-    assert torch.equal(Listening(again)(batch).total, plain.total)
 
 
 @pytest.mark.parametrize("stage", ["projector", "lora", "decoder", "encoder"])

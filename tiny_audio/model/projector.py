@@ -9,9 +9,9 @@ in PROJECTORS.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, Self, overload
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,6 @@ class Projector(nn.Module, ABC):
         self.config = config
         self.encoder_dim = encoder_dim
         self.decoder_dim = decoder_dim
-        self.auxiliary_loss: Tensor | None = None  # of the last call, for training to add
 
     @overload
     def forward(self, frames_BTE: Tensor) -> Tensor: ...
@@ -362,8 +361,11 @@ class MoeConfig(StackConfig):
     kind: ClassVar[str] = "moe"
     experts: int = 4
     hidden: int = 1024
-    # Weight of the experts' squared coefficient of variation (arXiv 1701.06538); MOSA uses none.
-    balance: float | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make a configuration; earlier checkpoints name a loss of balance that was never used."""
+        return super().from_dict({k: v for k, v in values.items() if v or k != "balance"})
 
 
 class MoeProjector(Projector):
@@ -382,17 +384,9 @@ class MoeProjector(Projector):
     def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         x = self.norm(stack_frames(frames_BTE, self.config.k))
         weights = self.router(x).softmax(-1)
-        if self.config.balance and self.training:
-            self.auxiliary_loss = self.config.balance * self.imbalance(weights, lengths_B)
         hidden = F.gelu(self.linear_1(x)).unflatten(-1, (self.config.experts, -1))
         # Summing weighted experts = one matrix over their weighted hidden units laid side by side.
         return self.linear_2((hidden * weights[..., None]).flatten(-2))
-
-    def imbalance(self, weights_BPX: Tensor, lengths_B: Tensor) -> Tensor:
-        """Measure how unequally the experts are used over all valid positions; 0 means equally."""
-        positions_B = -(-lengths_B // self.config.k)
-        used = weights_BPX[valid_mask(positions_B, weights_BPX.shape[1])].float().mean(0)
-        return used.var(correction=0) / used.mean().square()
 
     @property
     def output_layer(self) -> nn.Module:

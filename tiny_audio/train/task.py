@@ -63,14 +63,10 @@ class Listening(nn.Module):
             parts = [p.sum() for p in self.parameters() if p.requires_grad]
             return Losses(torch.stack(parts).sum() * 0.0, 0)
         batch = batch.to(self.model.device)
-        self.model.projector.auxiliary_loss = None  # of an earlier call: set in training only
         embeds_BLD = self.embed(batch)
         hidden_SD, targets_S = self.answers(embeds_BLD, batch.mask_BL, batch.labels_BL)
         head = self.model.get_output_embeddings()
         total, correct = chunked_loss(head, hidden_SD, targets_S)
-        extra = self.model.projector.auxiliary_loss
-        if extra is not None:  # a mean, weighed like the tokens it stands beside
-            total = total + extra * len(targets_S)
         if not batch.counts:
             return Losses(total * 0.0, 0)
         return Losses(total, len(targets_S), int(correct))
