@@ -31,13 +31,17 @@ def test_layers_and_rates_are_chosen_from_what_is_kept(encoder, layers, hertz):
     torch.testing.assert_close(chosen(kept, config), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_plan_trains_and_answers_questions_about_one_clip_and_two(encoder, tmp_path):
+@pytest.mark.parametrize("statistics_s", [0.0, 0.5], ids=["blp", "statistics"])
+def test_a_plan_trains_and_answers_questions_about_one_clip_and_two(
+    encoder, tmp_path, statistics_s
+):
     heard = Heard(encoder, tmp_path)
     one = [replace(example(n), text="rain", prompt="Name the sound.") for n in range(3)]
     pair = replace(example(3), text="rain", more=(example(0).sound,), prompt="<audio> and <audio>?")
     asked = [*one, pair]
     heard.hear([part.sound for e in asked for part in e.parts()])
     plan = Plan(layers=(0, 4), hertz=2, steps=30, batch=4, frame_dropout=0.0)
+    plan = replace(plan, statistics_s=statistics_s, crop_s=statistics_s)
     model = build(plan)
     losses = fit(model, plan, asked, heard)
     assert losses[-1] < 0.2 < losses[0]
