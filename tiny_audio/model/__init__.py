@@ -26,6 +26,7 @@ above it.
     decoder        the language model, read from disk
     decoding       how a model looks for its texts
     configuration  all of it together, and the length of a clip in positions
+    lora           low-rank adapters on the layers of a pretrained part
     modeling       6 prompt embeddings: where audio meets text
     steps          logits of the next token, with a key-value cache
     generation     7 tokens

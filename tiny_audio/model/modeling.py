@@ -8,7 +8,6 @@ Parts are handed in, already made: `AudioLM(encoder, projector, decoder)`. Readi
 `checkpoint.py`.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +21,8 @@ from .audio import SAMPLE_RATE, load_audio
 from .configuration import AudioLMConfig, LoraConfig
 from .decoder import DecoderConfig, own_ends, without_dropout
 from .encoder import AudioEncoder, Features, features, valid_mask
-from .errors import ConfigError, MissingExtra, PromptError
+from .errors import ConfigError, PromptError
+from .lora import inject
 from .projector import Projector
 from .prompt import IGNORED, PromptConfig, add_audio_token, audio_token_id, stop_ids
 
@@ -240,31 +240,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
 
     def add_lora(self, part: str, lora: LoraConfig) -> None:
         """Put trainable low-rank adapters on `part` ("encoder" or "decoder") and nothing else."""
-        try:
-            import peft
-        except ImportError as error:
-            raise MissingExtra("LoRA", "lora") from error
-        module = self.pretrained_part(part)
-        if any("lora_" in name for name, _ in module.named_parameters()):
-            raise ConfigError(f"The {part} has LoRA adapters already; train those on.")
-        targets = rf".*\.({'|'.join(lora.targets)})"
-        alpha = lora.rank if lora.alpha is None else lora.alpha
-        if not any(re.fullmatch(targets, name) for name, _ in module.named_modules()):
-            names = {
-                name.split(".")[-1]
-                for name, m in module.named_modules()
-                if isinstance(m, nn.Linear)
-            }
-            raise ConfigError(
-                f"LoRA on the {part}: it has no layer named {' or '.join(lora.targets)}. "
-                f"Its linear layers: {', '.join(sorted(names))}."
-            )
-        peft.inject_adapter_in_model(
-            peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=targets), module
-        )
-        for name, parameter in module.named_parameters():
-            if "lora_" in name:  # peft took the frozen layer's dtype; bf16 loses small steps (T25)
-                parameter.data = parameter.data.float()
+        inject(self.pretrained_part(part), part, lora)
         self.config.lora_config = {**(self.config.lora_config or {}), part: lora.to_dict()}
 
     # Names that transformers, vLLM and the course expect ------------------------------------------
