@@ -1,6 +1,8 @@
-"""`tiny-audio demo` as its own process, and the picture of it in the documents.
+"""`tiny-audio demo` as its own process, and the pictures of it in the documents.
 
-PYTHONPATH=tests python -m demoing docs/images
+python tests/demoing.py docs/images [runs/answers/model runs/questions/held-out-describe-0a.flac]
+
+The model and the clip of the second picture are those of chapter 8.
 """
 
 import os
@@ -91,9 +93,25 @@ def picture(url, path):
         page.screenshot(path=path)
 
 
+def pictures_of_asking(url, clip, folder):
+    """A task's button was clicked: as a wide window shows it, and as a phone does."""
+    for size, viewport in {"wide": browser.WIDE, "phone": browser.PHONE}.items():
+        with browser.browse(viewport) as page:
+            page.goto(url)
+            choose(page, clip)
+            page.click("#tasks button >> nth=0")
+            page.wait_for_selector("#answer:not([hidden])")
+            assert browser.overflow(page) <= 0
+            page.screenshot(path=folder / f"demo-ask-{size}.png", full_page=True)
+
+
 if __name__ == "__main__":
-    demo = Demo("/tmp")
+    images, *asked = map(Path, sys.argv[1:])
+    demo = Demo("/tmp", *(["--model", str(asked[0])] if asked else []))
     try:
-        picture(demo.url, Path(sys.argv[1]) / "demo-transcribe.png")
+        if asked:
+            pictures_of_asking(demo.url, asked[1], images)
+        else:
+            picture(demo.url, images / "demo-transcribe.png")
     finally:
         demo.end()
