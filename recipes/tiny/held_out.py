@@ -48,7 +48,7 @@ def write_native(path: Path) -> None:
             blocks = [frame.to_ndarray().ravel() for frame in file.decode(audio=0)]
         audio = f"native/{number:03d}.flac"
         soundfile.write(path.parent / audio, np.concatenate(blocks), SAMPLE_RATE)
-        rows.append({"audio": audio, "text": text, "prompt": name})
+        rows.append({"audio": audio, "text": text, "name": name})
     write_lines(path, rows)
 
 
