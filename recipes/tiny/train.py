@@ -165,7 +165,9 @@ def train_decoder(minutes: float, core: int | None, begin: Path, go_on: bool) ->
     model.add_lora("decoder", lora)  # for evaluation: its weights are copied from the reader's
     for parameter in model.language_model.parameters():
         parameter.requires_grad_(False)
-    rates = {part: rate * (AGAIN if go_on else 1) for part, rate in DECODER_RATES.items()}
+    # Adapters follow embeddings that have moved, so they learn at the full rate in any case.
+    full = ("decoder",) if go_on else tuple(DECODER_RATES)
+    rates = {part: r if part in full else AGAIN * r for part, r in DECODER_RATES.items()}
     loop = Loop(reader, loop_config(rates, minutes, 1500.0), RUNS / "decoder")
     loop.resume()
     loop.run(
