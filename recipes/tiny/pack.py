@@ -22,7 +22,7 @@ from tiny_audio.train.saves import last_save, module_weights
 PARTS = {"start.encoder.": "audio_tower.", "start.projector.": "projector."}
 ADAPTER, HEAD, TOKEN_HEAD = "decoder.adapters.", "start.head.", "start.token_head."
 # Measured by `recipes.tiny.decoding` on clips of which no figure is told.
-DECODING = DecodingConfig(beams=4, ctc_weight=0.3, min_logprob=-1.5)
+DECODING = DecodingConfig(beams=4, ctc_weight=0.3, min_logprob=-1.8)
 
 
 def named(trained: dict[str, Tensor]) -> dict[str, Tensor]:

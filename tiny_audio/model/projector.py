@@ -486,7 +486,7 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 @dataclass(frozen=True, kw_only=True)
 class StatisticsConfig(StackConfig):
     kind: ClassVar[str] = "statistics"
-    k: int = 250  # five seconds
+    k: int = 50  # one second of Whisper's or HuBERT's frames
 
 
 class StatisticsProjector(Projector):

@@ -87,7 +87,7 @@ class Writer:
         for n, result in zip(whole, made, strict=True):
             line = line_of(str(batch["id"][n]), result)
             if line["outcome"] != "error":
-                line["notes"] = json.loads(batch["notes"][n])  # all are of decoding
+                line["notes"] = json.loads(batch["notes"][n]) + line["notes"]  # decoding's first
             lines.append(json.dumps(line))
         return {"line": np.array(lines, dtype=object)}
 
