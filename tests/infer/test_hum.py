@@ -36,7 +36,8 @@ def test_hum_is_taken_out_and_speech_stays(mains):
 @pytest.mark.parametrize("hertz", [85, 110, 220])
 def test_low_voices_and_clean_speech_are_left_bit_for_bit(hertz):
     clean = spoken()
-    for samples_N in (clean, clean + tone(hertz, len(clean)), clean + 0.03):
+    constants = (torch.zeros(RATE), torch.full((RATE,), 0.1))
+    for samples_N in (clean, clean + tone(hertz, len(clean)), clean + 0.03, *constants):
         window = Window(0, samples_N)
         assert without_hum(window) is window
 

@@ -3,20 +3,23 @@
 import asyncio
 import json
 import threading
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from model.splices import muxed
 from serving import CHAT, URL, audio_part, clip_part, talking_to, wav
 
+from tiny_audio.infer.results import Segment
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import Reason
 from tiny_audio.model.source import Note
 from tiny_audio.serve.decode_worker import decode, of_requests, reworded
 from tiny_audio.serve.limits import Limits
-from tiny_audio.serve.transcriptions import check_language, spelled
+from tiny_audio.serve.transcriptions import check_language, spelled, written
 
 JSON = {"content-type": "application/json"}
 
@@ -384,3 +387,25 @@ def test_there_is_no_page_that_loads_from_elsewhere(ask):
     for path in ("/docs", "/redoc", "/"):
         error(ask("GET", path), 404)
     assert "https://" not in ask("GET", "/openapi.json").text
+
+
+def test_a_text_left_out_as_unsure_is_quoted_as_on_the_command_line():
+    """The service makes its transcripts itself; its note names no option, for it has none."""
+
+    class Service:
+        async def decode(self, upload, track):
+            return SimpleNamespace(duration_s=1.0, notes=("cut off",))
+
+        def holding(self, audio):
+            return nullcontext()
+
+        async def segments(self, audio, asked):
+            yield Segment(0.0, 1.0, "", "no_speech", -3.0, withheld="As not.")
+
+    async def last():
+        return [piece async for piece in written(Service(), None, None, None)][-1]
+
+    first, second = asyncio.run(last()).notes
+    assert first == "cut off"
+    assert '"As not." (0.0 to 1.0 s)' in second
+    assert "--" not in second

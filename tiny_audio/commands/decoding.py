@@ -28,8 +28,8 @@ Dtype = Annotated[
     Literal["float32", "bfloat16"],
     typer.Option(
         help=(
-            "Numbers of the language model. bfloat16 takes half the memory and, on processors that "
-            "multiply it, less time; a text may differ from the one in float32."
+            "Data type of frozen weights. bfloat16 takes half the memory, and less time where the "
+            "processor can multiply it; a text may differ from the one in float32."
         ),
     ),
 ]

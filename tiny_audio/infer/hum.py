@@ -29,12 +29,14 @@ def without_hum(window: Window) -> Window:
 
 
 def hum_db(samples_N: NDArray[np.float64]) -> float:
-    """Return the share of the power that lies around 50 or 60 Hz, in dB."""
+    """Return the share of the power that lies around 50 or 60 Hz, in dB; -inf for a constant."""
     tapered = (samples_N - samples_N.mean()) * np.hanning(len(samples_N))
     power = np.square(np.abs(np.fft.rfft(tapered)))
     hertz = np.fft.rfftfreq(len(samples_N), 1 / SAMPLE_RATE)
     hum = max(power[np.abs(hertz - mains) < AROUND_HZ].sum() for mains in MAINS_HZ)
-    return float(10 * np.log10(max(hum, 1e-12) / max(power.sum(), 1e-12)))
+    if hum < 1e-12:
+        return -np.inf
+    return float(10 * np.log10(hum / power.sum()))
 
 
 def _high_passed(samples_N: NDArray[np.float64]) -> Tensor:

@@ -21,6 +21,7 @@ POOL_WINDOWS = 32
 BATCH_S = 120.0
 
 
+KEEP = "A lower min_logprob (--min-logprob -99) keeps them."
 Timed = Callable[[Window, Segment], Segment]
 
 
@@ -96,7 +97,7 @@ class Job:
             return Failed(self.source, self.error)
         end_s = self.segments[-1].end_s
         found = tuple(self.segments)
-        notes = (*self.notes, *withheld_note(found))
+        notes = (*self.notes, *withheld_note(found, KEEP))
         return Transcript(source_name(self.source), end_s, found, notes, self.timings)
 
 

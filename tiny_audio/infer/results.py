@@ -41,17 +41,15 @@ class Segment:
         return None if self.mean_logprob is None else math.exp(self.mean_logprob)
 
 
-def withheld_note(segments: Sequence[Segment]) -> list[str]:
-    """Return one sentence about texts that were left out, or none."""
+def withheld_note(segments: Sequence[Segment], cure: str = "") -> list[str]:
+    """Return a note about texts that were left out, and how to keep them, or none."""
     found = [segment for segment in segments if segment.withheld]
     if not found:
         return []
     quoted = [f'"{s.withheld}" ({s.start_s:.1f} to {s.end_s:.1f} s)' for s in found[:3]]
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return [
-        f"Left out as no speech, because the model was too unsure: {', '.join(quoted)}{more}. "
-        f"A lower min_logprob (--min-logprob -99) keeps them."
-    ]
+    note = f"Left out as no speech, because the model was too unsure: {', '.join(quoted)}{more}."
+    return [f"{note} {cure}".strip()]
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Guard:
             await self.app(scope, receive, send)
 
     def _check_site(self, scope: Scope) -> None:
-        """Without a token, refuse what a page of another site sends through a visitor's browser."""
+        """Refuse what another site's page sends through a browser, unless there is a token."""
         if self.token is not None:
             return
         headers = Headers(scope=scope)

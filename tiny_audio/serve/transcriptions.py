@@ -12,7 +12,7 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from tiny_audio.infer.formats import FORMATS, notes_of, verbose
-from tiny_audio.infer.results import Segment, Timings, Transcript
+from tiny_audio.infer.results import Segment, Timings, Transcript, withheld_note
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.errors import TinyAudioError, nearest
 
@@ -144,7 +144,8 @@ async def written(
                 found.append(segment)
                 yield segment
     timings = Timings(decoded - started, 0.0, time.monotonic() - decoded)
-    yield Transcript("upload", audio.duration_s, tuple(found), audio.notes, timings)
+    notes = (*audio.notes, *withheld_note(found))
+    yield Transcript("upload", audio.duration_s, tuple(found), notes, timings)
 
 
 def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> Response:
