@@ -8,6 +8,7 @@ import toys
 from pairs import model_of
 from safetensors.torch import load_file, save_file
 
+from tiny_audio.infer.judging import judge
 from tiny_audio.infer.longform import Window
 from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.token_head import TokenHead, load_token_head, token_log_probs
@@ -95,7 +96,7 @@ def test_a_search_asks_it(model, tmp_path):
     head.save(tmp_path / "tokens", model)
     window, transcriber = Window(0, toys.clips(9_000)[0]), Transcriber(model, checkpoint=tmp_path)
     log_probs = token_log_probs(head, model, window.samples_N)
-    judge, proposed = transcriber._judge(window, 1.0)
+    scored, proposed = judge(transcriber.heads, window.samples_N, 1.0)
     assert proposed == head.likely(log_probs)
     assert [type(one.module) for one in transcriber.heads] == [TokenHead]
     assert transcriber.heads[0].log_probs(window.samples_N).shape == log_probs.shape
@@ -103,5 +104,5 @@ def test_a_search_asks_it(model, tmp_path):
     for weight in (0.0, 50.0):
         asked = Request(beams=4, ctc_weight=weight, min_logprob=KEEP_ALL)
         written += transcriber.write_prompts([window], *prompts, asked)
-    scores = judge([Text(tokens=tuple(one.tokens[:2])) for one in written])
+    scores = scored([Text(tokens=tuple(one.tokens[:2])) for one in written])
     assert scores[1] > scores[0]

@@ -7,17 +7,17 @@ written. Windows of several files share batches.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
-from tiny_audio.model.beam import Judge, search
+from tiny_audio.model.beam import search
 from tiny_audio.model.checkpoint import checkpoint_folder
 from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.errors import CheckpointError, PromptError
@@ -29,32 +29,21 @@ from tiny_audio.model.prompt import Positions, Stretch, Turn, render, transcript
 from tiny_audio.presets import SHIPPED, load
 
 from .asking import ANSWER_TOKENS, Answer, Question, answer, question
-from .ctc_score import CtcScore, Spell, added, by_characters, by_tokens
 from .grouping import embed_prompts
 from .hotwords import Hotwords
 from .hum import without_hum
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
+from .judging import Head, judge, of_characters, of_tokens
 from .longform import CutPolicy, Window, cut, policy_of
 from .request import AS_WRITTEN, PLAIN, Request, Timestamps
 from .results import Outcome, Segment, Timings, Transcript, Word
 from .timestamps import Aligner, confidences, load_aligner
-from .token_head import load_token_head, token_log_probs
+from .token_head import load_token_head
 
 # Positions that a prompt with its audio leaves for text, at least: the room of a clip of no length.
 LEAST_ROOM = token_limit(0)
 Asked = str | Sequence[list[Turn]] | None  # of all windows, or the turns of each
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
-
-
-class Head(NamedTuple):
-    """A CTC head, its log-probabilities (T, C) for samples, its spelling of tokens, and the tokens
-    that it finds likely, given these log-probabilities.
-    """
-
-    module: nn.Module
-    log_probs: Callable[[Tensor], Tensor]
-    spell: Spell
-    likely: Callable[[Tensor], list[int]]
 
 
 class Transcriber:
@@ -361,17 +350,10 @@ class Transcriber:
         if how.beams > 1:
             if not how.ctc_weight:
                 return search(*asked, how.beams)
-            judges, proposed = zip(*(self._judge(w, how.ctc_weight) for w in windows), strict=True)
+            read = [judge(self.heads, w.samples_N, how.ctc_weight) for w in windows]
+            judges, proposed = zip(*read, strict=True)
             return search(*asked, how.beams, judges, proposed=proposed)
         return write(*asked, self._bias(request))
-
-    def _judge(self, window: Window, weight: float) -> tuple[Judge, list[int]]:
-        """Return the sum of the scores of the model's CTC heads for the texts of a window, and the
-        tokens that they find likely in it.
-        """
-        read = [(head, head.log_probs(window.samples_N)) for head in self.heads]
-        judge = added(CtcScore(log_probs, weight, head.spell) for head, log_probs in read)
-        return judge, [token for head, log_probs in read for token in head.likely(log_probs)]
 
     @cached_property
     def heads(self) -> list[Head]:
@@ -379,16 +361,10 @@ class Transcriber:
         model has one. Loaded when first needed; raises `CheckpointError` where there is neither.
         """
         named, checkpoint = self._head
-        tokens, found = load_token_head(self.model, checkpoint), list[Head]()
-        if tokens is not None:
-            log_probs = partial(token_log_probs, tokens, self.model)
-            found.append(Head(tokens, log_probs, by_tokens(tokens), tokens.likely))
+        tokens = load_token_head(self.model, checkpoint)
         aligner = self.aligner if named or tokens is None else self._aligner_if_any
-        if aligner is not None:
-            decode = partial(self.model.tokenizer.decode, skip_special_tokens=True)
-            spell = by_characters(decode)
-            found.append(Head(aligner.head, aligner.log_probs, spell, lambda _: []))
-        return found
+        found = [] if tokens is None else [of_tokens(tokens, self.model)]
+        return found if aligner is None else [*found, of_characters(aligner)]
 
     def _bias(self, request: Request) -> Bias | None:
         return Hotwords(request.hotwords, self.model.tokenizer) if request.hotwords else None

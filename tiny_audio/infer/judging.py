@@ -1,0 +1,45 @@
+"""The CTC heads of a model as judges of a beam search: what each says of one clip."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from tiny_audio.model.beam import Judge
+from tiny_audio.model.modeling import AudioLM
+
+from .ctc_score import CtcScore, Spell, added, by_characters, by_tokens
+from .timestamps import Aligner
+from .token_head import TokenHead, token_log_probs
+
+
+class Head(NamedTuple):
+    """A CTC head, its log-probabilities (T, C) for samples, its spelling of tokens, and the tokens
+    that it finds likely, given these log-probabilities.
+    """
+
+    module: nn.Module
+    log_probs: Callable[[Tensor], Tensor]
+    spell: Spell
+    likely: Callable[[Tensor], list[int]]
+
+
+def of_tokens(head: TokenHead, model: AudioLM) -> Head:
+    """Return the token head, which judges the decoder's tokens and proposes some."""
+    return Head(head, partial(token_log_probs, head, model), by_tokens(head), head.likely)
+
+
+def of_characters(aligner: Aligner) -> Head:
+    """Return the character head, which judges spellings and proposes nothing."""
+    decode = partial(aligner.model.tokenizer.decode, skip_special_tokens=True)
+    return Head(aligner.head, aligner.log_probs, by_characters(decode), lambda _: [])
+
+
+def judge(heads: Sequence[Head], samples_N: Tensor, weight: float) -> tuple[Judge, list[int]]:
+    """Return the sum of the heads' scores for the texts of a clip, and the tokens that they find
+    likely in it.
+    """
+    read = [(head, head.log_probs(samples_N)) for head in heads]
+    summed = added(CtcScore(log_probs, weight, head.spell) for head, log_probs in read)
+    return summed, [token for head, log_probs in read for token in head.likely(log_probs)]
