@@ -23,6 +23,7 @@ from recipes.tiny.texts import is_held_out
 from tiny_audio.data import augment
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.encoder import Features, log_mel
+from tiny_audio.train.stopping import end_with
 
 BUCKETS = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30)
 WEIGHTS = {
@@ -218,7 +219,8 @@ def padded(rows: list[tuple[Tensor, str]], bucket: int) -> Batch:
     return Batch(values, steps, [text for _, text in rows], sum(steps) / 100)
 
 
-def _fill(queue: Any, mix: Mix, seed: int) -> None:
+def _fill(queue: Any, mix: Mix, seed: int, beginner: int) -> None:
+    end_with(beginner)
     torch.set_num_threads(1)
     for values, *rest in Source(mix, seed).batches():
         queue.put((values.view(torch.int16).numpy(), *rest))  # arrays need no shared memory
@@ -228,7 +230,7 @@ def batches(mix: Mix, seed: int, core: int | None = None) -> Iterator[Batch]:
     """Batches made in another process; it ends with this one. `core` pins it to a processor."""
     context = mp.get_context("spawn")
     queue = context.Queue(16)
-    process = context.Process(target=_fill, args=(queue, mix, seed), daemon=True)
+    process = context.Process(target=_fill, args=(queue, mix, seed, os.getpid()), daemon=True)
     process.start()
     if core is not None and process.pid is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process.pid, {core})

@@ -1,4 +1,4 @@
-"""A Llama-family decoder for training adapters on a CPU: frozen bfloat16 weights, few operations.
+"""A Llama-family decoder for training adapters on a CPU: frozen weights, few operations.
 
 What transformers and PEFT compute, in two thirds of the time (3.5 for 4.7 s of a whole step on one
 AMX core): query, key and value are one product, gate and up another, each with one pair of adapter
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tiny_audio.train.loop import multiplies_bf16
+
 # One product each: where the layers lie in the block, and which they are.
 PRODUCTS = {
     "qkv": ("self_attn", ("q_proj", "k_proj", "v_proj")),
@@ -23,10 +25,14 @@ MASKED = -1e4  # fits bfloat16, and exp of it is 0
 
 
 class AdaptedLlama(nn.Module):
-    """LoRA with scale 1 (alpha = rank) on every linear layer of a frozen model of transformers."""
+    """LoRA with scale 1 (alpha = rank) on every linear layer of a frozen model of transformers.
+
+    It computes in bfloat16 where that is faster.
+    """
 
     def __init__(self, model: Any, rank: int):
         super().__init__()
+        self.dtype = torch.bfloat16 if multiplies_bf16("cpu") else torch.float32
         config = model.config
         self.num_heads, self.num_kv = config.num_attention_heads, config.num_key_value_heads
         self.head_dim, self.eps = config.head_dim, config.rms_norm_eps
@@ -38,13 +44,13 @@ class AdaptedLlama(nn.Module):
             for product, (part, names) in PRODUCTS.items():
                 layers = [getattr(getattr(block, part), name) for name in names]
                 joined = torch.cat([layer.weight.detach() for layer in layers])
-                self.weights[-1][product] = joined.bfloat16().contiguous()
+                self.weights[-1][product] = joined.to(self.dtype).contiguous()
                 for name, layer in zip(names, layers, strict=True):
                     self._add(f"{number}-{part}-{name}", layer, rank)
         base = float(config.rope_parameters["rope_theta"])
         frequency = base ** (-torch.arange(0, self.head_dim, 2).float() / self.head_dim)
         angle = torch.arange(2048).float()[:, None] * frequency.repeat(2)
-        self.cos, self.sin = angle.cos().bfloat16(), angle.sin().bfloat16()
+        self.cos, self.sin = angle.cos().to(self.dtype), angle.sin().to(self.dtype)
 
     def _add(self, key: str, layer: nn.Linear, rank: int) -> None:
         down = torch.empty(rank, layer.in_features)
@@ -62,23 +68,23 @@ class AdaptedLlama(nn.Module):
         return found
 
     def embed(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self.base[0].get_input_embeddings().weight).bfloat16()
+        return F.embedding(ids, self.base[0].get_input_embeddings().weight).to(self.dtype)
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
-        return F.linear(hidden_ND.bfloat16(), self.base[0].lm_head.weight.bfloat16())
+        return F.linear(hidden_ND.to(self.dtype), self.base[0].lm_head.weight.to(self.dtype))
 
     def product(self, x_ND: Tensor, number: int, name: str) -> Tensor:
         part, layers = PRODUCTS[name]
         keys = [f"{number}-{part}-{layer}" for layer in layers]
-        down = torch.cat([self.adapters[f"{key}-A"] for key in keys]).bfloat16()
-        up = torch.block_diag(*(self.adapters[f"{key}-B"] for key in keys)).bfloat16()
+        down = torch.cat([self.adapters[f"{key}-A"] for key in keys]).to(self.dtype)
+        up = torch.block_diag(*(self.adapters[f"{key}-B"] for key in keys)).to(self.dtype)
         frozen = F.linear(x_ND, self.weights[number][name])
         return torch.addmm(frozen, F.linear(x_ND, down), up.t())
 
     def forward(self, embeds_BLD: Tensor) -> Tensor:
         """Embeddings (B, L, D), padded behind (unseen: causal) → last hidden states."""
         B, L, D = embeds_BLD.shape
-        x = embeds_BLD.bfloat16().reshape(-1, D)
+        x = embeds_BLD.to(self.dtype).reshape(-1, D)
         hidden = self.base[0].model
         for number, block in enumerate(hidden.layers):
             attended = self.attend(norm(x, block.input_layernorm.weight, self.eps), number, B, L)
@@ -96,7 +102,7 @@ class AdaptedLlama(nn.Module):
         q = (turned[:, :, :heads] * size**-0.5).transpose(1, 2).reshape(B * kv, -1, size)
         k = turned[:, :, heads:].transpose(1, 2).reshape(B * kv, L, size)
         v = joined[:, :, heads + kv :].transpose(1, 2).reshape(B * kv, L, size)
-        future = torch.full((L, L), MASKED, dtype=torch.bfloat16).triu(1)
+        future = torch.full((L, L), MASKED, dtype=self.dtype).triu(1)
         scores = torch.bmm(q, k.transpose(1, 2)).view(B * kv, -1, L, L) + future
         attended = torch.bmm(scores.softmax(-1).view(B * kv, -1, L), v)
         return attended.view(B, heads, L, size).transpose(1, 2).reshape(B * L, heads * size)
@@ -108,7 +114,7 @@ class AdaptedLlama(nn.Module):
 
 
 class Norm(torch.autograd.Function):
-    """RMSNorm of bfloat16 by a frozen weight."""
+    """RMSNorm by a frozen weight, in float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -127,4 +133,4 @@ class Norm(torch.autograd.Function):
 
 
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return Norm.apply(x, weight.bfloat16(), eps)
+    return Norm.apply(x, weight.to(x.dtype), eps)

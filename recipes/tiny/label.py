@@ -18,6 +18,7 @@ from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.encoder import log_mel
 from tiny_audio.parts.convert import convert
 from tiny_audio.presets import preset
+from tiny_audio.train.loop import multiplies_bf16
 
 PAUSE_S, WINDOW_S, BATCH = 0.9, 29.0, 16
 MOST_TOKENS = 220
@@ -42,7 +43,8 @@ class Labeller:
         from transformers.generation.logits_process import WhisperTimeStampLogitsProcessor
 
         folder = whisper_folder()
-        self.model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
+        dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+        self.model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
         self.tokenizer = WhisperTokenizerFast.from_pretrained(folder)
         self.first_time = self.tokenizer.convert_tokens_to_ids("<|notimestamps|>") + 1
         self.end = self.tokenizer.eos_token_id
@@ -62,7 +64,7 @@ class Labeller:
     @torch.no_grad()
     def pieces(self, windows: list["Places"], clips: list[np.ndarray]) -> list[list[Piece]]:
         mels = torch.stack([log_mel(torch.from_numpy(mixed(w, clips)), 80) for w in windows])
-        frames_BTE = self.model.model.encoder(mels.bfloat16()).last_hidden_state
+        frames_BTE = self.model.model.encoder(mels.to(self.model.dtype)).last_hidden_state
         ids_BL = torch.full((len(windows), 1), self.model.config.decoder_start_token_id)
         logprobs: list[Tensor] = []
         step: Any = None

@@ -1,8 +1,9 @@
 """Train `tiny`: `python -m recipes.tiny.train ctc`, then `python -m recipes.tiny.train decoder`.
 
 Both stages use the package's loop: they save every three minutes, go on where they stopped when
-the same line is typed again, and write their log to runs/tiny/STAGE/log.jsonl. One process computes
-on one core, another prepares clips; `--minutes` decides the length and with it the schedule.
+the same line is typed again, and write their log to runs/tiny/STAGE/log.jsonl. Every process
+computes on one core, and another beside it prepares its clips; `--minutes` decides the length and
+with it the schedule.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.encoder import features
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import SHIPPED, build, load, preset
+from tiny_audio.train.distributed import gather_dealt, launch, rank, world_size
 from tiny_audio.train.loop import Loop, LoopConfig, multiplies_bf16
 from tiny_audio.train.saves import last_save, restore
 
@@ -37,9 +39,9 @@ DECODER_RATES = {"decoder": 7e-4, "start": 1.5e-4, "start.encoder": 3e-5}
 
 
 def pretrained() -> AudioLM:
-    """The preset's parts: the encoder in float32, since it trains, the decoder in bfloat16."""
+    """The preset's parts: what trains in float32, the decoder in bfloat16 where that is faster."""
     torch.manual_seed(0)
-    model = build("tiny", dtype=torch.bfloat16)
+    model = build("tiny", dtype=torch.bfloat16 if multiplies_bf16("cpu") else torch.float32)
     model.audio_tower.model.float()
     model.projector.float()
     return model
@@ -51,12 +53,24 @@ def shipped_weights(start: CtcStart) -> None:
     folder = SHIPPED["tiny"]
     trained = load(folder)
     start.encoder.load_state_dict(trained.audio_tower.state_dict())
-    start.projector.load_state_dict(trained.projector.state_dict())
+    deepen(start.projector, trained.projector.state_dict())
     head = CtcHead.from_pretrained(folder / "ctc", trained.audio_tower)
     start.head.load_state_dict(head.state_dict())
     stored = load_file(folder / "tokens" / "head.safetensors")
     for name, parameter in start.token_head.named_parameters():
         parameter.copy_(stored[name])
+
+
+def deepen(projector: Any, stored: dict[str, Tensor]) -> None:
+    """Load a projector of as many layers or fewer; further layers begin as no change at all."""
+    own = projector.state_dict()
+    further = {name: own[name].clone() for name in own.keys() - stored.keys()}
+    for name, tensor in further.items():
+        if not name.startswith("layers."):
+            raise KeyError(f"{name} is in no layer of the stored projector")
+        if name.endswith(("out.weight", "down.weight")):
+            tensor.zero_()
+    projector.load_state_dict(stored | further)
 
 
 @torch.no_grad()
@@ -100,13 +114,15 @@ def watched() -> dict[str, list[Clip]]:
 
 
 def word_error_rates(write: Callable[[Sequence[Tensor]], list[str]]) -> dict[str, Any]:
-    """WER of each watched set, and a few of the texts."""
+    """WER of each watched set, and a few of the texts; each process writes every n-th clip."""
     plain, found = normalizer(), dict[str, Any]()
     for name, clips in watched().items():
         clips = sorted(clips, key=lambda clip: len(clip.samples))
         silence = torch.zeros(int(TRAILING_S * 16_000))
         sounds = [torch.cat([torch.from_numpy(clip.samples), silence]) for clip in clips]
-        texts = [t for at in range(0, len(sounds), 25) for t in write(sounds[at : at + 25])]
+        own = sounds[rank() :: world_size()]
+        written = [t for at in range(0, len(own), 25) for t in write(own[at : at + 25])]
+        texts = gather_dealt(written)
         counted = word_errors([plain(c.text) for c in clips], [plain(text) for text in texts])
         found[f"wer_{name}"] = counted["wer"]
         found[f"texts_{name}"] = [[c.text, t] for c, t in zip(clips, texts, strict=True)][::33]
@@ -114,7 +130,12 @@ def word_error_rates(write: Callable[[Sequence[Tensor]], list[str]]) -> dict[str
 
 
 def stream(mix: Mix, seed: int, core: int | None) -> Callable[[dict], Iterator[Any]]:
-    """Batches of a run; after a stop the draws go on with another seed."""
+    """Batches of a run; after a stop the draws go on with another seed.
+
+    With several processes, each has seeds and (from `core` on) a core of its own.
+    """
+    seed += 100_000 * rank()
+    core = None if core is None else core + rank()
 
     def steps(state: dict[str, Any]) -> Iterator[tuple[list[Batch], dict[str, Any]]]:
         count = state.get("batches", 0)
@@ -191,11 +212,16 @@ def main() -> None:
     parser.add_argument("stage", choices=["ctc", "decoder"])
     parser.add_argument("--minutes", type=float, default=70.0)
     parser.add_argument("--core", type=int, help="pin the process that prepares clips to it")
+    parser.add_argument("--processes", type=int, default=1, help="that compute, one core each")
     parser.add_argument("--begin", type=Path, default=RUNS / "ctc", help="the CTC stage's folder")
     parser.add_argument(
         "--go-on", action="store_true", help="begin with the shipped preset's weights, not afresh"
     )
     options = parser.parse_args()
+    launch(train, options, options.processes, "cpu")
+
+
+def train(options: argparse.Namespace) -> None:
     if options.stage == "ctc":
         train_ctc(options.minutes, options.core, options.go_on)
     else:
