@@ -7,6 +7,7 @@ with it the schedule.
 """
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=["ctc", "decoder"])
     parser.add_argument("--minutes", type=float, default=70.0)
-    parser.add_argument("--core", type=int, help="pin the process that prepares clips to it")
+    parser.add_argument(
+        "--core",
+        type=int,
+        help="for the process that prepares clips; with several, for a pair, and the next",
+    )
     parser.add_argument("--processes", type=int, default=1, help="that compute, one core each")
     parser.add_argument("--begin", type=Path, default=RUNS / "ctc", help="the CTC stage's folder")
     parser.add_argument(
@@ -222,6 +227,8 @@ def main() -> None:
 
 
 def train(options: argparse.Namespace) -> None:
+    if options.processes > 1 and options.core is not None:
+        os.sched_setaffinity(0, {options.core + rank()})
     if options.stage == "ctc":
         train_ctc(options.minutes, options.core, options.go_on)
     else:
