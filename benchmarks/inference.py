@@ -31,7 +31,7 @@ RESULTS, QUICK_RESULTS = HERE / "inference", Path("runs") / "benchmarks" / "infe
 VARIANTS: dict[str, dict[str, str]] = {
     "float32": {},
     "bfloat16": {"dtype": "bfloat16"},
-    "int8": {"quantize": "int8"},
+    "int8": {"dtype": "int8"},
 }
 REFERENCE = (
     "Plain: the clips padded to the longest, encoded at once, transformers' forward and growing "

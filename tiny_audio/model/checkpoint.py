@@ -64,7 +64,7 @@ from .pipeline import SpeechPipeline
 from .processing import AudioProcessor
 from .projector import ProjectorConfig, build_projector
 from .prompt import PromptConfig, resolved
-from .quantize import Quantize, quantise
+from .quantize import quantise
 from .saving import save
 from .sources import inside
 
@@ -221,29 +221,29 @@ def load(
     device: str = "cpu",
     check: bool = True,
     merge: bool = False,
-    quantize: Quantize | None = None,
     **hub: Any,
 ) -> AudioLM:
     """Read a checkpoint from a folder or a Hub id, whole or not at all.
 
-    `dtype` is that of the frozen parts; what was trained is float32. `check=False` skips the hashes
-    and golden vectors (seconds for billions of parameters), never the completeness of keys.
-    `merge=True` adds adapters into their layers, for faster inference (`merging.py`);
-    `quantize="int8"` makes linear layers small on a CPU (`quantize.py`). `hub` is `revision`,
-    `token` and `local_files_only`, for what has to come from the Hub.
+    `dtype` is that of the frozen parts; what was trained is float32. `torch.int8` is for inference
+    on a CPU: the decoder's linear layers, its adapters merged, in eight bits (`quantize.py`).
+    `check=False` skips the hashes and golden vectors (seconds for billions of parameters), never
+    the completeness of keys. `merge=True` adds adapters into their layers, for faster inference
+    (`merging.py`). `hub` is `revision`, `token` and `local_files_only`, for what has to come from
+    the Hub.
     """
     options = hub_options(hub)
     folder = checkpoint_folder(source, **hub)
     with refusing_all(source):
-        model = _read(folder, dtype, options)
+        model = _read(folder, torch.float32 if dtype == torch.int8 else dtype, options)
     model = model.to(device).eval()
     if check:
         with refusing_all(source):
             model.base_digests = base_digests(model)
             check_identity(model, folder)
             check_golden(model, folder)
-    if quantize is not None:
-        model = quantise(model, quantize)
+    if dtype == torch.int8:
+        model = quantise(model)
     elif merge:
         model = merge_adapters(model)
     release()

@@ -1,43 +1,66 @@
-"""Eight-bit weights for a CPU: nano takes three quarters of the time and makes more word errors
-(`docs/decisions/023`).
+"""Weights of eight bits in the decoder, for a CPU.
+
+A step of decoding multiplies a few rows by all of the decoder's weights, and takes the time in
+which those are read from memory: in eight bits a quarter of what float32 takes. Encoder and
+projector compute whole clips at once, so they stay as they are (`docs/decisions/080`).
 """
 
-import warnings
-from typing import Literal, get_args
-
 import torch
-from torch import nn
-from torch.ao.nn.quantized.dynamic import Linear as SmallLinear
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .errors import ConfigError
-from .merging import merge_adapters
+from .merging import merge_adapters, set_module
 from .modeling import AudioLM
 
-Quantize = Literal["int8"]
+FEW_ROWS = 16  # up to so many are multiplied by the packed weights
 
 
-def quantise(model: AudioLM, to: Quantize) -> AudioLM:
-    """Give encoder and decoder int8 linear layers, in place; the projector stays as it was trained.
+class SmallLinear(nn.Module):
+    """A linear layer whose weights are int8, with one scale for every output channel.
 
-    The decoder's adapters are merged first.
-    Every output channel has its scale; inputs are quantised as they come. Such a model only infers.
+    Inputs keep their dtype, but for the products of few rows, which are bfloat16.
     """
-    if to not in get_args(Quantize):
-        raise ConfigError.unknown(str(to), get_args(Quantize), "quantize")
-    if model.device.type != "cpu" or model.dtype != torch.float32:
-        raise ConfigError(
-            f'quantize="{to}" is for float32 models on a CPU, this one is {model.dtype} on '
-            f"{model.device}; leave dtype and device out."
-        )
+
+    weight_NK: Tensor
+    scale_N: Tensor
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        weight_NK = linear.weight.detach().float()
+        # The scale is rounded before weights are divided by it, so that its rounding costs nothing.
+        scale_N = (weight_NK.abs().amax(1).clamp(min=1e-12) / 127).bfloat16()
+        steps_NK = (weight_NK / scale_N[:, None].float()).round().clamp(-127, 127)
+        self.register_buffer("weight_NK", steps_NK.to(torch.int8))
+        self.register_buffer("scale_N", scale_N)
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        if len(rows) <= FEW_ROWS:
+            small = rows.bfloat16().contiguous()
+            product = torch._weight_int8pack_mm(small, self.weight_NK, self.scale_N).to(x.dtype)
+        else:
+            weight_NK = self.weight_NK.to(x.dtype) * self.scale_N[:, None].to(x.dtype)
+            product = F.linear(rows, weight_NK)
+        if self.bias is not None:
+            product = product + self.bias.to(x.dtype)
+        return product.view(*x.shape[:-1], -1)
+
+
+def quantise(model: AudioLM) -> AudioLM:
+    """Give the decoder int8 linear layers, in place, after its adapters are merged.
+
+    Such a model only infers.
+    """
+    if model.device.type != "cpu":
+        raise ConfigError(f"int8 is for a CPU, and this model is on {model.device}; take bfloat16.")
     merge_adapters(model)
-    if any("lora_" in name for name, _ in model.named_parameters()):
-        raise ConfigError(f'quantize="{to}" does not take adapters of an encoder; load without it.')
-    by_channel = torch.ao.quantization.per_channel_dynamic_qconfig
-    for part in (model.audio_tower.model, model.language_model):
-        with warnings.catch_warnings():  # torch announces that torchao takes this over some day
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
-            torch.ao.quantization.quantize_dynamic(part, {nn.Linear: by_channel}, inplace=True)
+    decoder = model.language_model
+    plain = [name for name, m in decoder.named_modules() if isinstance(m, nn.Linear)]
+    for name in plain:
+        set_module(decoder, name, SmallLinear(decoder.get_submodule(name)))
     return model
 
 

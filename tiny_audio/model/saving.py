@@ -57,7 +57,7 @@ def save(
     if model.is_merged:
         raise CheckpointError("A merged model only infers; load without merge=True to save it.")
     if is_quantised(model):
-        raise CheckpointError("A quantised model only infers; load without quantize= to save it.")
+        raise CheckpointError("A quantised model only infers; load it in float32 to save it.")
     # A part that came out of a checkpoint's folder, or by hand, is nowhere else to be read from.
     sources = (model.config.encoder.source, model.config.language_model.source)
     whole = whole or any(not source or source.startswith(INSIDE) for source in sources)
