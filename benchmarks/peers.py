@@ -106,7 +106,8 @@ def faster_whisper(compute: str, threads: int) -> Write:
 WAYS: dict[str, Callable[[int], Write]] = {
     "tiny, as it ships": lambda threads: tiny(),
     "tiny, greedily": lambda threads: tiny(beams=1),
-    "tiny, bfloat16 decoder": lambda threads: tiny(dtype=torch.bfloat16),
+    "tiny, decoder in int8": lambda threads: tiny(dtype=torch.int8),
+    "tiny, decoder in int8, greedily": lambda threads: tiny(beams=1, dtype=torch.int8),
     "Whisper tiny.en, transformers": lambda threads: transformers_whisper(),
     "Whisper tiny.en, faster-whisper float32": lambda threads: faster_whisper("float32", threads),
     "Whisper tiny.en, faster-whisper int8": lambda threads: faster_whisper("int8", threads),

@@ -1,4 +1,8 @@
-"""What was trained, written as the preset's folder: `uv run python -m recipes.tiny.pack`."""
+"""What was trained, written as the preset's folder: `uv run python -m recipes.tiny.pack`.
+
+`python -m recipes.tiny.pack runs/tiny/ctc --out runs/tiny/frozen` writes what the CTC stage made,
+read by SmolLM2 as it is, without adapters.
+"""
 
 import argparse
 import shutil
@@ -19,8 +23,8 @@ from tiny_audio.model.saving import save
 from tiny_audio.presets import SHIPPED, build, load, preset
 from tiny_audio.train.saves import last_save, module_weights
 
-PARTS = {"start.encoder.": "audio_tower.", "start.projector.": "projector."}
-ADAPTER, HEAD, TOKEN_HEAD = "decoder.adapters.", "start.head.", "start.token_head."
+PARTS = {"encoder.": "audio_tower.", "projector.": "projector."}
+ADAPTER, HEAD, TOKEN_HEAD = "decoder.adapters.", "head.", "token_head."
 # Measured by `recipes.tiny.decoding` on clips of which no figure is told.
 DECODING = DecodingConfig(beams=4, ctc_weight=0.3, min_logprob=-1.8)
 
@@ -57,7 +61,9 @@ def pack(run: Path, folder: Path) -> None:
     The heads belong to the encoder and the projector as they are stored, so those are read again
     first.
     """
-    trained = module_weights(last_save(run))
+    # In the decoder stage `start` is all that the CTC stage trained.
+    weights = module_weights(last_save(run))
+    trained = {name.removeprefix("start."): tensor for name, tensor in weights.items()}
     with tempfile.TemporaryDirectory() as temporary:  # the preset's folder holds code as well
         saved = save(assembled(trained), Path(temporary) / "tiny", dtype=torch.int8)
         shutil.copytree(saved, folder, dirs_exist_ok=True)

@@ -34,8 +34,10 @@ ROWS = {
     "tiny": "**`tiny`, as it ships**",
     "beams": "– four beams, no CTC head",
     "greedy": "– greedily",
+    "frozen": "– greedily, before adapters: SmolLM2 as it is, after the CTC stage",
     "ctc": "– its character head alone, no language model",
     "whisper": "Whisper tiny.en, its own decoder",
+    "whisper-beams": "– the same with five beams",
 }
 
 
