@@ -1,5 +1,6 @@
-"""The one progress bar: on a terminal's stderr, and nothing in a pipe; stdout is left alone in
-both.
+"""The lines on stderr while something runs, and the one progress bar, which is nothing in a pipe.
+
+Stdout is left alone.
 """
 
 import sys
@@ -16,6 +17,14 @@ from rich.progress import (
 )
 
 stderr = Console(stderr=True)
+
+
+def say(message: str, style: str = "", console: Console = stderr) -> None:
+    """Print a line on stderr, as it is: names and messages may hold brackets. Control characters of
+    a file's name are spelled out, or they would steer the terminal.
+    """
+    message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+    console.print(message, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def progress(*, counts: bool = True, disable: bool = False) -> Progress:

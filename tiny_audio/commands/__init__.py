@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 import typer
-from rich.console import Console
 
-from tiny_audio.progress import stderr
+from tiny_audio.progress import say, stderr
 
 
 def keep_few_kernels() -> None:
@@ -54,11 +53,3 @@ def fail(name: str, error: Exception) -> None:
     message = str(error)
     named = not name or message.startswith((f"{name}:", f"{name} "))
     say(f"error: {message}" if named else f"error: {name}: {message}", "red", stderr)
-
-
-def say(message: str, style: str = "", console: Console = stderr) -> None:
-    """Print a line on stderr, as it is: names and messages may hold brackets. Control characters of
-    a file's name are spelled out, or they would steer the terminal.
-    """
-    message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
-    console.print(message, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)

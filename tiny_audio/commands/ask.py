@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from tiny_audio.model.prompt import Turn
 
 CLIP = "/audio "  # in a chat: a clip for the next question
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Largest number of tokens in an answer; by default 512, or what fits."
+    ),
+]
 
 
 def ask(
@@ -49,12 +55,7 @@ def ask(
             ),
         ),
     ] = False,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Largest number of tokens in an answer; by default 512, or what fits."
-        ),
-    ] = None,
+    max_tokens: MaxTokens = None,
     json: Annotated[
         bool,
         typer.Option(

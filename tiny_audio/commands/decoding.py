@@ -23,6 +23,18 @@ Model = Annotated[
 Prompt = Annotated[
     str | None, typer.Option(help="Instruction to give in place of the model's own.")
 ]
+Hotwords = Annotated[
+    str,
+    typer.Option(
+        help="Words that are likely to be said, with commas between them: 'Ada,Grace Hopper'."
+    ),
+]
+Channel = Annotated[
+    int | None, typer.Option(help="Channel to use, counted from 0; by default the mean of all.")
+]
+AllowTruncated = Annotated[
+    bool, typer.Option("--allow-truncated", help="Use the readable part of a damaged file.")
+]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")]
 Dtype = Annotated[
     Literal["float32", "bfloat16", "int8"],
@@ -77,6 +89,25 @@ def torch_dtype(name: str) -> torch.dtype:
 
     found: torch.dtype = getattr(torch, name)
     return found
+
+
+def words_of(hotwords: str) -> tuple[str, ...]:
+    """Return the words of an option, which has commas between them."""
+    return tuple(word for word in hotwords.split(",") if word.strip())
+
+
+def ready(
+    model: str, request: Request, aligner: Path | None, device: str, dtype: Dtype = "float32"
+) -> Transcriber:
+    """Load a model, and refuse now what the first window of a request would be refused for."""
+    from tiny_audio.infer.transcriber import Transcriber
+
+    transcriber = Transcriber.from_pretrained(
+        model, head=aligner, device=device, dtype=torch_dtype(dtype)
+    )
+    transcriber.check(request)
+    refuse_idle(aligner, request, transcriber)
+    return transcriber
 
 
 def refuse_idle(aligner: Path | None, request: Request, transcriber: Transcriber) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands.decoding import Device, Dtype, Model
 from tiny_audio.commands.serving import (
+    Door,
     Host,
     Language,
     Port,
@@ -27,18 +28,5 @@ def demo(
     """Open a page on this machine: transcribe files or a microphone, read along, look inside."""
     from tiny_audio.serve.limits import OF_THE_PAGE
 
-    start(
-        "demo",
-        model,
-        [],
-        language=language,
-        device=device,
-        dtype=dtype,
-        host=host,
-        port=port,
-        token=token,
-        token_file=token_file,
-        limits=OF_THE_PAGE,
-        origins=[],
-        page=True,
-    )
+    door = Door(host, port, token, token_file)
+    start("demo", model, door, OF_THE_PAGE, device, dtype, language, page=True)

@@ -23,56 +23,62 @@ from tiny_audio.commands.decoding import (
     torch_dtype,
 )
 
+Evaluated = Annotated[
+    str,
+    typer.Argument(
+        envvar="TINY_AUDIO_MODEL",
+        help=(
+            "What to evaluate: tiny, nano, the folder of a checkpoint, a Hub id, another "
+            "model as hf:ID, a server as openai:URL#MODEL, or a CTC head as ctc:MODEL."
+        ),
+    ),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        help=(
+            "Clips to evaluate on: a name that tiny-audio datasets lists, a manifest, a "
+            "folder, or hf:ID of a dataset on the Hub."
+        )
+    ),
+]
+MaxSamples = Annotated[int, typer.Option(min=0, help="Number of clips to evaluate; 0 means all.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=VALUE",
+        help="Evaluate only clips with this value in this column. Repeat it to add conditions.",
+    ),
+]
+Split = Annotated[str, typer.Option(help="Split to use, where the dataset has splits.")]
+Normalizer = Annotated[
+    str,
+    typer.Option(help="Text normaliser applied before scoring, for example whisper-en or plain."),
+]
+BatchS = Annotated[float, typer.Option(help="Seconds of audio in one batch.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the run; without it one is made below runs/eval."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of the order in which clips are drawn.")]
+
 
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(
-            envvar="TINY_AUDIO_MODEL",
-            help=(
-                "What to evaluate: tiny, nano, the folder of a checkpoint, a Hub id, another "
-                "model as hf:ID, a server as openai:URL#MODEL, or a CTC head as ctc:MODEL."
-            ),
-        ),
-    ] = DEFAULT_MODEL,
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help=(
-                "Clips to evaluate on: a name that tiny-audio datasets lists, a manifest, a "
-                "folder, or hf:ID of a dataset on the Hub."
-            )
-        ),
-    ] = "quickstart",
+    model: Evaluated = DEFAULT_MODEL,
+    dataset: Dataset = "quickstart",
     prompt: Prompt = None,
     beams: Beams = None,
     ctc_weight: CtcWeight = None,
     whole: Whole = False,
     aligner: AlignerFolder = None,
     min_logprob: MinLogprob = None,
-    max_samples: Annotated[
-        int, typer.Option(min=0, help="Number of clips to evaluate; 0 means all.")
-    ] = 0,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN=VALUE",
-            help="Evaluate only clips with this value in this column. Repeat it to add conditions.",
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split to use, where the dataset has splits.")] = "",
-    normalizer: Annotated[
-        str,
-        typer.Option(
-            help="Text normaliser applied before scoring, for example whisper-en or plain."
-        ),
-    ] = "whisper-en",
-    batch_s: Annotated[float, typer.Option(help="Seconds of audio in one batch.")] = 60.0,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the run; without it one is made below runs/eval."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the order in which clips are drawn.")] = 42,
+    max_samples: MaxSamples = 0,
+    where: Where = None,
+    split: Split = "",
+    normalizer: Normalizer = "whisper-en",
+    batch_s: BatchS = 60.0,
+    out: Out = None,
+    seed: Seed = 42,
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:

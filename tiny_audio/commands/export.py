@@ -10,39 +10,43 @@ import typer
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, require, say
 
+Exported = Annotated[
+    str,
+    typer.Argument(help="What to export: tiny, nano, the folder of a checkpoint, or a Hub id."),
+]
+Out = Annotated[Path, typer.Option(help="Folder to write.")]
+To = Annotated[
+    Literal["onnx", "merged"],
+    typer.Option(
+        help=(
+            "onnx: encoder and projector as one graph (extra onnx). merged: everything in the "
+            "Hub's layout, adapters in their layers."
+        )
+    ),
+]
+MergedDtype = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(help="Type in which merged weights are stored; by default float32."),
+]
+Check = Annotated[
+    bool,
+    typer.Option("--check", help="Check the written files with the checkpoint's golden vectors."),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(help="With --check, also compare texts on clips of this dataset (for onnx)."),
+]
+Clips = Annotated[int, typer.Option(min=1, help="Number of clips of that dataset to compare.")]
+
 
 def export(
-    model: Annotated[
-        str,
-        typer.Argument(help="What to export: tiny, nano, the folder of a checkpoint, or a Hub id."),
-    ] = DEFAULT_MODEL,
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/export"),
-    to: Annotated[
-        Literal["onnx", "merged"],
-        typer.Option(
-            help=(
-                "onnx: encoder and projector as one graph (extra onnx). merged: everything in the "
-                "Hub's layout, adapters in their layers."
-            )
-        ),
-    ] = "merged",
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Type in which merged weights are stored; by default float32."),
-    ] = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check", help="Check the written files with the checkpoint's golden vectors."
-        ),
-    ] = False,
-    dataset: Annotated[
-        str,
-        typer.Option(help="With --check, also compare texts on clips of this dataset (for onnx)."),
-    ] = "",
-    clips: Annotated[
-        int, typer.Option(min=1, help="Number of clips of that dataset to compare.")
-    ] = 50,
+    model: Exported = DEFAULT_MODEL,
+    out: Out = Path("runs/export"),
+    to: To = "merged",
+    dtype: MergedDtype = None,
+    check: Check = False,
+    dataset: Dataset = "",
+    clips: Clips = 50,
 ) -> None:
     """Write a model for other runtimes, and measure how far it is from this one.
 

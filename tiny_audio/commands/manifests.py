@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from tiny_audio.commands import say
-from tiny_audio.commands.decoding import refuse_idle
+from tiny_audio.commands.decoding import ready
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.progress import progress
 
 if TYPE_CHECKING:
-    from tiny_audio.infer.transcriber import Request, Transcriber
+    from tiny_audio.infer.transcriber import Request
     from tiny_audio.scale.shards import Clip, Line, Work
 
 
@@ -23,6 +25,19 @@ class Engine(StrEnum):
 
     local = "local"
     ray = "ray"
+
+
+Manifest = Annotated[
+    Path | None, typer.Option(help="Clips of a manifest, tar shards or a folder, to --out.")
+]
+Out = Annotated[
+    Path | None, typer.Option(help="The manifest's texts; a stopped job goes on there.")
+]
+Part = Annotated[str, typer.Option(metavar="I/N", help="Only every N-th clip, from the I-th on.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Also clips that failed before.")]
+Computing = Annotated[Engine, typer.Option(help="ray: a manifest's clips by actors (extra ray).")]
+Workers = Annotated[int, typer.Option(min=1, help="Actors of Ray that hold the model.")]
+Address = Annotated[str, typer.Option(help="Of a running Ray cluster.")]
 
 
 @dataclass(frozen=True)
@@ -98,15 +113,9 @@ def lines(
         return by_ray(
             work, many.manifest, clips, device, Cluster(many.workers, many.address or None)
         )
-    from tiny_audio.infer.transcriber import Transcriber
     from tiny_audio.scale.shards import transcribed
 
-    transcriber: Transcriber = Transcriber.from_pretrained(
-        work.job["model"], head=aligner, device=device
-    )
-    transcriber.check(request)
-    refuse_idle(aligner, request, transcriber)
-    return transcribed(clips, transcriber, request)
+    return transcribed(clips, ready(work.job["model"], request, aligner, device), request)
 
 
 def refuse_mixed(many: Many, of_files: dict[str, Any]) -> None:

@@ -9,64 +9,67 @@ import typer
 
 from tiny_audio.commands import refusing, require, say
 
+Run = Annotated[
+    str, typer.Argument(help="What to publish: the folder of a run or of a checkpoint.")
+]
+Repo = Annotated[
+    str, typer.Option(help="Repository to publish to, as NAME/REPOSITORY of your own account.")
+]
+Public = Annotated[
+    bool,
+    typer.Option("--public/--private", help="Let everybody see a new repository, or nobody else."),
+]
+Full = Annotated[
+    bool,
+    typer.Option(
+        "--full",
+        help="Publish encoder and decoder too, so that nothing else is needed to load the model.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write the folder and upload nothing.")]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder to write before the upload; by default RUN-hub.")
+]
+Results = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of a run of `tiny-audio eval` of this model. Repeat it for more."),
+]
+Licences = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PART=LICENCE",
+        help="Licence of a part: model, encoder, decoder or data.NAME. Repeat it for more.",
+    ),
+]
+PriceOfHour = Annotated[float | None, typer.Option(min=0, help="Price of one hour of the machine.")]
+PriceName = Annotated[
+    str,
+    typer.Option(
+        help="Currency, machine and date of that price: 'EUR, two cores at HOST, May 2026'."
+    ),
+]
+NoTexts = Annotated[
+    bool, typer.Option("--no-texts", help="Quote no text of the clips in the card.")
+]
+SavedDtype = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(help="Type in which weights are stored; by default as they were saved."),
+]
+
 
 def push(
-    run: Annotated[
-        str, typer.Argument(help="What to publish: the folder of a run or of a checkpoint.")
-    ],
-    repo: Annotated[
-        str, typer.Option(help="Repository to publish to, as NAME/REPOSITORY of your own account.")
-    ],
-    public: Annotated[
-        bool,
-        typer.Option(
-            "--public/--private", help="Let everybody see a new repository, or nobody else."
-        ),
-    ] = False,
-    full: Annotated[
-        bool,
-        typer.Option(
-            "--full",
-            help=(
-                "Publish encoder and decoder too, so that nothing else is needed to load the model."
-            ),
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the folder and upload nothing.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write before the upload; by default RUN-hub.")
-    ] = None,
-    result: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder of a run of `tiny-audio eval` of this model. Repeat it for more."
-        ),
-    ] = None,
-    licence: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PART=LICENCE",
-            help="Licence of a part: model, encoder, decoder or data.NAME. Repeat it for more.",
-        ),
-    ] = None,
-    price: Annotated[
-        float | None, typer.Option(min=0, help="Price of one hour of the machine.")
-    ] = None,
-    price_name: Annotated[
-        str,
-        typer.Option(
-            help="Currency, machine and date of that price: 'EUR, two cores at HOST, May 2026'."
-        ),
-    ] = "",
-    no_texts: Annotated[
-        bool, typer.Option("--no-texts", help="Quote no text of the clips in the card.")
-    ] = False,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Type in which weights are stored; by default as they were saved."),
-    ] = None,
+    run: Run,
+    repo: Repo,
+    public: Public = False,
+    full: Full = False,
+    dry_run: DryRun = False,
+    out: Out = None,
+    result: Results = None,
+    licence: Licences = None,
+    price: PriceOfHour = None,
+    price_name: PriceName = "",
+    no_texts: NoTexts = False,
+    dtype: SavedDtype = None,
 ) -> None:
     """Publish a model: a folder that works by itself, with a card computed from the run's files."""
     with refusing():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,21 +39,27 @@ Language = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Door:
+    """The options of an address: where it is, and who may come in."""
+
+    host: str
+    port: int
+    token: str | None
+    token_file: Path | None
+    origins: list[str] = field(default_factory=list)
+
+
 def start(
     command: str,
     model: str,
-    names: list[str],
-    *,
-    language: str,
+    door: Door,
+    limits: Limits,
     device: str,
     dtype: Dtype,
-    host: str,
-    port: int,
-    token: str | None,
-    token_file: Path | None,
-    limits: Limits,
-    origins: list[str],
-    page: bool,
+    language: str,
+    names: Sequence[str] = (),
+    page: bool = False,
 ) -> None:
     """Check everything that can be wrong, load the model, and serve until a signal ends it."""
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
@@ -70,9 +78,10 @@ def start(
             read_token,
         )
 
-        secret = read_token(token, token_file)
+        host, port = door.host, door.port
+        secret = read_token(door.token, door.token_file)
         check_address(host, secret)
-        check_origins(origins)
+        check_origins(door.origins)
         with bind(host, port) as bound:
             transcriber = Transcriber.from_pretrained(
                 model, device=device, dtype=torch_dtype(dtype)
@@ -82,11 +91,11 @@ def start(
             say(f"{model} listens on http://{place}:{port} (Ctrl-C ends it)")
             serve(
                 transcriber,
-                names or [model],
+                list(names) or [model],
                 language=language,
                 bound=bound,
                 token=secret,
                 limits=limits,
-                origins=origins,
+                origins=door.origins,
                 page=page,
             )

@@ -9,7 +9,7 @@ import typer
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, say
-from tiny_audio.commands.decoding import Device, Dtype, Model, torch_dtype
+from tiny_audio.commands.decoding import Device, Dtype, Hotwords, Model, ready, words_of
 
 
 def stream(
@@ -17,12 +17,7 @@ def stream(
     rate: Annotated[
         int, typer.Option(help="Sampling rate of raw sound in Hz; a WAV file states its own.")
     ] = 16_000,
-    hotwords: Annotated[
-        str,
-        typer.Option(
-            help="Words that are likely to be said, with commas between them: 'Ada,Grace Hopper'."
-        ),
-    ] = "",
+    hotwords: Hotwords = "",
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
@@ -32,14 +27,12 @@ def stream(
     decoded while it arrives. Every pause ends a line; a terminal also shows the unfinished line.
     """
     from tiny_audio.infer.pipes import read_sound
+    from tiny_audio.infer.request import Request
     from tiny_audio.infer.streaming import Streamer, events_of
-    from tiny_audio.infer.transcriber import Request, Transcriber
 
     with refusing(RuntimeError):
-        words = tuple(word for word in hotwords.split(",") if word.strip())
-        request = Request(hotwords=words)
-        transcriber = Transcriber.from_pretrained(model, device=device, dtype=torch_dtype(dtype))
-        transcriber.check(request)
+        request = Request(hotwords=words_of(hotwords))
+        transcriber = ready(model, request, None, device, dtype)
         notes: list[str] = []
         rate, blocks = read_sound(sys.stdin.buffer, rate, notes)
         live, silent = sys.stderr.isatty(), True

@@ -11,7 +11,7 @@ import typer
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, say
-from tiny_audio.commands.decoding import Device, Model, Prompt
+from tiny_audio.commands.decoding import AllowTruncated, Channel, Device, Model, Prompt
 from tiny_audio.files import write_text
 from tiny_audio.progress import progress
 
@@ -23,12 +23,8 @@ def trace(
     versus: Annotated[
         str | None, typer.Option(help="Second model to show beside the first.")
     ] = None,
-    channel: Annotated[
-        int | None, typer.Option(help="Channel to use, counted from 0; by default the mean of all.")
-    ] = None,
-    allow_truncated: Annotated[
-        bool, typer.Option("--allow-truncated", help="Use the readable part of a damaged file.")
-    ] = False,
+    channel: Channel = None,
+    allow_truncated: AllowTruncated = False,
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("data_trace.html"),
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     device: Device = "cpu",

@@ -9,65 +9,74 @@ import typer
 
 from tiny_audio.commands import refusing, require, say
 
+Model = Annotated[
+    str,
+    typer.Argument(
+        help=(
+            "Model whose encoder the head belongs to: nano, the folder of a checkpoint, or, "
+            "with --encoder, a preset."
+        )
+    ),
+]
+Data = Annotated[
+    list[str],
+    typer.Option(
+        help=(
+            "Manifest or folder of clips. PATH=0.6 gives it this share of training; repeat "
+            "it for more."
+        )
+    ),
+]
+Encoder = Annotated[
+    str, typer.Option(help="Encoder to use in place of the preset's: a folder or a Hub id.")
+]
+Head = Annotated[str, typer.Option(help="Folder of a head to begin with, in place of a fresh one.")]
+Rate = Annotated[
+    float | None, typer.Option(help="Learning rate of the head; by default the usual one.")
+]
+Validation = Annotated[
+    str,
+    typer.Option(help="Clips to measure on; without it some speakers of --data are kept apart."),
+]
+Speakers = Annotated[
+    int, typer.Option(help="Number of speakers kept apart where --validation is not given.")
+]
+Minutes = Annotated[
+    float, typer.Option(help="Training time in minutes, after the encoder has made its frames.")
+]
+EncoderRate = Annotated[
+    float,
+    typer.Option(help="Learning rate of the encoder, if it trains too; 0 keeps it frozen."),
+]
+FramesFolder = Annotated[Path, typer.Option(help="Folder in which frames are kept.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of the head's first weights and of the order of clips.")
+]
+Precision = Annotated[
+    str, typer.Option(help="bf16, fp32, or auto, which takes what is fast on this machine.")
+]
+Out = Annotated[Path, typer.Option(help="Folder for the run.")]
+TrainDevice = Annotated[
+    str,
+    typer.Option(help="Where to compute; by default a GPU if there is one, and else the CPU."),
+]
+
 
 def train_head(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help=(
-                "Model whose encoder the head belongs to: nano, the folder of a checkpoint, or, "
-                "with --encoder, a preset."
-            )
-        ),
-    ],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            help=(
-                "Manifest or folder of clips. PATH=0.6 gives it this share of training; repeat "
-                "it for more."
-            )
-        ),
-    ],
-    encoder: Annotated[
-        str, typer.Option(help="Encoder to use in place of the preset's: a folder or a Hub id.")
-    ] = "",
-    head: Annotated[
-        str, typer.Option(help="Folder of a head to begin with, in place of a fresh one.")
-    ] = "",
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Learning rate of the head; by default the usual one.")
-    ] = None,
-    validation: Annotated[
-        str,
-        typer.Option(
-            help="Clips to measure on; without it some speakers of --data are kept apart."
-        ),
-    ] = "",
-    validation_speakers: Annotated[
-        int, typer.Option(help="Number of speakers kept apart where --validation is not given.")
-    ] = 4,
-    minutes: Annotated[
-        float, typer.Option(help="Training time in minutes, after the encoder has made its frames.")
-    ] = 5.0,
-    encoder_rate: Annotated[
-        float,
-        typer.Option(help="Learning rate of the encoder, if it trains too; 0 keeps it frozen."),
-    ] = 0.0,
-    frames: Annotated[Path, typer.Option(help="Folder in which frames are kept.")] = Path(
-        "runs/frames"
-    ),
-    seed: Annotated[
-        int, typer.Option(help="Seed of the head's first weights and of the order of clips.")
-    ] = 0,
-    precision: Annotated[
-        str, typer.Option(help="bf16, fp32, or auto, which takes what is fast on this machine.")
-    ] = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for the run.")] = Path("runs/head"),
-    device: Annotated[
-        str,
-        typer.Option(help="Where to compute; by default a GPU if there is one, and else the CPU."),
-    ] = "",
+    model: Model,
+    data: Data,
+    encoder: Encoder = "",
+    head: Head = "",
+    learning_rate: Rate = None,
+    validation: Validation = "",
+    validation_speakers: Speakers = 4,
+    minutes: Minutes = 5.0,
+    encoder_rate: EncoderRate = 0.0,
+    frames: FramesFolder = Path("runs/frames"),
+    seed: Seed = 0,
+    precision: Precision = "auto",
+    out: Out = Path("runs/head"),
+    device: TrainDevice = "",
 ) -> None:
     """Train a CTC head, which gives word times, and transcripts without a language model."""
     with refusing(FloatingPointError):

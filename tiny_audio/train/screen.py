@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tiny_audio.progress import stderr
+from tiny_audio.progress import say
 
 SENTENCE = 5  # words, so that a reader sees a sentence become right
-
-
-def say(text: str) -> None:
-    """Print a line on stderr, as it is."""
-    stderr.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class Lines:
