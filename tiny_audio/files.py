@@ -164,3 +164,12 @@ else:
         except OSError as error:
             return error.errno in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
         return True
+
+
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Return every value that differs, by its dotted name."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*before, *now])
+        at = f"{name}." if name else ""
+        return [d for k in keys for d in differences(before.get(k), now.get(k), f"{at}{k}")]
+    return [] if before == now else [f"{name}: {before!r} there, {now!r} now"]

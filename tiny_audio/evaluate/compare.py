@@ -161,7 +161,7 @@ def reference_edits(utterance: Utterance) -> list[Edit]:
 
 
 def worst(pairs: Sequence[Pair], names: tuple[str, str] = ("a", "b")) -> list[dict[str, Any]]:
-    """Return clips on which the first has most errors more than the second, with all texts."""
+    """Return the clips on which the first system is worst against the second, with all texts."""
     ahead = [(x.words.errors - y.words.errors, x, y) for x, y in pairs]
     ahead = sorted((one for one in ahead if one[0] > 0), key=lambda one: -one[0])[:NUM_WORST]
     return [

@@ -128,7 +128,9 @@ def understand(
     folder: Path,
     seed: int = 42,
 ) -> dict[str, Any]:
-    """Answer, score and keep: a file of predictions for every control, and understanding.json."""
+    """Answer the questions, score the answers, and keep them: a file of predictions for every
+    control, and understanding.json.
+    """
     answers = with_controls(system, task, examples, source, seed)
     folder.mkdir(parents=True, exist_ok=True)
     for control, predictions in answers.items():

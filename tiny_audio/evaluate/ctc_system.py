@@ -38,9 +38,7 @@ class CtcSystem:
 
     @torch.inference_mode()
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
-        """Answer each clip by itself: a head gives in a batch what it gives alone, and is not the
-        cost.
-        """
+        """Answer each clip by itself; a batch would give the same texts and save little time."""
         if instructions := sorted({text for text in asked if text}):
             raise ConfigError(
                 f"A CTC head only transcribes; it cannot be asked {instructions[0]!r}."

@@ -73,8 +73,8 @@ DATASETS: dict[str, Known] = {
 
 
 def dataset(name: str) -> SourceConfig:
-    """Return the source that a name stands for; a manifest, folder, tar or `hf:ID[:CONFIG][@SPLIT]`
-    is itself.
+    """Return the source that a name stands for, or that a manifest, a folder, a tar or
+    `hf:ID[:CONFIG][@SPLIT]` is.
 
     Of a dataset of the Hub's library the split is "test" where none is named.
     """
@@ -110,7 +110,7 @@ def lines() -> list[tuple[str, ...]]:
 
 
 def table() -> Table:
-    """Return the same for a terminal."""
+    """Return all that is known of every name, as a table for a terminal."""
     rows = Table(*HEADS, box=None)
     for line in lines():
         rows.add_row(*line)

@@ -27,7 +27,7 @@ from tiny_audio.evaluate.provenance import made
 from tiny_audio.evaluate.result import Result, clips_hash, make_result
 from tiny_audio.evaluate.robustness import degraded
 from tiny_audio.evaluate.systems import Answer, System, failure
-from tiny_audio.files import held, read_json, write_json
+from tiny_audio.files import differences, held, read_json, write_json
 from tiny_audio.model.config import fingerprint
 from tiny_audio.model.errors import AudioError, ConfigError
 
@@ -56,10 +56,10 @@ class Watch:
     """An observer of an evaluation; `view.Lines` prints."""
 
     def resumed(self, table: Sequence[Utterance]) -> None:
-        """These clips were answered before."""
+        """Take the clips that were answered before."""
 
     def sample(self, utterance: Utterance) -> None:
-        """A clip was answered."""
+        """Take a clip that was answered just now."""
 
 
 def evaluate(
@@ -116,7 +116,7 @@ def default_folder(run: Mapping[str, Any]) -> Path:
 
 
 def fixed(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what makes a run this one."""
+    """Return the part of run.json that tells this run from every other."""
     return {key: run[key] for key in FIXED}
 
 
@@ -144,15 +144,6 @@ def read_run(path: Path) -> dict[str, Any]:
             f"{path} has the format {run.get('format')!r}, not {RUN_FORMAT!r}. {cure}"
         )
     return run
-
-
-def differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """Return every value that differs, by its dotted name."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        keys = dict.fromkeys([*before, *now])
-        at = f"{name}." if name else ""
-        return [d for k in keys for d in differences(before.get(k), now.get(k), f"{at}{k}")]
-    return [] if before == now else [f"{name}: {before!r} there, {now!r} now"]
 
 
 def answer_missing(

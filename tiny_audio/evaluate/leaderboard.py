@@ -58,7 +58,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """Return what makes it this row: the same predictions may be scored with two
+        """Return what tells this row from others: the same predictions may be scored with two
         normalisers.
         """
         return self.system, self.dataset, self.normalizer, self.proof
@@ -170,8 +170,9 @@ def grouped(rows: Sequence[Row]) -> list[tuple[Row, list[tuple[str, Row]]]]:
 
 
 def rank(row: Row, members: Sequence[Row]) -> str:
-    """Return the rank, from how many are surely better to how many may be: those whose intervals do
-    not end before or begin after this one's.
+    """Return the rank, or the ranks from the best to the worst that are possible: a row is surely
+    better if its interval ends before this one begins, and surely worse if it begins after this one
+    ends.
     """
     best = 1 + sum(other.high < row.low for other in members)
     worst = len(members) - sum(other.low > row.high for other in members)

@@ -32,7 +32,7 @@ LEVEL, NUM_RESAMPLES, SEED = 0.95, 1000, 0
 
 
 class Counts(NamedTuple):
-    """Edits that make the reference of the hypothesis, and how long the reference is."""
+    """The edits that turn the hypothesis into the reference, and the length of the reference."""
 
     substitutions: int = 0
     deletions: int = 0
@@ -50,7 +50,7 @@ class Counts(NamedTuple):
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-    """Return the sum: of utterances, the counts of their corpus."""
+    """Return the sum of counts: that of a corpus, if each is that of an utterance."""
     return Counts(*(sum(column) for column in zip(Counts(), *counts, strict=True)))
 
 
@@ -63,7 +63,7 @@ class Edit(NamedTuple):
 
 
 def _coded(ref: Sequence[Hashable], hyp: Sequence[Hashable]) -> tuple[list[int], list[int]]:
-    """Return words as small numbers, the same word the same number."""
+    """Return words as small numbers; equal words get equal numbers."""
     ids: dict[Hashable, int] = {}
     ref_ids, hyp_ids = ([ids.setdefault(unit, len(ids)) for unit in one] for one in (ref, hyp))
     return ref_ids, hyp_ids

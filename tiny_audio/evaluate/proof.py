@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiny_audio.evaluate.evaluator import PREDICTIONS, RESULT, differences
+from tiny_audio.evaluate.evaluator import PREDICTIONS, RESULT
 from tiny_audio.evaluate.metrics import Utterance
 from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.result import FORMAT, Result
 from tiny_audio.evaluate.saved import Saved
-from tiny_audio.files import read_json
+from tiny_audio.files import differences, read_json
 from tiny_audio.model.errors import ConfigError
 
 PROVED = ("dataset", "normalizer", "scores", "counters", "speed")

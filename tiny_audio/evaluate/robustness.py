@@ -71,9 +71,7 @@ def condition(name: str) -> Worse:
 
 
 def speed_of(name: str) -> float:
-    """Return the factor of `speed:FACTOR`; 1 for any other condition, 0 for a factor that is
-    none.
-    """
+    """Return the factor of `speed:FACTOR`; 1 for other conditions, 0 where FACTOR is no number."""
     kind, _, value = name.partition(":")
     if kind != "speed":
         return 1.0

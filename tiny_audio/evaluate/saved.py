@@ -40,8 +40,8 @@ class Saved:
 
 
 def common_normalizer(all_: Sequence[Saved], given: str | None) -> Normalizer:
-    """Return the normaliser asked for, else the one of the runs; runs with different ones
-    refuse.
+    """Return the normaliser that was asked for, else that of the runs; `ConfigError` where they
+    have different ones.
     """
     if given is not None:
         return normalizer(given)

@@ -95,7 +95,7 @@ class OurModel:
         }
 
     def decoding(self) -> dict[str, Any]:
-        """Return how texts are found, without what is as usual."""
+        """Return the settings of decoding that differ from the usual ones."""
         how, usual = self.transcriber.decoding(self.request), DecodingConfig()
         found: dict[str, Any] = {"method": "beam" if how.beams > 1 else "greedy"}
         if how.beams > 1:

@@ -139,5 +139,7 @@ def slots_in(task: Task, columns: dict[str, Any]) -> dict[str, str]:
 
 
 def similarity(ref: str, hyp: str) -> float:
-    """Return rapidfuzz's ratio of the sorted words, 0…1: order is free, words too many cost."""
+    """Return rapidfuzz's ratio of the sorted words, 0…1: their order does not matter, and words too
+    many lower it.
+    """
     return fuzz.token_sort_ratio(clean(ref, "plain"), clean(hyp, "plain")) / 100

@@ -31,8 +31,9 @@ Spell = Callable[[Sequence[int]], Labels]  # tokens of a text → labels of the 
 
 
 class Prefix(NamedTuple):
-    """Log-probabilities of some labels: that the head's text begins with them, and that it is them;
-    and of all paths that have written them by each frame, ending in the last label or in a blank.
+    """A string of labels with its log-probabilities: that the head's text begins with it, and that
+    it is the whole text. Then, by frame, those of all paths that have written it so far and end in
+    its last label, or in a blank.
     """
 
     begins: float
@@ -127,7 +128,7 @@ class CtcScore:
 
 
 def added(judges: Iterable[Judge]) -> Judge:
-    """Return one judge that adds up what several say."""
+    """Return one judge, whose score is the sum of several judges' scores."""
     every = list(judges)
     return lambda texts: [
         sum(each) for each in zip(*(judge(texts) for judge in every), strict=True)

@@ -29,7 +29,7 @@ class Hotwords:
         first: float = FIRST_BONUS,
         following: float = NEXT_BONUS,
     ):
-        """Take words or phrases, as the model would write them or in capitals it does not know.
+        """Take words or phrases; each is favoured as it is given, and in lower case.
 
         Raises `ConfigError` for a blank one, `PromptError` where one would be a control token.
         """
@@ -51,7 +51,7 @@ class Hotwords:
             self.after.setdefault(tuple(ids[:end]), set()).add(ids[end])
 
     def __call__(self, row: int, tokens: Sequence[int]) -> Mapping[int, float]:
-        """Return what to add to the logits of which next tokens, the same for every row."""
+        """Return a bonus for the logits of some next tokens; `row` makes no difference."""
         first, following = self.bonus
         more = dict.fromkeys(self.after[()] if tokens else self.opening, first)
         for length in range(1, min(self.longest, len(tokens) + 1)):

@@ -102,13 +102,15 @@ class Job:
 
 
 def finished(jobs: deque[Job]) -> Iterator[Transcript | Failed]:
-    """Yield results of the first jobs, as far as they are done."""
+    """Yield the results of jobs, from the first on, up to one that is not done."""
     while jobs and jobs[0].ended and not jobs[0].num_waiting:
         yield jobs.popleft().result()
 
 
 def batches(windows: Sequence[Window]) -> Iterator[list[int]]:
-    """Return numbers of windows of about one length, `BATCH_S` a batch with padding."""
+    """Yield the numbers of windows in batches: those of one batch have about one length, and take
+    `BATCH_S` seconds at most when they are padded.
+    """
     batch: list[int] = []
     for number in sorted(range(len(windows)), key=lambda n: -len(windows[n].samples_N)):
         longest = len(windows[batch[0]].samples_N) if batch else 0

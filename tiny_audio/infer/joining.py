@@ -19,8 +19,8 @@ Words = Sequence[Word]
 
 
 class Run(NamedTuple):
-    """Words that both segments have: from which one of the tail, from which one of the head, how
-    many.
+    """A run of words that both segments have: where it begins in the tail, where in the head, and
+    how many words it has.
     """
 
     tail: int
@@ -56,7 +56,8 @@ def join(before: Segment, after: Segment, overlap_s: float) -> tuple[Segment, Se
 
 
 def _longest(tail: Words, head: Words, same: Callable[[Word, Word], bool], most: int) -> Run | None:
-    """Find the longest run of words that are the same, with the least around it that would go.
+    """Find the longest run of words that are the same; of runs of one length, the one around which
+    the fewest words are lost.
 
     A tail ends and a head begins with words that were cut in two. More of them than the run is long
     mean that the run is an accident, so such a run does not count, nor one with which more would go
@@ -77,9 +78,9 @@ def _longest(tail: Words, head: Words, same: Callable[[Word, Word], bool], most:
 
 
 def _by_time(tail: Words, head: Words, middle_s: float) -> tuple[int, int]:
-    """Return how many words of the tail stay and how many of the head go: what begins before the
-    middle is the tail's, the rest the head's, but for words at whose time the other has none, and
-    for those that would go on both sides.
+    """Return how many words of the tail stay, and how many of the head go. A word before the middle
+    is taken from the tail, a later one from the head. A word stays although it is on the other side
+    if the other segment has none at its time, or has lost the same word.
     """
     kept = sum(_start(word) < middle_s for word in tail)
     first = sum(_start(word) < middle_s for word in head)
@@ -97,7 +98,7 @@ def _alike(one: Word, other: Word) -> bool:
 
 
 def _near(one: Word, other: Word) -> bool:
-    """Tell whether they are also at the same time."""
+    """Tell whether two words are the same and stand at the same time."""
     apart_s = (_start(one) + _end(one) - _start(other) - _end(other)) / 2
     return _alike(one, other) and abs(apart_s) <= SAME_S
 

@@ -59,7 +59,7 @@ class CutPolicy:
     lead_s: float = 0.2  # but for the last of it
 
     def pause(self, num_hops: int) -> int:
-        """Return the hops of silence that end a window which is so long."""
+        """Return how many hops of silence end a window of this length."""
         return next(hops(p) for start, p in self.pauses[::-1] if num_hops >= hops(start))
 
     def without_pauses(self) -> "CutPolicy":
@@ -180,7 +180,7 @@ HIGH_PASS = _high_pass(HIGH_PASS_HZ)
 
 
 def quiet_below(levels: NDArray[np.float32]) -> float:
-    """Return the level below which a hop is a pause, from those around it."""
+    """Return the level below which a hop is a pause; the hops around it decide."""
     loudest = float(levels.max())
     floor = float(np.partition(levels, len(levels) // 10)[len(levels) // 10])
     return max(SILENT_DB, loudest - QUIET_DB, min(floor + FLOOR_DB, loudest - SNR_DB))

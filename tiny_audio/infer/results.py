@@ -54,7 +54,7 @@ def withheld_note(segments: Sequence[Segment], cure: str = "") -> list[str]:
 
 @dataclass(frozen=True)
 class Timings:
-    """The times of one transcript; of a shared batch it has the share of its audio."""
+    """The times that went into one transcript; the time of a shared batch is divided by length."""
 
     decode_s: float = 0.0  # the file to samples, and finding the pauses
     encode_s: float = 0.0  # samples to audio embeddings

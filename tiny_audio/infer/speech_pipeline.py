@@ -297,7 +297,9 @@ def _whole(made: Iterable[Transcript | Failed]) -> Iterator[Transcript]:
 def _chunks(
     length_s: float | None, stride_s: float | Sequence[float] | None, longest_s: float
 ) -> tuple[int, int] | None:
-    """Return samples of a chunk, and how many it shares with the one before; or None: in pauses."""
+    """Return how many samples a chunk has, and how many of them the one before has too; None where
+    audio is cut in pauses.
+    """
     if not length_s:
         return None
     stride = length_s / 6 if stride_s is None else stride_s

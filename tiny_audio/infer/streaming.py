@@ -155,7 +155,8 @@ def joined(before: Segment, after: Segment) -> Segment:
 def resample(
     samples_N: Tensor, state: Resampling, rate: int, last: bool = False
 ) -> tuple[Tensor, Resampling]:
-    """Resample more samples from `rate` to 16 kHz, as far as they decide; the rest with `last`.
+    """Resample more samples from `rate` to 16 kHz, but for those that later ones still change;
+    `last` says that none will come.
 
     Worked on in whole units (441 samples at 44.1 kHz are 160 at 16) with a margin on both sides, so
     what comes out depends neither on how it arrived nor on a resampler's hidden state.

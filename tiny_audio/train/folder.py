@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,9 +9,9 @@ from typing import Any, TypeVar
 import yaml
 
 from tiny_audio.evaluate.provenance import made
-from tiny_audio.files import json_line, write_text
+from tiny_audio.files import differences, json_line, write_text
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.train.loop import multiplies_bf16
+from tiny_audio.train.hardware import multiplies_bf16
 from tiny_audio.train.recipe import Recipe, Setting, without_removed
 from tiny_audio.train.track import METRICS
 
@@ -43,9 +42,9 @@ def remember(recipe: Settled, folder: Path) -> Settled:
         (folder / "data.json").unlink(missing_ok=True)
         (folder / MACHINES).unlink(missing_ok=True)
     if found and found != values:
-        changed = ", ".join(sorted(differences(found, values)))
+        changed = "; ".join(sorted(differences(found, values)))
         raise ConfigError(
-            f"{folder} holds another run (it differs in {changed}). Repeat that one, or give "
+            f"{folder} holds another run ({changed}). Repeat that one, or give "
             f"another folder as output."
         )
     if found != values:
@@ -69,12 +68,3 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"{path} holds no recipe. {DAMAGED}")
     return found
-
-
-def differences(one: Any, other: Any, at: str = "") -> Iterator[str]:
-    """Yield keys whose values differ, with dots."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in {*one, *other}:
-            yield from differences(one.get(key), other.get(key), f"{at}.{key}" if at else key)
-    elif one != other:
-        yield f"{at} ({one!r} → {other!r})"
