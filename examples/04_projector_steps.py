@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiny_audio import load_audio
-from tiny_audio.model.projector import SwigluConfig, SwigluProjector, stack_frames
+from tiny_audio.model.projection import stack_frames
+from tiny_audio.model.projector import SwigluConfig, SwigluProjector
 
 args = options(__doc__)
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from tiny_audio.model.checkpoint import assemble, scale_projector
 from tiny_audio.model.configuration import AudioLMConfig
 from tiny_audio.model.decoder import load_decoder, load_tokenizer
-from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, Features, load_encoder
+from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, load_encoder
+from tiny_audio.model.features import Features
 from tiny_audio.model.identity import base_digests
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.processing import AudioProcessor
-from tiny_audio.model.projector import ProjectorConfig
+from tiny_audio.model.projection import ProjectorConfig
 from tiny_audio.model.prompt import PromptConfig, audio_token_id, resolved
 
 QUICK = {"whisper", "swiglu"}

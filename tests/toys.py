@@ -26,18 +26,18 @@ from transformers import (
 from tiny_audio.model.decoder import DecoderConfig
 from tiny_audio.model.encoder import EncoderConfig
 from tiny_audio.model.hub import architecture_of
+from tiny_audio.model.projection import ProjectorConfig
 from tiny_audio.model.projector import (
     BlpConfig,
     ConvMlpConfig,
     LinearConfig,
     MlpConfig,
     MoeConfig,
-    ProjectorConfig,
-    QformerConfig,
     StatisticsConfig,
     SwigluConfig,
     TransformerConfig,
 )
+from tiny_audio.model.qformer import QformerConfig
 from tiny_audio.presets import PRESETS, preset
 from tiny_audio.presets.preset import Preset
 

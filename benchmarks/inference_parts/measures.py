@@ -17,7 +17,6 @@ from training_parts.watch import resident
 
 from tiny_audio.data.text import clean
 from tiny_audio.evaluate.metrics import word_errors
-from tiny_audio.infer.grouping import FEATURE_KEYS
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.generation import Written, token_limit, write
@@ -96,6 +95,9 @@ def variant(options: Row, clips: int, batch: int, repetitions: int, threads: int
     }
 
 
+# transformers' names for a batch of clips, as `as_features` takes them.
+FEATURE_KEYS = ("input_features", "input_features_mask", "input_values", "input_values_mask")
+
 # Ways -------------------------------------------------------------------------------------------
 
 
@@ -108,10 +110,8 @@ def plain(transcriber: Transcriber, clips: list[Tensor]) -> list[Written]:
     """One padded batch through the encoder, transformers' forward for every token."""
     model, batch = transcriber.model, processed(transcriber, clips)
     ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
-    heard = as_features(*(batch.get(name) for name in FEATURE_KEYS))
-    assert heard is not None
-    audio = model.embed_audio(heard)
-    embeds_BLD = model.fuse(ids, audio.audio_BPD, audio.lengths_B)
+    features = as_features(*(batch.get(name) for name in FEATURE_KEYS))
+    embeds_BLD = model.embed_prompts(ids, features)
     limits = [token_limit(len(clip) / SAMPLE_RATE) for clip in clips]
     return write(model, embeds_BLD, mask, transcriber.processor.stop_ids(), limits, plain=True)
 

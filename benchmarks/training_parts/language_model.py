@@ -17,7 +17,7 @@ from tiny_audio.model.decoder import DecoderConfig, empty_decoder
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets.parts import SMOLLM2_135M
 from tiny_audio.train import stages
-from tiny_audio.train.loop import autocast
+from tiny_audio.train.hardware import autocast
 from tiny_audio.train.task import Listening, chunked_loss
 from training_parts.step import STAGE, clips_near, collator, nano
 from training_parts.watch import Row, Watch, spread

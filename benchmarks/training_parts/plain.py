@@ -21,7 +21,7 @@ from tiny_audio.model.encoder import empty_encoder
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.train import stages
 from tiny_audio.train.batch import Batch, Collator
-from tiny_audio.train.loop import autocast
+from tiny_audio.train.hardware import autocast
 from tiny_audio.train.recipe import Stage
 
 WINDOW_S = 30.0  # Whisper's

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiny_audio.train.loop import autocast
+from tiny_audio.train.hardware import autocast
 from tiny_audio.train.task import chunked_loss
 from training_parts.watch import Row, Watch, spread
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tiny_audio.data.examples import Example, Sound
-from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, average_pool, load_encoder
+from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, load_encoder
+from tiny_audio.model.features import average_pool
 from tiny_audio.presets.tiny import PRESET as TINY
 from tiny_audio.train.frames import FrameCache, cache_in, clip_key
 

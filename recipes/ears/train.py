@@ -18,19 +18,15 @@ from tiny_audio.data.mixture import Visit
 from tiny_audio.evaluate.tasks import Task, expected, read
 from tiny_audio.model import checkpoint
 from tiny_audio.model.encoder import EncoderConfig
+from tiny_audio.model.features import pad_frames
 from tiny_audio.model.generation import write
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.model.processing import pad_prompts
-from tiny_audio.model.projector import (
-    BlpConfig,
-    ProjectorConfig,
-    StatisticsConfig,
-    StatisticsProjector,
-)
-from tiny_audio.model.prompt import PromptConfig, render, stop_ids
+from tiny_audio.model.prepare import prepare
+from tiny_audio.model.projection import ProjectorConfig
+from tiny_audio.model.projector import BlpConfig, StatisticsConfig, StatisticsProjector
+from tiny_audio.model.prompt import PromptConfig, stop_ids
 from tiny_audio.presets.nano import PRESET as NANO
 from tiny_audio.train.batch import Collator, thinned
-from tiny_audio.train.frames import pad_frames
 from tiny_audio.train.task import Listening
 
 MOST_TOKENS = 12  # of an answer
@@ -152,23 +148,10 @@ def answers(
     model.eval()
     for at in range(0, len(asked), 40):
         some = list(range(at, min(at + 40, len(asked))))
-        frames_BTE, lengths_B = pad_frames([clip for n in some for clip in frames[n]])
-        audio_BPD, positions_B = model.projector(frames_BTE, lengths_B)
-        positions = iter(positions_B.tolist())
-        prompts = [
-            render(
-                collator.asked(Visit(asked[n], 0, 0)),
-                [next(positions) for _ in frames[n]],
-                model.tokenizer,
-                model.config.prompt,
-            )
-            for n in some
-        ]
-        rows = pad_prompts(prompts, model.tokenizer.pad_token_id or 0, "left")
-        embeds_BLD = model.fuse(rows["input_ids"], audio_BPD, positions_B)
+        turns = [collator.asked(Visit(asked[n], 0, 0)) for n in some]
+        prompts = prepare(model, turns, [frames[n] for n in some])
         stops = stop_ids(model.tokenizer, model.config.prompt)
-        limits = [MOST_TOKENS] * len(some)
-        written = write(model, embeds_BLD, rows["attention_mask"], stops, limits)
+        written = write(model, *prompts, stops, [MOST_TOKENS] * len(some))
         found += [model.tokenizer.decode(w.tokens, skip_special_tokens=True) for w in written]
     model.train()
     return found

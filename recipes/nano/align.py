@@ -33,10 +33,10 @@ from tiny_audio.model.configuration import AudioLMConfig
 from tiny_audio.model.decoder import DecoderConfig
 from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.features import pad_frames
 from tiny_audio.model.prompt import audio_token_id, resolved
 from tiny_audio.presets import nano
-from tiny_audio.train.frames import pad_frames
-from tiny_audio.train.loop import autocast, multiplies_bf16
+from tiny_audio.train.hardware import autocast, multiplies_bf16
 
 SHAPE_STEP = 64  # few shapes for oneDNN
 
@@ -145,8 +145,8 @@ class AlignTask(nn.Module):
 
     def loss(self, batch: AlignBatch) -> tuple[Tensor, int]:
         """Cross-entropy over the answers' tokens, summed, and their number."""
-        audio_BPD, lengths_B = self.model.projector(*pad_frames(batch.frames, SHAPE_STEP))
-        embeds_BLD = self.model.fuse(batch.ids_BL, audio_BPD, lengths_B)
+        frames = pad_frames(batch.frames, SHAPE_STEP)
+        embeds_BLD = self.model.embed_prompts(batch.ids_BL, frames)
         decoder = self.model.language_model
         total, count = answer_loss(decoder, embeds_BLD, batch.mask_BL, batch.labels_BL)
         if batch.text_rows is not None:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from recipes.nano.batching import Item
 from tiny_audio.infer.ctc_head import CHARACTERS, read_paths
-from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, Features, empty_encoder, features
+from tiny_audio.model.encoder import AudioEncoder, EncoderConfig, empty_encoder, features
+from tiny_audio.model.features import Features
 from tiny_audio.presets import nano
 from tiny_audio.train.ctc import (
     LENGTH_STEP,

@@ -23,7 +23,7 @@ from recipes.nano.lm import (
     row_loss,
 )
 from tiny_audio.model.checkpoint import AudioLMForConditionalGeneration
-from tiny_audio.model.encoder import Features
+from tiny_audio.model.features import Features
 
 
 class JointBatch(NamedTuple):
@@ -66,7 +66,7 @@ class JointTask(nn.Module):
     def loss(self, batch: JointBatch) -> tuple[Tensor, int]:
         """Cross-entropy over the answers' tokens plus weighted CTC, summed; the tokens' number."""
         audio = self.model.embed_audio(batch.features)
-        embeds_BLD = self.model.fuse(batch.ids_BL, audio.audio_BPD, audio.lengths_B)
+        embeds_BLD = self.model.embed_prompts(batch.ids_BL, audio.embedded)
         decoder: Any = self.model.language_model
         total, count = answer_loss(decoder, embeds_BLD, batch.mask_BL, batch.labels_BL)
         placeholder = self.model.config.audio_token_id or 0

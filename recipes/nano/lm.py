@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from tiny_audio.model.decoder import DecoderConfig
-from tiny_audio.model.processing import pad_prompts
+from tiny_audio.model.prepare import pad_prompts
 from tiny_audio.model.prompt import (
     AUDIO_TOKEN,
     CHATML,

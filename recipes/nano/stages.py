@@ -22,10 +22,11 @@ from tiny_audio.data.cache import Clip
 from tiny_audio.data.manifest import write_manifest
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.checkpoint import scale_projector
+from tiny_audio.model.features import pad_frames
 from tiny_audio.model.saving import write_part
 from tiny_audio.train.distributed import rank, wait_for_all, world_size
-from tiny_audio.train.frames import pad_frames
-from tiny_audio.train.loop import Loop, LoopConfig, each_step, multiplies_bf16
+from tiny_audio.train.hardware import multiplies_bf16
+from tiny_audio.train.loop import Loop, LoopConfig, each_step
 from tiny_audio.train.saves import fingerprint, last_save, restore
 
 BATCHES_A_SHARD = 40

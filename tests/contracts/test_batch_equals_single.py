@@ -15,8 +15,9 @@ from pairs import (
     processor_of,
 )
 
-from tiny_audio.model.encoder import features, valid_mask
+from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import PromptError
+from tiny_audio.model.features import valid_mask
 from tiny_audio.model.generation import write
 from tiny_audio.model.modeling import positions_of
 from tiny_audio.model.projector import PROJECTORS, build_projector

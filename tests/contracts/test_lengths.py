@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pairs import PAIRS, encoder_of, model_of, toy_encoder
 
 from tiny_audio.model.encoder import ENCODERS as FAMILIES
-from tiny_audio.model.encoder import Features, features
+from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import EncoderError
+from tiny_audio.model.features import Features
 from tiny_audio.model.projector import PROJECTORS, build_projector
 
 WAVEFORMS = [name for name in toys.ENCODERS if name != "whisper"]

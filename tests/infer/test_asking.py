@@ -14,7 +14,8 @@ import torch
 import toys
 from pairs import batch_of, model_of, processor_of
 
-from tiny_audio.infer.asking import ANSWER_TOKENS, Question, load_source, question
+from tiny_audio.infer.asking import Question, load_source, question
+from tiny_audio.infer.room import ANSWER_TOKENS
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.configuration import AudioLMConfig
 from tiny_audio.model.errors import AudioError, ConfigError, PromptError

@@ -13,8 +13,9 @@ from tiny_audio.model.config import StrictConfig, fingerprint
 from tiny_audio.model.configuration import AudioLMConfig, LoraConfig
 from tiny_audio.model.encoder import EncoderConfig
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.model.projector import PROJECTORS, MlpConfig, QformerConfig, projector_config
+from tiny_audio.model.projector import PROJECTORS, MlpConfig, projector_config
 from tiny_audio.model.prompt import PromptConfig
+from tiny_audio.model.qformer import QformerConfig
 from tiny_audio.presets import PRESETS, preset
 
 

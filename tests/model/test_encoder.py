@@ -13,17 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor, WhisperModel
 
 from tiny_audio.model.checkpoint import build, load
-from tiny_audio.model.encoder import (
-    ENCODERS,
-    WAVEFORM,
-    average_pool,
-    features,
-    load_encoder,
-    log_mel,
-    normalised,
-    resolve,
-)
+from tiny_audio.model.encoder import ENCODERS, WAVEFORM, features, load_encoder, resolve
 from tiny_audio.model.errors import CheckpointError, ConfigError
+from tiny_audio.model.features import average_pool, log_mel, normalised
 from tiny_audio.model.projector import LinearConfig
 from tiny_audio.model.saving import save
 
@@ -293,7 +285,7 @@ def test_a_family_is_added_by_one_record(monkeypatch, tmp_path):
     monkeypatch.setitem(toys.ENCODERS, NEW, {"model_type": NEW, **toys.WAVEFORM, **toys.LAYER_NORM})
     with pytest.raises(ConfigError, match=f"no '{NEW}'"):
         toys.encoder_config(NEW)
-    monkeypatch.setitem(ENCODERS, NEW, replace(WAVEFORM, row=lambda config, clip: clip / 2))
+    monkeypatch.setitem(ENCODERS, NEW, replace(WAVEFORM, row=lambda clip, hf, whole: clip / 2))
     config = toys.encoder_config(NEW)
     encoder = load_encoder(config).eval()
     clips = toys.clips(9_000, 700, 16_000)

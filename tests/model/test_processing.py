@@ -10,7 +10,8 @@ from pairs import batch_of, features_of, model_of, processor_of
 from tiny_audio.model.audio import Audio
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import AudioError, EncoderError, PromptError
-from tiny_audio.model.processing import AudioProcessor, pad_prompts
+from tiny_audio.model.prepare import pad_prompts
+from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import IGNORED, Prompt, Turn
 
 

@@ -10,6 +10,7 @@ from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.identity import probe
 from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.projection import stack_frames
 from tiny_audio.model.projector import (
     PROJECTORS,
     BlpConfig,
@@ -21,7 +22,6 @@ from tiny_audio.model.projector import (
     projector_config,
     rotate,
     rotations,
-    stack_frames,
 )
 
 KINDS = list(PROJECTORS)

@@ -8,7 +8,7 @@ from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import CheckpointError
-from tiny_audio.train.frames import pad_frames
+from tiny_audio.model.features import pad_frames
 from tiny_audio.train.loop import Loop, LoopConfig, each_step
 
 

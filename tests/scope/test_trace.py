@@ -10,8 +10,8 @@ import toys
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.checkpoint import load
-from tiny_audio.model.encoder import HOP_SAMPLES, MIN_SAMPLES, valid_mask
 from tiny_audio.model.errors import AudioError
+from tiny_audio.model.features import HOP_SAMPLES, MIN_SAMPLES, valid_mask
 from tiny_audio.model.generation import write
 from tiny_audio.model.identity import is_trained
 from tiny_audio.model.modeling import positions_of

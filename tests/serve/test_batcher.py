@@ -100,9 +100,10 @@ def test_a_panic_fails_its_request_and_the_thread_goes_on(batcher, clips, monkey
     for kind in (panic, sys.exit):
         with pytest.raises(RuntimeError, match="model's code failed"):
             batcher.call(kind).result(timeout=60)
-    for step in ("check_room", "transcribe_windows"):
+    transcriber = batcher.transcriber
+    for owner, step in ((transcriber.room, "check"), (transcriber, "transcribe_windows")):
         with monkeypatch.context() as broken:
-            broken.setattr(batcher.transcriber, step, panic)
+            broken.setattr(owner, step, panic)
             with pytest.raises(RuntimeError, match="Panic: index out of bounds"):
                 batcher.submit(window).result(timeout=60)
     assert batcher.submit(window).result(timeout=60).text == said

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tiny_audio.infer.ctc_head import CHARACTERS, decode_path, encode_characters
-from tiny_audio.model.encoder import Features
+from tiny_audio.model.features import Features
 from tiny_audio.train.ctc import colour, mask_patches, stretch_pitch
 
 

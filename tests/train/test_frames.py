@@ -14,10 +14,11 @@ from tiny_audio.data.mixture import DataConfig
 from tiny_audio.data.sounds import BytesSound, FileSound
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.features import pad_frames
 from tiny_audio.model.identity import encoder_key
 from tiny_audio.train.batch import Collator, cached_key
 from tiny_audio.train.data import Gathered, copies_of, fill
-from tiny_audio.train.frames import FrameCache, clip_key, pad_frames
+from tiny_audio.train.frames import FrameCache, clip_key
 from tiny_audio.train.recipe import Recipe, Stage
 
 

@@ -9,10 +9,10 @@ from hearing import STAGES, WAVLM_LORA, toy_model, visit, visits
 from torch import nn
 from torch.nn import functional as F
 
-from tiny_audio.model.encoder import valid_mask
+from tiny_audio.model.features import Frames, valid_mask
 from tiny_audio.model.prompt import IGNORED
 from tiny_audio.train import stages, task
-from tiny_audio.train.batch import Collator, Frames
+from tiny_audio.train.batch import Collator
 from tiny_audio.train.frames import FrameCache, clip_key
 from tiny_audio.train.loop import Loop, LoopConfig
 from tiny_audio.train.recipe import Stage

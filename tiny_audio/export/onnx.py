@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiny_audio.files import write_text
-from tiny_audio.model.encoder import AudioEncoder, Features, valid_mask
+from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import ConfigError, MissingExtra
+from tiny_audio.model.features import Features, valid_mask
 from tiny_audio.model.modeling import AudioLM
 
 GRAPH, NOTES = "audio.onnx", "audio.json"

@@ -24,31 +24,30 @@ from tiny_audio.model.errors import AudioError, PromptError, Reason
 from tiny_audio.model.generation import Bias, FinishReason, Written, before_loop, write
 from tiny_audio.model.messages import conversation_of
 from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.prepare import prepare
 from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import AUDIO, Turn, refuse_counts, transcription_turns
 
-from .grouping import embed_prompts
+from .room import Room
 
-ANSWER_TOKENS = 512  # of an answer, unless another number is asked for or there is less room
 # song.mp3@30-60, song.mp3@0.5-1.25, song.mp3@90- (to its end).
 SEGMENT = re.compile(r"(?P<file>.+)@(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?)?", re.DOTALL)
 
 
 class Respondent(Protocol):
-    """A `Transcriber`, as far as questions need one."""
+    """The part of a `Transcriber` that questions need."""
 
     model: AudioLM
     processor: AudioProcessor
-
-    def room(self, turns: Sequence[Turn], lengths: Sequence[int], most_tokens: int | None) -> int:
-        """Return the most tokens of an answer, or refuse a prompt that does not fit."""
+    room: Room
 
 
 @dataclass(frozen=True)
 class Question:
     """A question is turns, and the clips of their placeholders: samples_N at 16 kHz, in order.
 
-    `max_tokens` None: `ANSWER_TOKENS`, or as many as there is room for; a number must have room.
+    `max_tokens` None: `ANSWER_TOKENS` of `room.py`, or as many as there is room for; a number must
+    have room.
     """
 
     turns: Sequence[Turn]
@@ -149,7 +148,7 @@ def _segment(name: str, found: re.Match[str]) -> Audio:
 
 
 def answer(transcriber: Respondent, questions: Sequence[Question]) -> list[Answer]:
-    """Answer questions that share a batch; with and without audio, as they come."""
+    """Answer questions in one batch; some may have audio and others none."""
     if not questions:
         return []
     made = []
@@ -169,17 +168,16 @@ def reply(
     turns = [instructed(transcriber, one.turns) for one in questions]
     lengths = [[len(clip) for clip in one.clips] for one in questions]
     limits = [
-        transcriber.room(conversation, samples, one.max_tokens)
+        transcriber.room.left(conversation, samples, one.max_tokens)
         for conversation, samples, one in zip(turns, lengths, questions, strict=True)
     ]
-    batch = transcriber.processor.batch(turns, [one.clips for one in questions])
-    embeds_BLD, mask_BL = embed_prompts(transcriber.model, batch)
+    embeds_BLD, mask_BL = prepare(transcriber.model, turns, [one.clips for one in questions])
     stops = transcriber.processor.stop_ids()
     written = write(transcriber.model, embeds_BLD, mask_BL, stops, limits, bias)
     return list(zip(written, mask_BL.sum(-1).tolist(), strict=True))
 
 
 def instructed(transcriber: Respondent, turns: Sequence[Turn]) -> list[Turn]:
-    """Ask about a clip without a word what the model was trained with."""
+    """Return the turns, in which a clip without any text gets the instruction of training."""
     usual = transcription_turns(transcriber.model.config.prompt)
     return [usual[0] if turn == Turn("user", AUDIO) else turn for turn in turns]

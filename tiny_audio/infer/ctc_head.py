@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from tiny_audio.data.text import clean
 from tiny_audio.files import read_json, whole, write_json
 from tiny_audio.model.config import StrictConfig, fingerprint
-from tiny_audio.model.encoder import AudioEncoder, valid_mask
+from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import CheckpointError, ConfigError
+from tiny_audio.model.features import valid_mask
 from tiny_audio.model.identity import encoder_key
 
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # id 0 is CTC's blank

@@ -7,7 +7,7 @@ written. Windows of several files share batches.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,16 +20,16 @@ from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
 from tiny_audio.model.beam import search
 from tiny_audio.model.checkpoint import checkpoint_folder
 from tiny_audio.model.decoding import DecodingConfig
-from tiny_audio.model.errors import CheckpointError, PromptError
+from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.generation import Bias, Written, before_loop, token_limit, write
 from tiny_audio.model.hub import OPTIONS
 from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.prepare import prepare
 from tiny_audio.model.processing import AudioProcessor
-from tiny_audio.model.prompt import Positions, Stretch, Turn, render, transcription_turns
+from tiny_audio.model.prompt import Turn, transcription_turns
 from tiny_audio.presets import SHIPPED, load
 
-from .asking import ANSWER_TOKENS, Answer, Question, answer, question
-from .grouping import embed_prompts
+from .asking import Answer, Question, answer, question
 from .hotwords import Hotwords
 from .hum import without_hum
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
@@ -37,11 +37,10 @@ from .judging import Head, judge, of_characters, of_tokens
 from .longform import CutPolicy, Window, cut, policy_of
 from .request import AS_WRITTEN, PLAIN, Request, Timestamps
 from .results import Outcome, Segment, Timings, Transcript, Word
+from .room import Room
 from .timestamps import Aligner, confidences, load_aligner
 from .token_head import load_token_head
 
-# Positions that a prompt with its audio leaves for text, at least: the room of a clip of no length.
-LEAST_ROOM = token_limit(0)
 Asked = str | Sequence[list[Turn]] | None  # of all windows, or the turns of each
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
 
@@ -59,7 +58,7 @@ class Transcriber:
         self.model = model.eval()
         self.processor = AudioProcessor(model.tokenizer, model.config)
         self._head = head, checkpoint
-        self._text_tokens = lru_cache(16)(self._count_tokens)
+        self.room = Room(model)
 
     @classmethod
     def from_pretrained(
@@ -108,44 +107,6 @@ class Transcriber:
     def decoding(self, request: Request) -> DecodingConfig:
         """Return how a request is decoded with this model."""
         return request.decoding(self.model.config.decoding)
-
-    def check_room(
-        self, turns: Sequence[Turn], lengths: Sequence[int], most_tokens: int = LEAST_ROOM
-    ) -> None:
-        """Refuse a prompt that leaves the decoder no room, before anything is computed.
-
-        `lengths` are those of its clips, in samples. Raises `PromptError`.
-        """
-        text, audio = self._costs(turns, lengths)
-        if text + audio + most_tokens > (positions := self.num_positions):
-            room_s = (positions - text - most_tokens) * sum(lengths) / max(1, audio) / SAMPLE_RATE
-            fits = f" About {room_s:,.0f} s of audio fit." if audio and room_s > 1 else ""
-            raise PromptError(
-                f"The prompt takes {text:,} tokens and its audio {audio:,} positions; with "
-                f"{most_tokens:,} for the answer they must fit into the decoder's {positions:,}. "
-                f"Shorten the text, the audio, or the answer.{fits}"
-            )
-
-    def room(self, turns: Sequence[Turn], lengths: Sequence[int], most_tokens: int | None) -> int:
-        """Return the most tokens of an answer: as asked for, else what is usual and fits."""
-        self.check_room(turns, lengths, LEAST_ROOM if most_tokens is None else most_tokens)
-        left = self.num_positions - sum(self._costs(turns, lengths))
-        return most_tokens or min(ANSWER_TOKENS, left)
-
-    def _costs(self, turns: Sequence[Turn], lengths: Sequence[int]) -> tuple[int, int]:
-        """Count the tokens of the text (and times of windows) and the positions of the audio."""
-        config = self.model.config
-        clips = tuple(map(without_audio, map(config.stretches, lengths)))
-        return self._text_tokens(tuple(turns), clips), sum(map(config.positions_for, lengths))
-
-    @property
-    def num_positions(self) -> int:
-        """Return how many tokens and audio embeddings the decoder was made for."""
-        return int(self.model.language_model.config.max_position_embeddings)
-
-    def _count_tokens(self, turns: tuple[Turn, ...], clips: tuple[Positions, ...]) -> int:
-        model = self.model
-        return len(render(turns, clips, model.tokenizer, model.config.prompt).ids)
 
     @property
     def policy(self) -> CutPolicy:
@@ -307,8 +268,8 @@ class Transcriber:
         return made
 
     def cleared(self, windows: Sequence[Window], prompt: Asked = None) -> Sequence[Window]:
-        """Take the hum out of windows that are transcribed. A question may be about any sound, and
-        so may a model that takes whole clips.
+        """Take the hum out of windows that are transcribed. Windows that something else is asked
+        about, and whole clips, stay as they are.
         """
         config = self.model.config.prompt
         if config.long_audio != "error":
@@ -330,8 +291,8 @@ class Transcriber:
         if prompt is None or isinstance(prompt, str):
             prompt = [transcription_turns(self.model.config.prompt, prompt)] * len(clips)
         for turns, clip in zip(prompt, clips, strict=True):
-            self.check_room(turns, [len(clip)])
-        return embed_prompts(self.model, self.processor.batch(prompt, [[clip] for clip in clips]))
+            self.room.check(turns, [len(clip)])
+        return prepare(self.model, prompt, [[clip] for clip in clips])
 
     def write_prompts(
         self,
@@ -341,7 +302,7 @@ class Transcriber:
         request: Request = PLAIN,
     ) -> list[Written]:
         """Turn prompt embeddings into tokens, as many as each window has room for."""
-        rooms = (self.num_positions - mask_BL.sum(-1)).tolist()
+        rooms = (self.room.num_positions - mask_BL.sum(-1)).tolist()
         usual = [token_limit(len(window.samples_N) / SAMPLE_RATE) for window in windows]
         limits = list(map(min, usual, rooms))
         stops = self.processor.stop_ids()
@@ -392,13 +353,6 @@ class Transcriber:
             return self.aligner.words(window.samples_N, text, offset_s, written)
         sure = confidences(text, written, self.model.tokenizer)
         return tuple(Word(w, None, None, s) for w, s in zip(text.split(), sure, strict=True))
-
-
-def without_audio(positions: Positions) -> Positions:
-    """Return a clip in a prompt, or its windows with their times, without audio embeddings."""
-    if isinstance(positions, int):
-        return 0
-    return tuple(Stretch(before, 0) for before, _ in positions)
 
 
 def silence(window: Window) -> Segment:

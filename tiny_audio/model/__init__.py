@@ -6,6 +6,7 @@ above it.
     bounds         what a checkpoint may cost
     sources        where pretrained parts lie
     binary         a binary file, value by value
+    memory         freed memory, given back to the system
     gguf           a GGUF file: its metadata and its tensors
     llamacpp       a language model as llama.cpp names it
     ctranslate2    a Whisper model as CTranslate2 names it
@@ -17,8 +18,11 @@ above it.
     media          containers that FFmpeg reads, in their own time
     decode         a file → chunks of samples
     audio          2 samples
-    encoder        3 features → 4 frames
-    projector      5 audio embeddings
+    features       3 features
+    encoder        4 frames
+    projection     what every projector keeps to
+    qformer        a projector of learned queries
+    projector      5 audio embeddings: the other projectors, and the table of all
     template_worker  a process that renders one chat template
     template       chat templates under a limit
     prompt         6 turns of a conversation → ids, labels and audio slots
@@ -28,12 +32,13 @@ above it.
     configuration  all of it together, and the length of a clip in positions
     lora           low-rank adapters on the layers of a pretrained part
     modeling       6 prompt embeddings: where audio meets text
+    prepare        6 turns and clips → prompt embeddings, and both halves of that way
     steps          logits of the next token, with a key-value cache
     generation     7 tokens
     beam           the same with several texts at a time
     merging        adapters added into their layers
     quantize       weights of 8 bits, for a CPU
-    processing     any audio and text → one padded batch
+    processing     any audio and text → a batch under the names that transformers knows
     packing        trained weights in eight bits on disk
     identity       what a checkpoint belongs to: hashes and golden vectors
     saving         a checkpoint written

@@ -1,10 +1,8 @@
 """Reading a binary file value by value: little-endian numbers, texts, and tensors in place."""
 
-import ctypes
 import math
 import mmap
 import struct
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,14 +59,3 @@ def parsing(path: str) -> Iterator[None]:
         raise CheckpointError(
             f"{path} is cut or damaged ({error!r}). Download it again."
         ) from error
-
-
-def give_back() -> None:
-    """Give memory that was freed back to the system, which glibc otherwise keeps for itself.
-
-    Reading `tiny` frees 300 MB of copies. It does nothing where there is no glibc.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)

@@ -22,7 +22,6 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .binary import give_back
 from .bounds import (
     CONFIG_BYTES,
     Shapes,
@@ -57,12 +56,14 @@ from .identity import (
     probe,
     record_fresh,
 )
+from .memory import return_freed_memory
 from .merging import merge_adapters
 from .modeling import AudioLM
 from .packing import SCALE, unpack
 from .pipeline import SpeechPipeline
 from .processing import AudioProcessor
-from .projector import ProjectorConfig, build_projector
+from .projection import ProjectorConfig
+from .projector import build_projector
 from .prompt import PromptConfig, resolved
 from .quantize import quantise
 from .saving import save
@@ -254,7 +255,7 @@ def release() -> None:
     """Close the files that parts were read from, and give the memory of copies back."""
     forget_gguf()
     forget_ctranslate2()
-    give_back()
+    return_freed_memory()
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from .decoder import DecoderConfig
 from .decoding import DecodingConfig
 from .encoder import EncoderConfig
 from .errors import ConfigError
-from .projector import ProjectorConfig, projector_config
+from .projection import ProjectorConfig
+from .projector import projector_config
 from .prompt import Positions, PromptConfig, Stretch
 
 

@@ -1,7 +1,7 @@
-"""Steps 3 and 4 of the path: samples → features → frames.
+"""Step 4 of the path: features → frames; and all that sets one family of encoders apart.
 
 Letters: B clips, N samples, F mel bins, M mel steps, T frames, E width. A clip here is one window
-of sound; the processor cuts longer audio into windows before it comes to the encoder.
+of sound; longer audio is cut into windows before it comes to the encoder.
 
 Every encoder is a pretrained transformers model, wrapped so that three things hold for all of them:
 the number of frames is exactly `EncoderConfig.frames_for(num_samples)`; a clip gives the same
@@ -15,13 +15,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, cast, overload
+from typing import Any, ClassVar, Literal, cast, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
-from transformers.audio_utils import mel_filter_bank
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -30,23 +29,19 @@ from .audio import SAMPLE_RATE
 from .bounds import check_numbers
 from .config import StrictConfig
 from .errors import ConfigError, EncoderError
+from .features import (
+    HOP_SAMPLES,
+    MIN_SAMPLES,
+    Convolution,
+    average_pool,
+    in_groups,
+    mel_row,
+    valid_mask,
+    waveform_row,
+)
+from .features import Features as Features
+from .features import log_mel as log_mel
 from .hub import read_part
-
-# Whisper's log-mel front end (paper, section 2.2): 25 ms windows every 10 ms.
-FFT_SAMPLES = 400
-HOP_SAMPLES = 160
-# Both front ends need one full window: 400 samples give one HuBERT frame, 399 raise in its last
-# conv.
-MIN_SAMPLES = 400
-
-
-class Features(NamedTuple):
-    """The input of an encoder: `values` (B, F, M) log-mel or (B, N) samples, and valid steps of
-    each.
-    """
-
-    values: Tensor
-    lengths_B: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +121,7 @@ class EncoderConfig(StrictConfig):
         """Tell whether the first convolution normalises over the whole clip, as *base* models
         do.
         """
-        return getattr(self.hf, "feat_extract_norm", "") == "group"
+        return in_groups(self.hf)
 
     @property
     def max_samples(self) -> int | None:
@@ -166,36 +161,6 @@ class EncoderConfig(StrictConfig):
     def pooled(self, frames: int) -> int:
         """Return the frames left after pooling; the last, incomplete group counts."""
         return -(-frames * self.pool[1] // self.pool[0])
-
-
-@functools.cache
-def mel_filters(num_mel_bins: int) -> Tensor:
-    """Return Slaney mel filters (F, 201) up to 8 kHz, as Whisper uses them."""
-    filters = mel_filter_bank(
-        num_frequency_bins=FFT_SAMPLES // 2 + 1,
-        num_mel_filters=num_mel_bins,
-        min_frequency=0.0,
-        max_frequency=8000.0,
-        sampling_rate=SAMPLE_RATE,
-        norm="slaney",
-        mel_scale="slaney",
-    )
-    return torch.from_numpy(filters.T).float()
-
-
-def log_mel(samples_N: Tensor, num_mel_bins: int) -> Tensor:
-    """Compute the log-mel spectrogram (F, N // 160) of one clip by Whisper's formula, at any
-    length.
-    """
-    window = torch.hann_window(FFT_SAMPLES, device=samples_N.device)
-    spectrum = torch.stft(
-        samples_N.float(), FFT_SAMPLES, HOP_SAMPLES, window=window, return_complex=True
-    )
-    power = spectrum[:, :-1].abs() ** 2
-    mel = mel_filters(num_mel_bins).to(power.device) @ power
-    log = mel.clamp(min=1e-10).log10()
-    log = torch.maximum(log, log.max() - 8.0)
-    return (log + 4.0) / 4.0
 
 
 class AudioEncoder(nn.Module, ABC):
@@ -370,52 +335,11 @@ def features(config: EncoderConfig, clips: Sequence[Tensor]) -> Features:
         raise EncoderError(f"Clips of shape {bad} given; each must be 1-D: one channel, no batch.")
     lengths = [config.steps_for(len(clip)) for clip in clips]
     padded = [F.pad(clip, (0, max(0, MIN_SAMPLES - len(clip)))) for clip in clips]
-    rows = [config.record.row(config, clip) for clip in padded]
+    whole = (config.max_samples or 0) if config.window == "full" else 0
+    rows = [config.record.row(clip, config.hf, whole) for clip in padded]
     longest = max(row.shape[-1] for row in rows)
     values = torch.stack([F.pad(row, (0, longest - row.shape[-1])) for row in rows])
     return Features(values, torch.tensor(lengths, device=values.device))
-
-
-def mel_row(config: EncoderConfig, samples_N: Tensor) -> Tensor:
-    """Return the log-mel features (F, M) of a clip, padded to the window where it is full."""
-    if config.window == "full":
-        samples_N = F.pad(samples_N, (0, (config.max_samples or 0) - len(samples_N)))
-    return log_mel(samples_N, config.hf.num_mel_bins)
-
-
-def waveform_row(config: EncoderConfig, samples_N: Tensor) -> Tensor:
-    """Return the samples as the encoder was trained on them."""
-    return samples_N.float() if config.group_norm else normalised(samples_N)
-
-
-def normalised(samples_N: Tensor) -> Tensor:
-    """Scale a clip to zero mean and unit variance over itself, never over its padding."""
-    samples_N = samples_N.float()
-    return (samples_N - samples_N.mean()) / torch.sqrt(samples_N.var(correction=0) + 1e-7)
-
-
-def valid_mask(lengths_B: Tensor, longest: int) -> Tensor:
-    """Return (B, longest) bool, True where a position belongs to its row."""
-    return torch.arange(longest, device=lengths_B.device)[None] < lengths_B[:, None]
-
-
-def average_pool(
-    frames_BTE: Tensor, lengths_B: Tensor, size: int, keep: int
-) -> tuple[Tensor, Tensor]:
-    """Average every `size` frames into `keep` (overlapping by a frame where they do not divide)."""
-    if size == keep:
-        return frames_BTE, lengths_B
-    pooled_B = -(-lengths_B * keep // size)
-    index = torch.arange(int(pooled_B.max()), device=frames_BTE.device)
-    start, stop = index * size // keep, -(-(index + 1) * size // keep)
-    # Prefix sums make every group one subtraction; a clip's last group ends where the clip ends.
-    sums = F.pad(frames_BTE.float().cumsum(1), (0, 0, 1, 0))
-    stop_BP = torch.minimum(stop[None], lengths_B[:, None])
-    start_BP = torch.minimum(start[None].expand_as(stop_BP), stop_BP)
-    rows = torch.arange(len(lengths_B), device=frames_BTE.device)[:, None]
-    total = sums[rows, stop_BP] - sums[rows, start_BP]
-    mean = total / (stop_BP - start_BP).clamp(min=1)[..., None]
-    return mean.to(frames_BTE.dtype), pooled_B
 
 
 def resolve(layers: Sequence[int], depth: int) -> list[int]:
@@ -433,27 +357,20 @@ def _keep(kept: dict[int, Tensor], number: int) -> Any:
 # Families -----------------------------------------------------------------------------------------
 
 
-class Convolution(NamedTuple):
-    """A convolution on the way from feature steps to frames."""
-
-    kernel: int
-    stride: int
-    padding: int = 0
-
-
 @dataclass(frozen=True, kw_only=True)
 class EncoderFamily:
     """All that sets one family of encoders apart; functions of `hf` take its transformers config.
 
-    `frames` makes frames of features, `row` makes features of one clip that has `MIN_SAMPLES` at
-    least. A feature step is `hop` samples, and `convolutions` turn steps into frames, of which the
-    encoder knows `most_positions`. On the Hub the names of weights begin with `hub_prefix`, and
-    `model` reads them where transformers' `AutoModel` would read more.
+    `frames` makes frames of features. `row(samples_N, hf, whole)` makes features of one clip that
+    has `MIN_SAMPLES` at least, padded to `whole` samples where the window is full. A feature step
+    is `hop` samples, and `convolutions` turn steps into frames, of which the encoder knows
+    `most_positions`. On the Hub the names of weights begin with `hub_prefix`, and `model` reads
+    them where transformers' `AutoModel` would read more.
     """
 
     frames: type[AudioEncoder]
     input_name: Literal["input_features", "input_values"]  # transformers' name for the features
-    row: Callable[[EncoderConfig, Tensor], Tensor]
+    row: Callable[[Tensor, Any, int], Tensor]
     convolutions: Callable[[Any], Sequence[Convolution]]
     hop: int = 1
     most_positions: Callable[[Any], int | None] = lambda hf: None

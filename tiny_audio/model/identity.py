@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from .audio import SAMPLE_RATE
 from .config import fingerprint
-from .encoder import AudioEncoder, features
+from .encoder import AudioEncoder
 from .errors import CheckpointError
 from .hub import quantisation_of
 from .modeling import AudioLM
-from .prompt import prompt_identity, render, transcription_turns
+from .prepare import lay_out
+from .prompt import prompt_identity, transcription_turns
 from .sources import inside
 
 # Largest relative difference of a golden vector, by the coarser of the two dtypes.
@@ -170,16 +171,15 @@ def golden(model: AudioLM) -> dict[str, Tensor]:
     """Compute every stage of the probe in float32."""
     was_training = model.training
     model.eval()
-    clip = probe(model.device)
-    clip_features = features(model.config.encoder, [clip])
-    audio = model.embed_audio(clip_features)
     turns = transcription_turns(model.config.prompt)
-    prompt = render(turns, audio.lengths_B.tolist(), model.tokenizer, model.config.prompt)
-    ids = torch.tensor([prompt.ids], device=model.device)
-    logits = model(inputs_embeds=model.fuse(ids, audio.audio_BPD, audio.lengths_B)).logits[:, -1]
+    prompts = lay_out([turns], [[probe(model.device)]], model.tokenizer, model.config)
+    made: Any = prompts.audio
+    audio = model.embed_audio(made)
+    embeds_BLD = model.embed_prompts(prompts.ids_BL.to(model.device), audio.embedded)
+    logits = model(inputs_embeds=embeds_BLD).logits[:, -1]
     model.train(was_training)
     stages = {
-        "features": clip_features.values,
+        "features": made.values,
         "frames": audio.frames_BTE,
         "audio": audio.audio_BPD,
         "logits": logits,

@@ -20,13 +20,21 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutpu
 from .audio import SAMPLE_RATE, load_audio
 from .configuration import AudioLMConfig, LoraConfig
 from .decoder import DecoderConfig, own_ends, without_dropout
-from .encoder import AudioEncoder, Features, features, valid_mask
+from .encoder import AudioEncoder, features
 from .errors import ConfigError, PromptError
+from .features import Features, Frames, valid_mask
 from .lora import inject
-from .projector import Projector
+from .projection import Projector
 from .prompt import IGNORED, PromptConfig, add_audio_token, audio_token_id, stop_ids
 
 CLIPS = ("input_features", "input_values")  # transformers' names for a batch of clips
+
+
+class Embedded(NamedTuple):
+    """The audio embeddings of a batch of clips, and how many of them each clip has."""
+
+    audio_BPD: Tensor
+    lengths_B: Tensor
 
 
 class EncodedAudio(NamedTuple):
@@ -36,6 +44,11 @@ class EncodedAudio(NamedTuple):
     frame_lengths_B: Tensor
     audio_BPD: Tensor
     lengths_B: Tensor
+
+    @property
+    def embedded(self) -> Embedded:
+        """Return the last stage, which goes into prompts."""
+        return Embedded(self.audio_BPD, self.lengths_B)
 
 
 @dataclass
@@ -113,10 +126,29 @@ class AudioLM(PreTrainedModel, GenerationMixin):
 
     def embed_audio(self, features: Features) -> EncodedAudio:
         """Turn features into frames and audio embeddings, with the lengths of both."""
-        frames_BTE, frame_lengths_B = self.audio_tower(features)
+        frames = Frames(*self.audio_tower(features))
+        return EncodedAudio(*frames, *self.project(frames))
+
+    def project(self, frames: Frames) -> Embedded:
+        """Turn frames into audio embeddings, in the projector's dtype."""
         dtype = next(self.projector.parameters()).dtype
-        audio_BPD, lengths_B = self.projector(frames_BTE.to(dtype), frame_lengths_B)
-        return EncodedAudio(frames_BTE, frame_lengths_B, audio_BPD, lengths_B)
+        return Embedded(*self.projector(frames.values.to(dtype), frames.lengths_B))
+
+    def embed_prompts(
+        self, input_ids: Tensor, audio: Features | Frames | Embedded | None
+    ) -> Tensor:
+        """Return prompt embeddings (B, L, D) of prompts and their clips, however far those are.
+
+        All prompts come this way: of inference, training, transformers and tracing.
+        """
+        if audio is None:
+            self._refuse_placeholders(input_ids)
+            return self.get_input_embeddings()(input_ids)
+        if isinstance(audio, Features):
+            audio = self.embed_audio(audio).embedded
+        elif isinstance(audio, Frames):
+            audio = self.project(audio)
+        return self.fuse(input_ids, *audio)
 
     def fuse(self, input_ids: Tensor, audio_BPD: Tensor, lengths_B: Tensor) -> Tensor:
         """Return prompt embeddings (B, L, D): text is looked up, and audio embeddings replace
@@ -178,13 +210,10 @@ class AudioLM(PreTrainedModel, GenerationMixin):
             clips = as_features(
                 input_features, input_features_mask, input_values, input_values_mask
             )
-            if clips is None:
-                if past_key_values is None or not past_key_values.get_seq_length():
-                    self._refuse_placeholders(input_ids)
-                inputs_embeds = self.get_input_embeddings()(input_ids)
+            if clips is None and past_key_values is not None and past_key_values.get_seq_length():
+                inputs_embeds = self.get_input_embeddings()(input_ids)  # tokens behind a prompt
             else:
-                audio = self.embed_audio(clips)
-                inputs_embeds = self.fuse(input_ids, audio.audio_BPD, audio.lengths_B)
+                inputs_embeds = self.embed_prompts(input_ids, clips)
         if position_ids is None and attention_mask is not None:
             position_ids = positions_of(attention_mask)[:, -inputs_embeds.shape[1] :]
         out = self.language_model(

@@ -1,24 +1,22 @@
 """Audio and text → one batch for the model: steps 2 to 6 of the path, as tensors.
 
-The one place that pads. Prompts are padded on the left to write from them and on the right to train
-on them; features are padded behind their clips; both carry masks.
+`prepare.lay_out` renders and pads; here sources of sound and messages are read, and the tensors get
+the names that transformers knows.
 """
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from .audio import load_audio
 from .configuration import AudioLMConfig
-from .encoder import features, valid_mask
 from .errors import AudioError, PromptError, Reason
+from .features import valid_mask
 from .messages import conversation_of
-from .prompt import IGNORED, Prompt, Turn, render, stop_ids, transcription_turns
-
-Side = Literal["left", "right"]
+from .prepare import Side, lay_out
+from .prompt import IGNORED, Turn, stop_ids, transcription_turns
 
 
 class AudioProcessor(ProcessorMixin):
@@ -82,25 +80,15 @@ class AudioProcessor(ProcessorMixin):
         padding_side: Side = "left",
     ) -> BatchFeature:
         """Turn conversations and their clips (samples_N at 16 kHz) into padded tensors."""
-        config = self.config
-        rendered = []
-        for conversation, sounds in zip(turns, clips, strict=True):
-            positions = [config.stretches(len(clip)) for clip in sounds]
-            rendered.append(render(conversation, positions, self.tokenizer, config.prompt))
-        batch = pad_prompts(rendered, self.pad_id, padding_side)
-        windows = [
-            window
-            for sounds in clips
-            for clip in sounds
-            for window in clip.split(config.windows(len(clip)))
-        ]
-        if windows:
-            values, lengths_B = features(config.encoder, windows)
-            name = config.encoder.record.input_name
+        laid_out = lay_out(turns, clips, self.tokenizer, self.config, padding_side)
+        batch = {"input_ids": laid_out.ids_BL, "attention_mask": laid_out.mask_BL}
+        if laid_out.audio is not None:
+            values, lengths_B = laid_out.audio
+            name = self.config.encoder.record.input_name
             batch[name] = values
             batch[f"{name}_mask"] = valid_mask(lengths_B, values.shape[-1]).long()
-        if all(label == IGNORED for prompt in rendered for label in prompt.labels):
-            del batch["labels"]
+        if not laid_out.labels_BL.eq(IGNORED).all():
+            batch["labels"] = laid_out.labels_BL
         return BatchFeature(batch)
 
     def samples(self, source: Any, sampling_rate: int | None = None) -> Tensor:
@@ -188,23 +176,3 @@ class AudioProcessor(ProcessorMixin):
             else list(one)
             for one, clips in zip(text, num_clips, strict=True)
         ]
-
-
-def pad_prompts(
-    prompts: Sequence[Prompt], pad_id: int, side: Side, multiple: int = 1
-) -> dict[str, Tensor]:
-    """Pad prompts to input_ids, attention_mask and labels, each (B, L), L a multiple of
-    `multiple`.
-    """
-    longest = max(len(prompt.ids) for prompt in prompts)
-    longest += -longest % multiple
-
-    def padded(values: Sequence[int], fill: int) -> list[int]:
-        extra = [fill] * (longest - len(values))
-        return [*extra, *values] if side == "left" else [*values, *extra]
-
-    return {
-        "input_ids": torch.tensor([padded(p.ids, pad_id) for p in prompts]),
-        "attention_mask": torch.tensor([padded([1] * len(p.ids), 0) for p in prompts]),
-        "labels": torch.tensor([padded(p.labels, IGNORED) for p in prompts]),
-    }

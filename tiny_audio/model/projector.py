@@ -1,131 +1,21 @@
-"""Step 5 of the path: frames → audio embeddings.
+"""Step 5 of the path: frames → audio embeddings, by one of several kinds of projector.
 
-Letters: B clips, T frames, E encoder width, P positions, D decoder width, k frames per position.
-
-One contract for all: `forward(frames_BTE, lengths_B) -> (audio_BPD, lengths_B)`, where the lengths
-are `ProjectorConfig.positions_for` of the frame counts, frames behind a clip's length have no
-influence, and positions behind it are zero. A new projector is one config, one class and one line
-in PROJECTORS.
+Letters as in `projection.py`, which holds the contract. A new projector is one config, one class
+(here, or in a file of its own) and one line in PROJECTORS.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import StrictConfig
-from .encoder import valid_mask
 from .errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProjectorConfig(StrictConfig):
-    """The base of all projectors' configurations: how many frames become how many positions."""
-
-    kind: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if low := [n for n, v in vars(self).items() if isinstance(v, (int, float)) and v <= 0]:
-            raise ConfigError(f"{type(self).__name__}: {', '.join(low)} must be greater than 0.")
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, **super().to_dict()}
-
-    @property
-    def frames_per_position(self) -> float:
-        """Return how many frames make one position."""
-        return 1.0
-
-    def positions_for(self, num_frames: int) -> int:
-        """Return P, the positions that the decoder sees for `num_frames`. It is the one owner of
-        this length.
-        """
-        return num_frames
-
-
-@dataclass(frozen=True, kw_only=True)
-class StackConfig(ProjectorConfig):
-    """The base of projectors that lay `k` neighbouring frames side by side, the tail padded with
-    zeros.
-    """
-
-    k: int = 4
-
-    @property
-    def frames_per_position(self) -> float:
-        return self.k
-
-    def positions_for(self, num_frames: int) -> int:
-        return -(-num_frames // self.k)
-
-
-class Projector(nn.Module, ABC):
-    """Turns frames into audio embeddings. Subclasses write `project`; padding and lengths are done
-    here.
-    """
-
-    def __init__(self, config: ProjectorConfig, encoder_dim: int, decoder_dim: int):
-        super().__init__()
-        self.config = config
-        self.encoder_dim = encoder_dim
-        self.decoder_dim = decoder_dim
-
-    @overload
-    def forward(self, frames_BTE: Tensor) -> Tensor: ...
-    @overload
-    def forward(self, frames_BTE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]: ...
-    def forward(
-        self, frames_BTE: Tensor, lengths_B: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Turn frames_BTE and lengths_B into audio_BPD and lengths_B (positions).
-
-        Frames without lengths are one clip's, as `encode` makes them: all are valid, and the
-        audio embeddings come back alone.
-        """
-        if lengths_B is None:
-            B, T, _ = frames_BTE.shape
-            whole_B = torch.full((B,), T, device=frames_BTE.device)
-            return self.project(frames_BTE, whole_B)[:, : self.config.positions_for(T)]
-        frames_BTE = frames_BTE * valid_mask(lengths_B, frames_BTE.shape[1])[..., None]
-        audio_BPD = self.project(frames_BTE, lengths_B)
-        positions = [self.config.positions_for(n) for n in lengths_B.tolist()]
-        positions_B = torch.tensor(positions, device=lengths_B.device)
-        audio_BPD = audio_BPD[:, : max(positions)]
-        return audio_BPD * valid_mask(positions_B, max(positions))[..., None], positions_B
-
-    @abstractmethod
-    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """Compute the projection proper. Padding comes in as zeros; what goes out there is
-        ignored.
-        """
-
-    @property
-    @abstractmethod
-    def output_layer(self) -> nn.Module:
-        """Return the last layer: scaling its parameters scales the audio embeddings."""
-
-    @torch.no_grad()
-    def match_scale(self, frames_BTE: Tensor, lengths_B: Tensor, target_rms: float) -> None:
-        """Scale the last layer so that audio embeddings have the decoder's own RMS (trap T27)."""
-        audio_BPD, positions_B = self(frames_BTE, lengths_B)
-        valid = audio_BPD[valid_mask(positions_B, audio_BPD.shape[1])]
-        rms = valid.float().square().mean().sqrt()
-        for parameter in self.output_layer.parameters():
-            parameter.mul_(target_rms / rms)
-
-
-def stack_frames(frames_BTE: Tensor, k: int) -> Tensor:
-    """Lay k neighbours side by side: (B, T, E) → (B, ceil(T / k), k · E), the tail padded with
-    zeros.
-    """
-    frames_BTE = F.pad(frames_BTE, (0, 0, 0, -frames_BTE.shape[1] % k))
-    B, T, E = frames_BTE.shape
-    return frames_BTE.reshape(B, T // k, k * E)
+from .features import valid_mask
+from .projection import FloatRMSNorm, Projector, ProjectorConfig, StackConfig, stack_frames
+from .qformer import QformerConfig, QformerProjector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,15 +71,6 @@ class SwigluConfig(StackConfig):
     kind: ClassVar[str] = "swiglu"
     k: int = 5
     hidden: int = 8192
-
-
-class FloatRMSNorm(nn.RMSNorm):
-    """RMSNorm that computes in its weight's dtype, which under autocast is not that of its
-    input.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype))
 
 
 class SwigluProjector(Projector):
@@ -288,72 +169,6 @@ class BlpProjector(Projector):
     @property
     def output_layer(self) -> nn.Module:
         return self.linear_2
-
-
-@dataclass(frozen=True, kw_only=True)
-class QformerConfig(ProjectorConfig):
-    kind: ClassVar[str] = "qformer"
-    window: int = 15
-    queries: int = 3
-    depth: int = 2
-    heads: int = 8
-    hidden: int = 1024
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hidden % self.heads:
-            raise ConfigError(f"hidden={self.hidden} must be a multiple of heads={self.heads}.")
-
-    @property
-    def frames_per_position(self) -> float:
-        return self.window / self.queries
-
-    def positions_for(self, num_frames: int) -> int:
-        return -(-num_frames // self.window) * self.queries
-
-
-class QformerProjector(Projector):
-    """Windowed Q-Former: in every window of frames, a few learned queries look at the frames.
-
-    The windowed form is the one for speech of any length (Granite Speech: 3 queries per 15 frames);
-    a fixed number of queries for a whole clip is not.
-    """
-
-    config: QformerConfig
-
-    def __init__(self, config: QformerConfig, encoder_dim: int, decoder_dim: int):
-        super().__init__(config, encoder_dim, decoder_dim)
-        self.frames_in = nn.Linear(encoder_dim, config.hidden)
-        self.queries = nn.Parameter(torch.randn(config.queries, config.hidden) * 0.02)
-        self.positions = nn.Parameter(torch.randn(config.window, config.hidden) * 0.02)
-        layer = (config.hidden, config.heads, 4 * config.hidden)
-        self.layers = nn.ModuleList(
-            nn.TransformerDecoderLayer(
-                *layer, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-            )
-            for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(config.hidden)
-        self.linear = nn.Linear(config.hidden, decoder_dim)
-
-    def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        window, queries = self.config.window, self.config.queries
-        B, T, _ = frames_BTE.shape
-        x = F.pad(self.frames_in(frames_BTE), (0, 0, 0, -T % window))
-        num_windows = x.shape[1] // window
-        x = x.reshape(B * num_windows, window, -1) + self.positions
-        padding = ~valid_mask(lengths_B, num_windows * window).reshape(B * num_windows, window)
-        # A window of nothing but padding keeps one key: softmax over no key at all is NaN (trap
-        # T5).
-        padding[:, 0] = False
-        q = self.queries.expand(B * num_windows, -1, -1)
-        for layer in self.layers:
-            q = layer(q, x, memory_key_padding_mask=padding)
-        return self.linear(self.norm(q)).reshape(B, num_windows * queries, -1)
-
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.linear
 
 
 @dataclass(frozen=True, kw_only=True)

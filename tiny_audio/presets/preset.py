@@ -9,7 +9,7 @@ from tiny_audio.model.decoder import DecoderConfig
 from tiny_audio.model.encoder import EncoderConfig
 from tiny_audio.model.hub import architecture_of
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.model.projector import ProjectorConfig
+from tiny_audio.model.projection import ProjectorConfig
 from tiny_audio.model.prompt import PromptConfig
 
 

@@ -33,7 +33,7 @@ class _Speaking:
         self.text = ""
 
     def step(self, _: int, tokens: Sequence[int]) -> Mapping[int, float]:
-        """Watch a token before it is chosen, and favour none."""
+        """Give out the text so far before the next token is chosen, and favour no token."""
         if self.abandoned.is_set():
             raise AbandonedError
         text = self._decode(tokens)

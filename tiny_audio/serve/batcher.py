@@ -16,7 +16,7 @@ from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.binary import give_back
+from tiny_audio.model.memory import return_freed_memory
 from tiny_audio.model.prompt import Turn, transcription_turns
 
 from .limits import Limits
@@ -107,7 +107,7 @@ class Batcher:
         try:
             return self._queue.get(timeout=IDLE_S)
         except queue.Empty:
-            give_back()
+            return_freed_memory()
             return self._queue.get()
 
     def _gather(self, first: _Work) -> list[_Work]:
@@ -161,7 +161,7 @@ class Batcher:
         """Return the prompt of a window; raise what is wrong with it."""
         config = self.transcriber.model.config.prompt
         turns = transcription_turns(config, work.request.prompt)
-        self.transcriber.check_room(turns, [len(work.window.samples_N)])
+        self.transcriber.room.check(turns, [len(work.window.samples_N)])
         return turns
 
 

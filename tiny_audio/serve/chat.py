@@ -109,7 +109,7 @@ class _Reply:
         asked, service = self.asked, self.service
         turns, sounds, clips = asked.turns(), asked.sounds(), list[torch.Tensor]()
         # Every clip takes a position at least: most of what is too much is so before it is decoded.
-        await service.on_model(service.transcriber.check_room, turns, [1] * len(sounds))
+        await service.on_model(service.transcriber.room.check, turns, [1] * len(sounds))
         for sound in sounds:
             upload = await service.decode(io.BytesIO(decoded(sound)))
             stack.enter_context(service.holding(upload))
@@ -118,8 +118,8 @@ class _Reply:
         return Question(turns, clips, self._most_tokens(clips))
 
     def _most_tokens(self, clips: Sequence[torch.Tensor]) -> int:
-        """Return as many tokens as are asked for, or as anybody says in that time; the service has
-        its limit.
+        """Return the most tokens of an answer: as many as are asked for, else as many as can be
+        said in the clips' time; never more than the service allows.
         """
         limit, heard_s = self.service.limits.max_answer_tokens, sum(map(len, clips)) / SAMPLE_RATE
         wanted = self.asked.max_completion_tokens or self.asked.max_tokens

@@ -89,7 +89,7 @@ def reworded(note: str) -> str:
 
 
 def of_requests(message: str) -> str:
-    """Return a message without the ways out that only Python and the command line have."""
+    """Return a message without advice that only Python and the command line can follow."""
     message = re.sub(r"others with --track (\d+)", r"others with track=\1", message)
     message = re.sub(r"(Pass limits=|Use stream_audio).*", "Send less of it.", message)
     return re.sub(r"[,;] (or )?(pass|use) [^.;]*(--|=)[^.;]*", "", message)

@@ -22,7 +22,7 @@ from .refusals import Refusal, no_room
 
 @dataclass(frozen=True)
 class DecodedUpload:
-    """A decoded upload. Its samples lie in a file without a name, which goes when they go."""
+    """A decoded upload. Its samples lie in a file without a name, which is deleted with it."""
 
     samples_N: NDArray[np.float32]
     notes: tuple[str, ...]
@@ -141,7 +141,7 @@ class _Worker:
         )
 
     def _last_words(self) -> Reply | None:
-        """Return what a process that ended has said before, if anything."""
+        """Return the last reply of a process that has ended, if it sent one."""
         try:
             return self.pipe.recv() if self.pipe.poll() else None
         except (EOFError, ConnectionError):

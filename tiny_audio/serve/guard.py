@@ -152,7 +152,7 @@ def _too_large(num_bytes: int, limit: int) -> Refusal:
 
 
 class _Body:
-    """The `receive` of one request: it counts bytes and loses patience."""
+    """The `receive` of one request: it counts bytes, and refuses a body that comes too slowly."""
 
     def __init__(self, receive: Receive, limits: Limits, in_flight: _InFlight, copies: int) -> None:
         self.receive, self.limits, self.in_flight, self.copies = receive, limits, in_flight, copies
@@ -207,7 +207,7 @@ class _Body:
 
 
 class _Answer:
-    """The `send` of one request: an answer to a body that was not read to its end hangs up."""
+    """The `send` of one request: it hangs up where the body was not read to its end."""
 
     def __init__(self, body: _Body, send: Send) -> None:
         self.body, self.send = body, send

@@ -67,7 +67,7 @@ def short(text: str, most: int) -> str:
 
 
 def answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """Return what else /openapi.json says a route answers with, besides JSON."""
+    """Return the kinds of content that a route answers with besides JSON, for /openapi.json."""
     return {200: {"content": {kind: {"schema": {}} for kind in kinds}}}
 
 

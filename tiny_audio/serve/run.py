@@ -52,8 +52,7 @@ def serve(
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """Make a temporary folder that nobody else removes; what servers that were killed left is
-    removed.
+    """Make a temporary folder for this server alone, and remove those of servers that were killed.
 
     A lock is held for as long as a process lives, however it ends.
     """

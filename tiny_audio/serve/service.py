@@ -48,7 +48,7 @@ class Service:
         self.metrics = Metrics()
         self.decoding = DecodePool(limits, folder, self.metrics)
         self.batcher = Batcher(transcriber, limits, self.metrics)
-        self.num_positions = transcriber.num_positions
+        self.num_positions = transcriber.room.num_positions
         self.held_s = 0.0  # decoded and not yet written
         self.num_live = 0
 
@@ -155,7 +155,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T], timeout_s:
 
 
 async def first_of(pieces: AsyncIterator[T], otherwise: T) -> T:
-    """Return the first piece, for which nothing has been answered yet: it may still be refused."""
+    """Return the first piece before an answer begins, since the request may still be refused."""
     return await anext(pieces, otherwise)
 
 

@@ -107,7 +107,7 @@ def primary(code: str) -> str:
 
 
 def spelled(prompt: str | None) -> tuple[str, ...]:
-    """Return the words of a prompt whose spelling it may be there for: its last distinct ones, as
+    """Return the words for whose spelling a prompt may be given: its last distinct ones, as
     OpenAI's models see a prompt's end only. Short words need no help.
     """
     words = re.findall(r"\w[\w'’.&+-]*\w", prompt or "")
@@ -123,7 +123,7 @@ def listed(hotwords: str | None) -> tuple[str, ...]:
 async def transcript(
     service: Service, file: UploadFile, asked: Asked, track: int | None = None
 ) -> Transcript:
-    """Transcribe all of it."""
+    """Transcribe the whole upload."""
     async with aclosing(written(service, file.file, asked, track)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Transcript):
@@ -134,7 +134,7 @@ async def transcript(
 async def written(
     service: Service, upload: BinaryIO, asked: Asked, track: int | None = None
 ) -> AsyncGenerator[Segment | Transcript, None]:
-    """Yield the segments of an upload as they come, then all of it."""
+    """Yield the segments of an upload as they come, then the whole transcript."""
     started = time.monotonic()
     audio = await service.decode(upload, track)
     decoded, found = time.monotonic(), list[Segment]()
@@ -221,7 +221,7 @@ async def _chained(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 async def _rest(events: AsyncIterator[str], timeout_s: float) -> AsyncIterator[str]:
-    """Yield the rest; after the status is sent an error can only be an event."""
+    """Yield the remaining segments; after the status is sent, an error can only be an event."""
     try:
         async with asyncio.timeout(timeout_s):
             async for each in events:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,31 +17,19 @@ from tiny_audio.data.augment import Augment, augment
 from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Visit, padding
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.encoder import Features, features
 from tiny_audio.model.errors import AudioError, Reason
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.model.processing import pad_prompts
-from tiny_audio.model.prompt import Prompt, Turn, render, transcription_turns
-from tiny_audio.train.frames import FrameCache, clip_key, pad_frames
+from tiny_audio.model.prepare import Prompts, lay_out
+from tiny_audio.model.prompt import Turn, transcription_turns
+from tiny_audio.train.frames import FrameCache, clip_key
 
 MIN_SAMPLES = 1600  # 0.1 s: less is left of no clip after augmentation
 
 
-class Frames(NamedTuple):
-    """Frames as an encoder made them: frames_BTE and lengths_B."""
-
-    values: Tensor
-    lengths_B: Tensor
-
-
 @dataclass(frozen=True)
-class Batch:
-    """Right-padded rows with what a decoder is to learn from them."""
+class Batch(Prompts):
+    """Right-padded prompts with the answers that a decoder is to learn."""
 
-    audio: Features | Frames
-    ids_BL: Tensor
-    mask_BL: Tensor
-    labels_BL: Tensor
     where: tuple[str, ...]
     audio_s: float
     padding: float
@@ -51,11 +38,6 @@ class Batch:
     def idle(self) -> Batch:
         """Return a batch that computes the same but has no weight in the loss."""
         return replace(self, counts=False, audio_s=0.0, padding=0.0)
-
-    def to(self, device: Any) -> Batch:
-        audio = type(self.audio)(*(t.to(device, non_blocking=True) for t in self.audio))
-        moved = {n: getattr(self, n).to(device) for n in ("ids_BL", "mask_BL", "labels_BL")}
-        return replace(self, audio=audio, **moved)
 
 
 Copies = Mapping[str, int]  # source → cached versions of each of its clips
@@ -121,53 +103,23 @@ class Collator:
         its clip, or a list with that of each of its clips.
         """
         clips = [[one] if isinstance(one, Tensor) else list(one) for one in audio]
-        batch = self.front_end([clip for of_visit in clips for clip in of_visit])
-        lengths = iter(self.frame_lengths(batch))
-        positions = [
-            [self.model.config.projector.positions_for(next(lengths)) for _ in of_visit]
-            for of_visit in clips
-        ]
-        prompts = [self.prompt(v, p) for v, p in zip(visits, positions, strict=True)]
+        turns, model = [self.answered(visit) for visit in visits], self.model
+        made = lay_out(turns, clips, model.tokenizer, model.config, "right", self.few_shapes)
         return Batch(
-            batch,
-            *self.pad(prompts),
+            **vars(made),
             where=tuple(v.example.where for v in visits),
             audio_s=sum(v.example.duration_s for v in visits),
-            padding=padding([len(p.ids) for p in prompts]),
+            padding=padding(made.mask_BL.sum(-1).tolist()),
         )
 
-    def front_end(self, audio: Sequence[Tensor]) -> Features | Frames:
-        if audio[0].ndim == 2:
-            return Frames(*pad_frames(audio, 64 if self.few_shapes else 1))
-        made = features(self.model.config.encoder, audio)
-        extra = -made.values.shape[-1] % (40 if self.few_shapes else 1)
-        return Features(torch.nn.functional.pad(made.values, (0, extra)), made.lengths_B)
-
-    def frame_lengths(self, batch: Features | Frames) -> list[int]:
-        lengths = batch.lengths_B.tolist()
-        if isinstance(batch, Frames):
-            return lengths
-        encoder = self.model.config.encoder
-        return [encoder.pooled(encoder.unpooled_frames(steps)) for steps in lengths]
-
-    def prompt(self, visit: Visit, positions: Sequence[int]) -> Prompt:
-        return render(
-            [*self.asked(visit), Turn("assistant", visit.example.text)],
-            positions,
-            self.model.tokenizer,
-            self.model.config.prompt,
-        )
+    def answered(self, visit: Visit) -> list[Turn]:
+        """Return the turns of a visit, with the right answer."""
+        return [*self.asked(visit), Turn("assistant", visit.example.text)]
 
     def asked(self, visit: Visit) -> list[Turn]:
         example = visit.example
         num_clips = 1 + len(example.more)
         return transcription_turns(self.model.config.prompt, example.prompt or None, num_clips)
-
-    def pad(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ids_BL, mask_BL and labels_BL."""
-        pad = self.model.tokenizer.pad_token_id or 0
-        rows = pad_prompts(prompts, pad, "right", multiple=16 if self.few_shapes else 1)
-        return rows["input_ids"], rows["attention_mask"], rows["labels"]
 
 
 def played(visit: Visit, how: Augment | None, most: int | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tiny_audio.infer.ctc_head import encode_characters
-from tiny_audio.model.encoder import Features
+from tiny_audio.model.features import Features
 
 LENGTH_STEP = 40  # mel steps of 10 ms
 

@@ -18,13 +18,14 @@ from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Mixture, Plan, State, Visit, cut, padding
 from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encoder_id, spell
-from tiny_audio.model.encoder import Features
 from tiny_audio.model.errors import ConfigError
+from tiny_audio.model.features import Features, Frames, pad_frames
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.train.batch import Frames, cached_key
+from tiny_audio.model.prepare import FRAMES
+from tiny_audio.train.batch import cached_key
 from tiny_audio.train.ctc import spelling_loss
 from tiny_audio.train.data import Gathered, copies_of, fill, gather
-from tiny_audio.train.frames import cache_in, clip_key, pad_frames
+from tiny_audio.train.frames import cache_in, clip_key
 from tiny_audio.train.loop import Loop, LoopConfig, Losses
 from tiny_audio.train.recipe import HeadRecipe
 from tiny_audio.train.run import num_steps
@@ -143,12 +144,12 @@ class SpelledClips:
         how, copies = self.recipe.data.augment, copies_of(self.recipe)
         frames = [self.cache[cached_key(visit, how, copies)] for visit in visits]
         # Few shapes: kernels are compiled for each.
-        return spelled(Frames(*pad_frames(frames, 64)), visits)
+        return spelled(pad_frames(frames, FRAMES), visits)
 
     def recorded(self, visits: Sequence[Visit]) -> Frames | Features:
         """Return validation clips as they were recorded."""
         clips = [self.cache[clip_key(visit.example.sound, None, 0)] for visit in visits]
-        return Frames(*pad_frames(clips, 64))
+        return pad_frames(clips, FRAMES)
 
     def write(self, head: CtcHead, folder: Path) -> None:
         head.save(folder / "ctc")

@@ -23,8 +23,9 @@ from torch.nn import functional as F
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.mixture import Visit
 from tiny_audio.infer.ctc_head import CtcHead, encoder_id
-from tiny_audio.model.encoder import Features, features
+from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import AudioError, ConfigError
+from tiny_audio.model.features import Features
 from tiny_audio.model.saving import write_encoder
 from tiny_audio.train.batch import played
 from tiny_audio.train.ctc import LENGTH_STEP, colour, mask_patches, stretch_pitch

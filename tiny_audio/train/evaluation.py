@@ -22,11 +22,9 @@ from tiny_audio.infer.transcriber import Request, Transcriber, Window
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.model.processing import pad_prompts
-from tiny_audio.model.prompt import render
+from tiny_audio.model.prepare import prepare
 from tiny_audio.train.batch import Collator, played
 from tiny_audio.train.distributed import gather_dealt, rank, world_size
-from tiny_audio.train.frames import pad_frames
 from tiny_audio.train.task import Listening
 
 SHOWN = 8  # texts that an evaluation keeps beside what was written
@@ -142,19 +140,11 @@ class Evaluation:
         """Write texts as `transcribe` does, with each clip's own question, from frames that are
         there.
         """
-        model, transcriber = self.model, Transcriber(self.model)
-        dtype = next(model.projector.parameters()).dtype
-        frames_BTE, lengths_B = (tensor.to(model.device) for tensor in pad_frames(frames))
-        audio_BPD, positions_B = model.projector(frames_BTE.to(dtype), lengths_B)
-        prompts = [
-            render(self.collator.asked(visit), [number], model.tokenizer, model.config.prompt)
-            for visit, number in zip(visits, positions_B.tolist(), strict=True)
-        ]
-        rows = pad_prompts(prompts, transcriber.processor.pad_id, "left")
-        embeds_BLD = model.fuse(rows["input_ids"].to(model.device), audio_BPD, positions_B)
-        mask_BL = rows["attention_mask"].to(model.device)
+        transcriber = Transcriber(self.model)
+        turns = [self.collator.asked(visit) for visit in visits]
+        prompts = prepare(self.model, turns, [[one] for one in frames])
         windows = [Window(0, self.samples[id(visit)]) for visit in visits]
-        written = transcriber.write_prompts(windows, embeds_BLD, mask_BL, self.request)
+        written = transcriber.write_prompts(windows, *prompts, self.request)
         return list(map(transcriber.segment, windows, written))
 
     def words(self, written: Sequence[Segment]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,11 +143,3 @@ def _rows(path: Path, file: Any) -> list[tuple[str, int]]:
 def cache_in(folder: Path, encoder: AudioEncoder) -> FrameCache:
     """Return the cache of this encoder, in a folder that may hold those of others too."""
     return FrameCache(folder / fingerprint(encoder_key(encoder))[:12], encoder)
-
-
-def pad_frames(frames: Sequence[Tensor], multiple: int = 1) -> tuple[Tensor, Tensor]:
-    """Return (B, T, E) in float32, T a multiple of `multiple`, and lengths_B."""
-    lengths_B = torch.tensor([len(f) for f in frames])
-    padded = torch.nn.utils.rnn.pad_sequence([f.float() for f in frames], True)
-    extra = -padded.shape[1] % multiple
-    return torch.nn.functional.pad(padded, (0, 0, 0, extra)), lengths_B

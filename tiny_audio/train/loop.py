@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -35,6 +31,8 @@ from tiny_audio.train.distributed import (
     whole,
     world_size,
 )
+from tiny_audio.train.hardware import autocast, peak_memory
+from tiny_audio.train.hardware import multiplies_bf16 as multiplies_bf16
 from tiny_audio.train.optim import adamw, load_state_tensors, muon, state_tensors
 from tiny_audio.train.recipe import Recipe, Setting, Stage
 from tiny_audio.train.saves import (
@@ -401,47 +399,6 @@ def measured(batches: Sequence[Batch]) -> dict[str, float]:
     timed = [b for b in batches if hasattr(b, "audio_s")]
     waste = sum(b.padding for b in timed) / len(timed) if timed else 0.0
     return {"audio_s": sum(b.audio_s for b in timed), "padding": waste}
-
-
-def autocast(bf16: bool, device: str = "cpu") -> Any:
-    """Compute in bfloat16 over float32 weights, or change nothing."""
-    return torch.autocast(device.split(":")[0], torch.bfloat16) if bf16 else nullcontext()
-
-
-def multiplies_bf16(device: str = "") -> bool:
-    """Tell whether bfloat16 is faster than float32: on GPUs, on CPUs with AMX, and on those with
-    AVX-512 where a product of matrices says so.
-
-    With AVX2 alone such a product takes 40 times as long (1.2 for 48 GFLOP/s); with AVX-512 it is
-    faster on some processors and half as fast on others (95 for 175 GFLOP/s).
-    """
-    if not device.startswith("cpu") and torch.cuda.is_available():
-        return True
-    if torch.cpu._is_amx_tile_supported():
-        return True
-    return torch.cpu._is_avx512_bf16_supported() and (
-        _product_s(torch.bfloat16) < _product_s(torch.float32)
-    )
-
-
-@cache
-def _product_s(dtype: torch.dtype) -> float:
-    """Return the seconds that a product of two matrices takes: the best of five, on one core."""
-    x, weight = torch.ones(1024, 384, dtype=dtype), torch.ones(1536, 384, dtype=dtype)
-    best = math.inf
-    for _ in range(6):  # the first one compiles
-        start = time.perf_counter()
-        nn.functional.linear(x, weight)
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def peak_memory(device: str) -> int:
-    """Return the most bytes ever held: by the GPU, or by this process."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def rounded(values: dict[str, Any]) -> dict[str, Any]:

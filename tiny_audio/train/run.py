@@ -233,7 +233,7 @@ class Run:
         batch = collate(worst(plan))
         if batch is not None:
             with torch.no_grad():
-                audio = batch.to(self.model.device).audio
+                audio: Any = batch.to(self.model.device).audio
                 frames = self.model.audio_tower(audio) if collate.cache is None else audio
                 scale_projector(self.model, (frames[0], frames[1]))
 

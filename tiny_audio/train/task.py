@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tiny_audio.model.encoder import Features
 from tiny_audio.model.modeling import AudioLM, positions_of
 from tiny_audio.model.prompt import IGNORED
 from tiny_audio.train.batch import Batch
@@ -73,13 +72,7 @@ class Listening(nn.Module):
 
     def embed(self, batch: Batch) -> Tensor:
         """Return prompt embeddings (B, L, D), from sound or from cached frames."""
-        model = self.model
-        if isinstance(batch.audio, Features):
-            audio = model.embed_audio(batch.audio)
-            audio_BPD, lengths_B = audio.audio_BPD, audio.lengths_B
-        else:
-            audio_BPD, lengths_B = model.projector(*batch.audio)
-        return model.fuse(batch.ids_BL, audio_BPD, lengths_B)
+        return self.model.embed_prompts(batch.ids_BL, batch.audio)
 
     def answers(
         self, embeds_BLD: Tensor, mask_BL: Tensor, labels_BL: Tensor

@@ -31,7 +31,7 @@ from tiny_audio.scope.plan.cost import (
     size,
     stored,
 )
-from tiny_audio.train.loop import multiplies_bf16
+from tiny_audio.train.hardware import multiplies_bf16
 from tiny_audio.train.recipe import Recipe, Stage
 
 # What the allocator cannot use in pieces, and the kernels' own work space.

@@ -10,13 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.model.projector import (
-    PROJECTORS,
-    ProjectorConfig,
-    SwigluConfig,
-    build_projector,
-    projector_config,
-)
+from tiny_audio.model.projection import ProjectorConfig
+from tiny_audio.model.projector import PROJECTORS, SwigluConfig, build_projector, projector_config
 
 FRAME_MS = 20  # every encoder here makes 50 frames a second
 # The course's four, then one of every other kind as it is by default.

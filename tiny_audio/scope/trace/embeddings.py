@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tiny_audio.model.audio import load_audio
-from tiny_audio.model.encoder import features, valid_mask
+from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import MissingExtra
+from tiny_audio.model.features import valid_mask
 from tiny_audio.model.modeling import AudioLM
 
 COLOURS = {"frames": "#0072B2", "audio": "#009E73", "words": "#E69F00"}

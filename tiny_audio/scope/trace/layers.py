@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tiny_audio.model.projector import Projector, StackConfig
+from tiny_audio.model.projection import Projector, StackConfig
 
 Stages = dict[str, Tensor]
 

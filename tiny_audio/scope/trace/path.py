@@ -22,11 +22,12 @@ from torch.nn import functional as F
 from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
-from tiny_audio.model.encoder import MIN_SAMPLES, log_mel
 from tiny_audio.model.errors import AudioError, Reason
+from tiny_audio.model.features import MIN_SAMPLES, log_mel
 from tiny_audio.model.identity import is_trained
-from tiny_audio.model.modeling import AudioLM
-from tiny_audio.model.prompt import Prompt, render, transcription_turns
+from tiny_audio.model.modeling import AudioLM, Embedded
+from tiny_audio.model.prepare import rendered
+from tiny_audio.model.prompt import transcription_turns
 from tiny_audio.model.sources import INSIDE
 from tiny_audio.scope.trace.layers import recorded
 from tiny_audio.scope.trace.timeline import Clock, Span, Track, joined
@@ -205,17 +206,12 @@ def _answer(
     instruction: str | None,
 ) -> Answer:
     """Compute prompt, prompt embeddings and tokens of one prompt."""
-    audio_PD = torch.cat([one.audio.values_SC for one in encoded]).to(model.device)
-    num_positions = len(audio_PD)
-    prompt: Prompt = render(
-        transcription_turns(model.config.prompt, instruction),
-        [num_positions],
-        model.tokenizer,
-        model.config.prompt,
-    )
+    turns = transcription_turns(model.config.prompt, instruction)
+    (prompt,) = rendered([turns], [[window.samples_N]], model.tokenizer, model.config)
     ids = torch.tensor([prompt.ids], device=model.device)
-    lengths_B = torch.tensor([num_positions], device=model.device)
-    embeds_1LD = model.fuse(ids, audio_PD[None], lengths_B)
+    audio_1PD = torch.cat([one.audio.values_SC for one in encoded])[None].to(model.device)
+    lengths_1 = torch.tensor([audio_1PD.shape[1]], device=model.device)
+    embeds_1LD = model.embed_prompts(ids, Embedded(audio_1PD, lengths_1))
     request = Request(instruction, min_logprob=KEEP_ALL)
     (written,) = transcriber.write_prompts([window], embeds_1LD, torch.ones_like(ids), request)
     return answer(model, prompt, embeds_1LD, written, first_position)

@@ -24,6 +24,7 @@ from tiny_audio.data.mixture import Visit
 from tiny_audio.data.rows import Row, manifest_rows
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.modeling import AudioLM
+from tiny_audio.model.prepare import rendered
 from tiny_audio.model.prompt import IGNORED, Prompt
 from tiny_audio.train.batch import Collator
 from tiny_audio.train.task import Listening
@@ -99,7 +100,8 @@ def listen(model: AudioLM, example: Example, other: Example | None) -> Sample:
     """Return losses after the clip itself, after silence as long, and after another clip."""
     collator = Collator(model.eval())
     own = collator.audio_of(Visit(example, 0, 0))
-    prompt = collator.prompt(Visit(example, 0, 0), [model.config.positions_for(len(own))])
+    asked = [collator.answered(Visit(example, 0, 0))]
+    (prompt,) = rendered(asked, [[own]], model.tokenizer, model.config)
     places = [place for place, label in enumerate(prompt.labels) if label != IGNORED]
     sounds = [own, own * 0, *([collator.audio_of(Visit(other, 0, 0))] if other else [])]
     losses = [losses_of(model, sound, example) for sound in sounds]

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.configuration import AudioLMConfig
-from tiny_audio.model.encoder import HOP_SAMPLES, EncoderConfig
-from tiny_audio.model.projector import QformerConfig
+from tiny_audio.model.encoder import EncoderConfig
+from tiny_audio.model.features import HOP_SAMPLES
+from tiny_audio.model.qformer import QformerConfig
 
 
 @dataclass(frozen=True)
