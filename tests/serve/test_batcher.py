@@ -14,8 +14,8 @@ from tiny_audio.infer.transcriber import Request
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import PromptError
 from tiny_audio.serve.batcher import Batcher
+from tiny_audio.serve.counters import Metrics
 from tiny_audio.serve.limits import Limits
-from tiny_audio.serve.metrics import Metrics
 
 
 @pytest.fixture

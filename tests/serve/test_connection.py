@@ -11,10 +11,10 @@ import uvicorn
 
 from tiny_audio.serve import connection
 from tiny_audio.serve.address import bind
+from tiny_audio.serve.counters import Metrics
 from tiny_audio.serve.guard import Guard
 from tiny_audio.serve.limits import Limits
-from tiny_audio.serve.metrics import Metrics
-from tiny_audio.serve.run import configured, own_folder
+from tiny_audio.serve.server import configured, own_folder
 
 LIMITS = Limits(max_upload_bytes=2**20)
 BIG = b"x" * 30_000_000  # more than the kernel's buffers take

@@ -16,12 +16,12 @@ from starlette.requests import Request
 
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import AudioError
-from tiny_audio.serve import decoding
+from tiny_audio.serve import uploads
+from tiny_audio.serve.counters import Metrics
 from tiny_audio.serve.decode_worker import decode
-from tiny_audio.serve.decoding import DecodePool
 from tiny_audio.serve.limits import Limits
-from tiny_audio.serve.metrics import Metrics
 from tiny_audio.serve.refusals import Refusal, _not_here
+from tiny_audio.serve.uploads import DecodePool
 
 LIMITS = Limits(
     decode_workers=1, max_audio_s=600, decode_timeout_s=2, decode_memory_bytes=64 * 2**20
@@ -78,7 +78,7 @@ def test_a_process_that_cannot_start_is_a_reason_and_not_a_silence(tmp_path, mon
     def failing(limits):
         raise OSError("AF_UNIX path too long")
 
-    monkeypatch.setattr(decoding, "_Worker", failing)
+    monkeypatch.setattr(uploads, "_Worker", failing)
     pool = DecodePool(LIMITS, tmp_path, Metrics())
     for _ in range(2):
         with pytest.raises(Refusal, match=r"AF_UNIX path too long.*set TMPDIR"):

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from tiny_audio.serve.counters import Metrics
 from tiny_audio.serve.guard import Guard
 from tiny_audio.serve.limits import Limits
-from tiny_audio.serve.metrics import Metrics
 
 LIMITS = Limits(max_upload_bytes=3_000, max_requests=2, body_idle_s=0.2, body_timeout_s=0.5)
 

@@ -23,7 +23,7 @@ from tiny_audio.model.audio import load_audio
 from tiny_audio.scope.trace import trace
 from tiny_audio.scope.trace.page import render
 from tiny_audio.serve.app import create_app
-from tiny_audio.serve.page import PAGE, PAGES
+from tiny_audio.serve.demo import PAGE, PAGES
 
 HOSTILE = '<img src=x onerror=alert(1)> "a"'
 # Keeps every "0:00 of 3:20" that the page shows.
@@ -138,7 +138,7 @@ def test_the_trace_is_that_of_the_command(visit, nano):
 
 
 def test_a_trace_has_its_own_limit(visit, service, monkeypatch):
-    monkeypatch.setattr("tiny_audio.serve.page.MAX_TRACE_S", 0.5)
+    monkeypatch.setattr("tiny_audio.serve.demo.MAX_TRACE_S", 0.5)
     answer = visit("POST", "/page/trace", files={"file": wav(np.zeros(16_000))})
     assert answer.status_code == 400
     assert "0.5 s" in answer.json()["error"]["message"]

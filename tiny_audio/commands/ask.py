@@ -10,7 +10,7 @@ import typer
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import fail, refusing, say
-from tiny_audio.commands.decoding import Device, Model
+from tiny_audio.commands.options import Device, Model
 from tiny_audio.files import json_line
 
 if TYPE_CHECKING:

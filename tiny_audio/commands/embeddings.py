@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, say
-from tiny_audio.commands.decoding import Model
+from tiny_audio.commands.options import Model
 
 
 def embeddings(

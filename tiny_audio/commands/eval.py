@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, require, say
-from tiny_audio.commands.decoding import (
+from tiny_audio.commands.options import (
     AlignerFolder,
     Beams,
     CtcWeight,

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing
-from tiny_audio.commands.decoding import Model
+from tiny_audio.commands.options import Model
 
 
 def inspect(

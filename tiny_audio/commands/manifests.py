@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiny_audio.commands import say
-from tiny_audio.commands.decoding import ready
+from tiny_audio.commands.options import ready
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.progress import progress
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from tiny_audio.commands import refusing, say
-from tiny_audio.commands.decoding import Device
+from tiny_audio.commands.options import Device
 
 
 def robustness(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiny_audio.commands import refusing, say
-from tiny_audio.commands.decoding import Dtype, torch_dtype
+from tiny_audio.commands.options import Dtype, torch_dtype
 
 if TYPE_CHECKING:
     from tiny_audio.serve.limits import Limits
@@ -64,7 +64,7 @@ def start(
     """Check everything that can be wrong, load the model, and serve until a signal ends it."""
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         try:
-            from tiny_audio.serve.run import serve
+            from tiny_audio.serve.server import serve
         except ModuleNotFoundError as error:
             from tiny_audio.model.errors import MissingExtra
 

@@ -9,7 +9,7 @@ import typer
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, say
-from tiny_audio.commands.decoding import Device, Dtype, Hotwords, Model, ready, words_of
+from tiny_audio.commands.options import Device, Dtype, Hotwords, Model, ready, words_of
 
 
 def stream(

@@ -11,7 +11,7 @@ import typer
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, say
-from tiny_audio.commands.decoding import AllowTruncated, Channel, Device, Model, Prompt
+from tiny_audio.commands.options import AllowTruncated, Channel, Device, Model, Prompt
 from tiny_audio.files import write_text
 from tiny_audio.progress import progress
 

@@ -14,7 +14,20 @@ from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import fail, refusing, say
-from tiny_audio.commands.decoding import (
+from tiny_audio.commands.manifests import (
+    Address,
+    Computing,
+    Engine,
+    Manifest,
+    Many,
+    Out,
+    Part,
+    Retry,
+    Workers,
+    refuse_mixed,
+    transcribe_manifest,
+)
+from tiny_audio.commands.options import (
     AlignerFolder,
     AllowTruncated,
     Beams,
@@ -29,19 +42,6 @@ from tiny_audio.commands.decoding import (
     Whole,
     ready,
     words_of,
-)
-from tiny_audio.commands.manifests import (
-    Address,
-    Computing,
-    Engine,
-    Manifest,
-    Many,
-    Out,
-    Part,
-    Retry,
-    Workers,
-    refuse_mixed,
-    transcribe_manifest,
 )
 from tiny_audio.commands.outputs import places
 from tiny_audio.files import json_line, write_text

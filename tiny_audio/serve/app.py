@@ -60,7 +60,7 @@ def create_app(
     for part in (transcriptions.router, chat.router, live.router, router):
         app.include_router(part)
     if page:
-        from .page import router as of_the_page  # with what a trace needs: not for a mere service
+        from .demo import router as of_the_page  # with what a trace needs: not for a mere service
 
         app.include_router(of_the_page)
     app.add_middleware(Guard, service.limits, token, service.metrics, origins)

@@ -19,8 +19,8 @@ from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.memory import return_freed_memory
 from tiny_audio.model.prompt import Turn, transcription_turns
 
+from .counters import Metrics
 from .limits import Limits
-from .metrics import Metrics
 
 IDLE_S = 1.0  # without anything to do, after which freed memory goes back to the system
 

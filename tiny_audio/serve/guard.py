@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .address import is_loopback
+from .counters import Metrics
 from .limits import MAX_HEADER_BYTES, Limits
-from .metrics import Metrics
 from .refusals import Refusal
 
 OPEN_TO_ALL = ("/health", "/")  # the page holds no secret, and asks for the token

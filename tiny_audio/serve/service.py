@@ -18,10 +18,10 @@ from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import CheckpointError
 
 from .batcher import Batcher
-from .decoding import DecodedUpload, DecodePool
+from .counters import Metrics
 from .limits import Limits
-from .metrics import Metrics
 from .refusals import CLIENT_GONE, Refusal
+from .uploads import DecodedUpload, DecodePool
 
 # Windows of one request that wait in the queue: a long file must not keep the others out.
 WINDOWS_AHEAD = 8

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import AudioError
 
+from .counters import Metrics
 from .decode_worker import Reply, serve_decoding
 from .limits import Limits
-from .metrics import Metrics
 from .refusals import Refusal, no_room
 
 

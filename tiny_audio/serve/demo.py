@@ -20,9 +20,9 @@ from tiny_audio.presets import SHIPPED
 from tiny_audio.scope.trace import trace
 from tiny_audio.scope.trace.page import render, script, style
 
-from .decoding import DecodedUpload
 from .refusals import Refusal
 from .service import Service, unless_gone
+from .uploads import DecodedUpload
 
 router = APIRouter(include_in_schema=False)
 PAGES = Path(__file__).with_name("pages")
