@@ -26,8 +26,8 @@ from tiny_audio.train.batch import cached_key
 from tiny_audio.train.ctc import spelling_loss
 from tiny_audio.train.data import Gathered, copies_of, fill, gather
 from tiny_audio.train.frames import cache_in, clip_key
-from tiny_audio.train.loop import Loop, LoopConfig, Losses
-from tiny_audio.train.recipe import HeadRecipe
+from tiny_audio.train.loop import Loop, Losses
+from tiny_audio.train.recipe import HeadRecipe, LoopConfig
 from tiny_audio.train.run import num_steps
 from tiny_audio.train.screen import say
 

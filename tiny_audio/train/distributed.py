@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -34,9 +34,9 @@ from tiny_audio.model.errors import (
     EncoderError,
     PromptError,
 )
+from tiny_audio.train.recipe import Strategy
 from tiny_audio.train.stopping import Stopped, end_with, stoppable
 
-Strategy = Literal["ddp", "fsdp"]
 PATIENCE = timedelta(minutes=60)  # the others wait while the first process saves
 
 

@@ -1,4 +1,4 @@
-"""What a machine is good at: whether bfloat16 is fast on it, and how much memory a run has held."""
+"""Measuring a machine: whether bfloat16 is fast on it, and how much memory a run has held."""
 
 from __future__ import annotations
 

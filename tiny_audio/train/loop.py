@@ -12,9 +12,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,6 @@ from tiny_audio.data.mixture import State
 from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.progress import progress
 from tiny_audio.train.distributed import (
-    Strategy,
     all_sum,
     rank,
     spread,
@@ -34,7 +32,7 @@ from tiny_audio.train.distributed import (
 from tiny_audio.train.hardware import autocast, peak_memory
 from tiny_audio.train.hardware import multiplies_bf16 as multiplies_bf16
 from tiny_audio.train.optim import adamw, load_state_tensors, muon, state_tensors
-from tiny_audio.train.recipe import Recipe, Setting, Stage
+from tiny_audio.train.recipe import LoopConfig
 from tiny_audio.train.saves import (
     fingerprint,
     load_weights,
@@ -64,46 +62,6 @@ MOST_SKIPPED = 20
 # There is an evaluation before the first step, and one after this share of `evaluate_every_s`: they
 # show the plateau, on which the clip itself does not help yet.
 EARLY = 0.2
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """The settings of a loop. One of `steps` and `budget_s` is given. `rates` are learning rates by
-    prefix of a name. Defaults are those of a stage and a recipe.
-    """
-
-    rates: dict[str, float]
-    steps: int = 0
-    budget_s: float = 0.0
-    optimizer: Literal["adamw", "muon"] = Stage.optimizer
-    warmup_steps: int = Stage.warmup_steps
-    final_rate: float = Stage.final_rate
-    weight_decay: float = Stage.weight_decay
-    clip_norm: float = Stage.clip_norm
-    bf16: bool = True
-    device: str = "cpu"
-    strategy: Strategy = Recipe.strategy
-    save_every_s: float = Stage.save_every_s
-    evaluate_every_s: float = Stage.evaluate_every_s
-    log_every: int = Recipe.log_every
-    keep: int = Recipe.keep
-
-    @classmethod
-    def of(cls, stage: Stage, steps: int, recipe: Setting, **others: Any) -> LoopConfig:
-        """Return what a stage asks for, `steps` long unless it has minutes."""
-        return cls(
-            steps=steps,
-            budget_s=stage.minutes * 60,
-            optimizer=stage.optimizer,
-            warmup_steps=stage.warmup_steps,
-            final_rate=stage.final_rate,
-            weight_decay=stage.weight_decay,
-            clip_norm=stage.clip_norm,
-            bf16=recipe.precision == "bf16",
-            save_every_s=stage.save_every_s,
-            evaluate_every_s=stage.evaluate_every_s,
-            **others,
-        )
 
 
 class Loop:

@@ -19,6 +19,8 @@ from tiny_audio.model.errors import ConfigError
 # Keys of stages in earlier versions, with the values that asked for nothing (decision 046).
 REMOVED = {"packing": False, "distill": None}
 PARTS = ("projector", "encoder", "decoder")
+Optimizer = Literal["adamw", "muon"]
+Strategy = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class Stage(StrictConfig):
     epochs: float = 0.0
     warmup_steps: int = 500
     final_rate: float = 0.1  # of the learning rate, where the cosine ends
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Optimizer = "adamw"
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     cache: bool = False  # keep the frozen encoder's frames on disk
@@ -146,7 +148,7 @@ class Recipe(Setting):
 
     name: str
     stages: dict[str, Stage] = field(default_factory=dict)
-    strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes
+    strategy: Strategy = "ddp"  # of several processes
     track: Literal["", "wandb", "trackio", "tensorboard"] = ""
     log_every: int = 10
     keep: int = 2  # rotating saves
@@ -178,6 +180,47 @@ class Recipe(Setting):
                 "A source's copies are augmented versions in the cache of frames: they need "
                 "data.augment and a stage with cache=true. Give both, or copies=1."
             )
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """The settings of the loop that trains one stage. One of `steps` and `budget_s` is given.
+
+    `rates` are learning rates by prefix of a name. Defaults are those of a stage and a recipe.
+    """
+
+    rates: dict[str, float]
+    steps: int = 0
+    budget_s: float = 0.0
+    optimizer: Optimizer = Stage.optimizer
+    warmup_steps: int = Stage.warmup_steps
+    final_rate: float = Stage.final_rate
+    weight_decay: float = Stage.weight_decay
+    clip_norm: float = Stage.clip_norm
+    bf16: bool = True
+    device: str = "cpu"
+    strategy: Strategy = Recipe.strategy
+    save_every_s: float = Stage.save_every_s
+    evaluate_every_s: float = Stage.evaluate_every_s
+    log_every: int = Recipe.log_every
+    keep: int = Recipe.keep
+
+    @classmethod
+    def of(cls, stage: Stage, steps: int, recipe: Setting, **others: Any) -> LoopConfig:
+        """Return what a stage asks for, `steps` long unless it has minutes."""
+        return cls(
+            steps=steps,
+            budget_s=stage.minutes * 60,
+            optimizer=stage.optimizer,
+            warmup_steps=stage.warmup_steps,
+            final_rate=stage.final_rate,
+            weight_decay=stage.weight_decay,
+            clip_norm=stage.clip_norm,
+            bf16=recipe.precision == "bf16",
+            save_every_s=stage.save_every_s,
+            evaluate_every_s=stage.evaluate_every_s,
+            **others,
+        )
 
 
 def without_removed(values: Any) -> Any:

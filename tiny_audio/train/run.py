@@ -37,8 +37,8 @@ from tiny_audio.train.distributed import launch, rank, wait_for_all, world_size
 from tiny_audio.train.evaluation import Evaluation
 from tiny_audio.train.folder import folder_of, note_machine, remember
 from tiny_audio.train.frames import FrameCache, cache_in
-from tiny_audio.train.loop import Loop, LoopConfig
-from tiny_audio.train.recipe import ModelConfig, Recipe, Setting, Stage
+from tiny_audio.train.loop import Loop
+from tiny_audio.train.recipe import LoopConfig, ModelConfig, Recipe, Setting, Stage
 from tiny_audio.train.saves import last_save, restore
 from tiny_audio.train.screen import say
 from tiny_audio.train.task import Listening
