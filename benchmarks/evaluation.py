@@ -15,7 +15,7 @@ from tiny_audio.commands import keep_few_kernels
 from tiny_audio.data.examples import SourceConfig
 from tiny_audio.evaluate.evaluator import RunConfig, Watch, evaluate
 from tiny_audio.evaluate.metrics import Utterance
-from tiny_audio.evaluate.systems import open_system
+from tiny_audio.evaluate.rivals import system
 from tiny_audio.train.experiments import EMBEDDED
 
 EVERY = 100
@@ -44,7 +44,7 @@ def main(num: int) -> None:
     config = RunConfig(name="quickstart/train", source=source, max_samples=num)
     watch = Memory()
     with tempfile.TemporaryDirectory() as folder:
-        result, _ = evaluate(open_system("nano"), config, Path(folder), watch)
+        result, _ = evaluate(system("nano"), config, Path(folder), watch)
     first, last = watch.resident_mb[EVERY], resident_mb()
     found = {
         "clips": result["scores"]["clips"],

@@ -12,8 +12,8 @@ from tiny_audio.evaluate.evaluator import RunConfig
 from tiny_audio.evaluate.grid import run_grid, show_grid
 from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.predictions import read_predictions
+from tiny_audio.evaluate.rivals import system
 from tiny_audio.evaluate.robustness import GRID, condition, degraded, through_codec
-from tiny_audio.evaluate.systems import open_system
 from tiny_audio.model.errors import ConfigError
 
 SOURCE = SourceConfig(path=str(toys.REPOSITORY / "samples" / "manifest.jsonl"))
@@ -100,7 +100,7 @@ def test_clips_are_made_worse_alike_every_time_and_each_with_its_own_seed():
 
 @pytest.fixture(scope="module")
 def nano():
-    return open_system("nano")
+    return system("nano")
 
 
 @pytest.mark.slow

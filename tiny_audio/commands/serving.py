@@ -11,6 +11,7 @@ import typer
 
 from tiny_audio.commands import refusing, say
 from tiny_audio.commands.options import Dtype, torch_dtype
+from tiny_audio.model.errors import needing
 
 if TYPE_CHECKING:
     from tiny_audio.serve.limits import Limits
@@ -63,12 +64,8 @@ def start(
 ) -> None:
     """Check everything that can be wrong, load the model, and serve until a signal ends it."""
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
-        try:
+        with needing(f"tiny-audio {command}", "serve"):
             from tiny_audio.serve.server import serve
-        except ModuleNotFoundError as error:
-            from tiny_audio.model.errors import MissingExtra
-
-            raise MissingExtra(f"tiny-audio {command}", "serve") from error
         from tiny_audio.infer.transcriber import Transcriber
         from tiny_audio.serve.address import (
             bind,

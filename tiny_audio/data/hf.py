@@ -9,7 +9,7 @@ from typing import Any
 from tiny_audio.data.fields import AUDIO, REFUSED, TEXT, TIMES, check_columns, column
 from tiny_audio.data.rows import Row
 from tiny_audio.data.sounds import HubSound
-from tiny_audio.model.errors import ConfigError, MissingExtra
+from tiny_audio.model.errors import ConfigError, needing
 
 EXPECTED = "Expected hf:ID, hf:ID:CONFIG, or a folder made by save_to_disk or of parquet files."
 LOOSE = (
@@ -41,10 +41,8 @@ def open_dataset(path: str, split: str, columns: list[str], streaming: bool = Fa
     Times come with them, to be compared. `ConfigError` says what the library
     could not find, `MissingExtra` that it is not installed.
     """
-    try:
+    with needing(f"Reading {path}", "hf"):
         import datasets
-    except ImportError as error:
-        raise MissingExtra(f"Reading {path}", "hf") from error
     try:
         found = _load(path.removeprefix("hf:"), split, streaming)
     except (datasets.exceptions.DatasetsError, OSError, ValueError, ImportError) as error:

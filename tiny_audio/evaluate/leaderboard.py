@@ -21,12 +21,10 @@ from tiny_audio.evaluate.result import Result
 from tiny_audio.evaluate.view import cut, percent
 from tiny_audio.files import write_text
 from tiny_audio.infer.formats import clean
-from tiny_audio.model.errors import ConfigError, MissingExtra
+from tiny_audio.model.errors import ConfigError, needing
 
-try:
+with needing("A leaderboard", "eval"):
     import jinja2
-except ImportError as error:
-    raise MissingExtra("A leaderboard", "eval") from error
 
 ROWS, MARKDOWN, PAGE = "leaderboard.jsonl", "LEADERBOARD.md", "leaderboard.html"
 

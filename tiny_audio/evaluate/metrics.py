@@ -21,12 +21,10 @@ import numpy as np
 
 from tiny_audio.evaluate.normalize import Normalizer
 from tiny_audio.evaluate.predictions import Prediction
-from tiny_audio.model.errors import MissingExtra
+from tiny_audio.model.errors import needing
 
-try:
+with needing("Scoring", "eval"):
     from rapidfuzz.distance import Levenshtein
-except ImportError as error:
-    raise MissingExtra("Scoring", "eval") from error
 
 LEVEL, NUM_RESAMPLES, SEED = 0.95, 1000, 0
 

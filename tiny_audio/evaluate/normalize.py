@@ -25,7 +25,7 @@ from importlib.metadata import version
 from typing import Any
 
 from tiny_audio.data.text import APOSTROPHES, clean
-from tiny_audio.model.errors import ConfigError, MissingExtra
+from tiny_audio.model.errors import ConfigError, needing
 
 DEFAULT = "whisper-en"
 Rewrite = Callable[[str], str]
@@ -96,10 +96,8 @@ def _whisper_en() -> tuple[Rewrite, str]:
 
 
 def _whisper_en_1() -> tuple[Rewrite, str]:
-    try:
+    with needing("The normaliser whisper-en", "eval"):
         from whisper_normalizer.english import EnglishTextNormalizer
-    except ImportError as error:
-        raise MissingExtra("The normaliser whisper-en", "eval") from error
     whole, short = EnglishTextNormalizer(), EnglishTextNormalizer()
     words = {re.fullmatch(r"\\b(\w+)\\b", one) for one in whole.replacers}
     replaced = {found[1] for found in words if found}
@@ -120,10 +118,8 @@ JOINING = re.compile(r"['<\[(]")  # contractions, and brackets whose removal mig
 
 
 def _whisper_basic(keep_marks: bool) -> tuple[Rewrite, str]:
-    try:
+    with needing("The normaliser whisper-basic", "eval"):
         from whisper_normalizer.basic import BasicTextNormalizer
-    except ImportError as error:
-        raise MissingExtra("The normaliser whisper-basic", "eval") from error
     return BasicTextNormalizer(preserve_marks=keep_marks), _whisper_version()
 
 

@@ -25,12 +25,10 @@ from tiny_audio.evaluate.result import Result
 from tiny_audio.evaluate.view import cut, decoding, percent
 from tiny_audio.files import write_text
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
-from tiny_audio.model.errors import AudioError, MissingExtra
+from tiny_audio.model.errors import AudioError, needing
 
-try:
+with needing("An HTML report", "eval"):
     import jinja2
-except ImportError as error:
-    raise MissingExtra("An HTML report", "eval") from error
 
 REPORT = "report.html"
 NUM_WORST, NUM_WORDS = 20, 15

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from tiny_audio.evaluate.ctc_system import CtcSystem
 from tiny_audio.evaluate.endpoint import Endpoint
-from tiny_audio.evaluate.systems import Answer, System, failure, open_system
-from tiny_audio.infer.transcriber import PLAIN, Request
+from tiny_audio.evaluate.systems import Answer, OurModel, System, failure
+from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.identity import weights_hash
@@ -50,7 +50,9 @@ def system(
                 f"ctc:FOLDER#MODEL)."
             )
         return OPENERS[kind](rest, device)
-    return open_system(name, device, request, head, dtype)
+    transcriber = Transcriber.from_pretrained(name, head=head, device=device, dtype=dtype)
+    transcriber.check(request)
+    return OurModel(name, transcriber, request)
 
 
 RIVALS = {

@@ -49,21 +49,6 @@ class System(Protocol):
         """
 
 
-def open_system(
-    model: str,
-    device: str = "cpu",
-    request: Request = PLAIN,
-    head: Path | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> System:
-    """Load what `tiny-audio eval MODEL` names: nano, a checkpoint folder, or a Hub id; asked as
-    `request` says, with the CTC head in `head` if it is not the model's own.
-    """
-    transcriber = Transcriber.from_pretrained(model, head=head, device=device, dtype=dtype)
-    transcriber.check(request)
-    return OurModel(model, transcriber, request)
-
-
 class OurModel:
     """A model of this library, as `transcribe` uses it."""
 

@@ -16,12 +16,10 @@ from tiny_audio.data.text import clean
 from tiny_audio.evaluate.parsers import parse_slot
 from tiny_audio.evaluate.predictions import Prediction
 from tiny_audio.evaluate.tasks import Task, expected, read
-from tiny_audio.model.errors import ConfigError, MissingExtra
+from tiny_audio.model.errors import ConfigError, needing
 
-try:
+with needing("Scoring captions", "eval"):
     from rapidfuzz import fuzz
-except ImportError as error:
-    raise MissingExtra("Scoring captions", "eval") from error
 
 UNPARSED = "unparsed"
 Z_95 = 1.959963984540054

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tiny_audio.files import write_text
 from tiny_audio.model.encoder import AudioEncoder
-from tiny_audio.model.errors import ConfigError, MissingExtra
+from tiny_audio.model.errors import ConfigError, needing
 from tiny_audio.model.features import Features, valid_mask
 from tiny_audio.model.modeling import AudioLM
 
@@ -67,11 +67,9 @@ def window_of(model: AudioLM) -> Window:
 
 def export_onnx(model: AudioLM, folder: Path) -> Path:
     """Write audio.onnx and audio.json into a folder; returns the path of the graph."""
-    try:
+    with needing("Writing ONNX", "onnx"):
         import onnx  # noqa: F401 — torch's exporter needs both
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("Writing ONNX", "onnx") from error
     window = window_of(model)
     folder.mkdir(parents=True, exist_ok=True)
     graph = AudioGraph(model).eval()
@@ -113,10 +111,8 @@ class OnnxAudio:
     """The written graph in onnxruntime, as a stand-in for `AudioLM.embed_audio`."""
 
     def __init__(self, model: AudioLM, path: Path):
-        try:
+        with needing("Running ONNX", "onnx"):
             import onnxruntime
-        except ImportError as error:
-            raise MissingExtra("Running ONNX", "onnx") from error
         self.config, self.window = model.config, window_of(model)
         self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 

@@ -14,7 +14,8 @@ A message says what was given, what was expected and what to type next.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 
@@ -100,6 +101,15 @@ class MissingExtra(TinyAudioError, ImportError):  # noqa: N818 — what is missi
     def __init__(self, what: str, extra: str) -> None:
         """`what` needs the extra, e.g. `MissingExtra("Reading m4a", "media")`."""
         super().__init__(f"{what} needs an extra. Type: pip install 'tiny-audio[{extra}]'")
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Turn a failed import into the error that names the extra: `with needing("LoRA", "lora"):`."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(what, extra) from error
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:

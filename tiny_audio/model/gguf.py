@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .binary import BinaryFile, parsing
-from .errors import CheckpointError, MissingExtra
+from .errors import CheckpointError, needing
 
 # Metadata types that have a fixed width, as `struct` spells them; 8 is a text, 9 an array.
 SCALARS = {
@@ -98,10 +98,8 @@ def block_of(kind: int, path: str) -> tuple[str, int, int]:
 
 def gguf_package() -> Any:
     """Import the `gguf` package, for types that are not in BLOCKS."""
-    try:
+    with needing("Reading a GGUF file of this type", "gguf"):
         import gguf
-    except ImportError as error:
-        raise MissingExtra("Reading a GGUF file of this type", "gguf") from error
     return gguf
 
 

@@ -5,7 +5,7 @@ import re
 from torch import nn
 
 from .configuration import LoraConfig
-from .errors import ConfigError, MissingExtra
+from .errors import ConfigError, needing
 
 
 def inject(module: nn.Module, part: str, lora: LoraConfig) -> None:
@@ -14,10 +14,8 @@ def inject(module: nn.Module, part: str, lora: LoraConfig) -> None:
     `part` is what messages call the module. Raises `ConfigError` where it has adapters already, or
     no such layer, and `MissingExtra` without PEFT.
     """
-    try:
+    with needing("LoRA", "lora"):
         import peft
-    except ImportError as error:
-        raise MissingExtra("LoRA", "lora") from error
     if any("lora_" in name for name, _ in module.named_parameters()):
         raise ConfigError(f"The {part} has LoRA adapters already; train those on.")
     targets = rf".*\.({'|'.join(lora.targets)})"

@@ -9,7 +9,7 @@ influence, and positions behind it are zero.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -62,12 +62,17 @@ class StackConfig(ProjectorConfig):
         return -(-num_frames // self.k)
 
 
-class Projector(nn.Module, ABC):
-    """Turns frames into audio embeddings. Subclasses write `project`; padding and lengths are done
-    here.
+Config = TypeVar("Config", bound=ProjectorConfig)
+
+
+class Projector(nn.Module, ABC, Generic[Config]):
+    """Turns frames into audio embeddings. Subclasses write `project` and name their `last` layer:
+    scaling its parameters scales the audio embeddings. Padding and lengths are done here.
     """
 
-    def __init__(self, config: ProjectorConfig, encoder_dim: int, decoder_dim: int):
+    last: ClassVar[str]
+
+    def __init__(self, config: Config, encoder_dim: int, decoder_dim: int):
         super().__init__()
         self.config = config
         self.encoder_dim = encoder_dim
@@ -102,18 +107,13 @@ class Projector(nn.Module, ABC):
         ignored.
         """
 
-    @property
-    @abstractmethod
-    def output_layer(self) -> nn.Module:
-        """Return the last layer: scaling its parameters scales the audio embeddings."""
-
     @torch.no_grad()
     def match_scale(self, frames_BTE: Tensor, lengths_B: Tensor, target_rms: float) -> None:
         """Scale the last layer so that audio embeddings have the decoder's own RMS (trap T27)."""
         audio_BPD, positions_B = self(frames_BTE, lengths_B)
         valid = audio_BPD[valid_mask(positions_B, audio_BPD.shape[1])]
         rms = valid.float().square().mean().sqrt()
-        for parameter in self.output_layer.parameters():
+        for parameter in self.get_submodule(self.last).parameters():
             parameter.mul_(target_rms / rms)
 
 

@@ -23,10 +23,10 @@ class LinearConfig(StackConfig):
     kind: ClassVar[str] = "linear"
 
 
-class LinearProjector(Projector):
+class LinearProjector(Projector[LinearConfig]):
     """Stack k frames, one linear layer: the smallest thing that can work."""
 
-    config: LinearConfig
+    last = "linear"
 
     def __init__(self, config: LinearConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
@@ -35,10 +35,6 @@ class LinearProjector(Projector):
     def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         return self.linear(stack_frames(frames_BTE, self.config.k))
 
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.linear
-
 
 @dataclass(frozen=True, kw_only=True)
 class MlpConfig(StackConfig):
@@ -46,10 +42,10 @@ class MlpConfig(StackConfig):
     hidden: int = 2048
 
 
-class MlpProjector(Projector):
+class MlpProjector(Projector[MlpConfig]):
     """Stack k frames, LayerNorm, linear, GELU, linear: the field's standard (SLAM-ASR, Voxtral)."""
 
-    config: MlpConfig
+    last = "linear_2"
 
     def __init__(self, config: MlpConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
@@ -61,10 +57,6 @@ class MlpProjector(Projector):
         x = self.norm(stack_frames(frames_BTE, self.config.k))
         return self.linear_2(F.gelu(self.linear_1(x)))
 
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.linear_2
-
 
 @dataclass(frozen=True, kw_only=True)
 class SwigluConfig(StackConfig):
@@ -73,13 +65,13 @@ class SwigluConfig(StackConfig):
     hidden: int = 8192
 
 
-class SwigluProjector(Projector):
+class SwigluProjector(Projector[SwigluConfig]):
     """Stack k frames → RMSNorm → SwiGLU without biases → linear → RMSNorm.
 
     With (1280, k 5, hidden 8192, 2048) these are 121,643,264 parameters.
     """
 
-    config: SwigluConfig
+    last = "ln_post"
 
     def __init__(self, config: SwigluConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
@@ -98,10 +90,6 @@ class SwigluProjector(Projector):
         x = self.ln_pre(stack_frames(frames_BTE, self.k))
         return self.ln_post(self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
 
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.ln_post
-
 
 @dataclass(frozen=True, kw_only=True)
 class ConvMlpConfig(ProjectorConfig):
@@ -118,10 +106,10 @@ class ConvMlpConfig(ProjectorConfig):
         return num_frames
 
 
-class ConvMlpProjector(Projector):
+class ConvMlpProjector(Projector[ConvMlpConfig]):
     """Two stride-2 convolutions (4 × shorter), then linear, GELU, linear."""
 
-    config: ConvMlpConfig
+    last = "linear_2"
 
     def __init__(self, config: ConvMlpConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
@@ -139,10 +127,6 @@ class ConvMlpProjector(Projector):
             x = x * valid_mask(lengths_B, x.shape[-1])[:, None]
         return self.linear_2(F.gelu(self.linear_1(x.transpose(1, 2))))
 
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.linear_2
-
 
 @dataclass(frozen=True, kw_only=True)
 class BlpConfig(ProjectorConfig):
@@ -150,13 +134,13 @@ class BlpConfig(ProjectorConfig):
     expand: int = 2
 
 
-class BlpProjector(Projector):
+class BlpProjector(Projector[BlpConfig]):
     """MuFun's connector: linear to `expand` times the width, exact GELU, linear; both with bias.
 
     With (5120, expand 2, 3584) these are 89,142,784 parameters. Time is pooled by the encoder.
     """
 
-    config: BlpConfig
+    last = "linear_2"
 
     def __init__(self, config: BlpConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
@@ -165,10 +149,6 @@ class BlpProjector(Projector):
 
     def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         return self.linear_2(F.gelu(self.linear_1(frames_BTE)))
-
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.linear_2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,10 +163,10 @@ class MoeConfig(StackConfig):
         return super().from_dict({k: v for k, v in values.items() if v or k != "balance"})
 
 
-class MoeProjector(Projector):
+class MoeProjector(Projector[MoeConfig]):
     """Dense mixture of simple adapters (MOSA, arXiv 2508.18998), weighted by a router."""
 
-    config: MoeConfig
+    last = "linear_2"
 
     def __init__(self, config: MoeConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
@@ -202,10 +182,6 @@ class MoeProjector(Projector):
         hidden = F.gelu(self.linear_1(x)).unflatten(-1, (self.config.experts, -1))
         # Summing weighted experts = one matrix over their weighted hidden units laid side by side.
         return self.linear_2((hidden * weights[..., None]).flatten(-2))
-
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.linear_2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +222,7 @@ class TransformerLayer(nn.Module):
         return x_BPW + self.down(F.silu(gate) * up)
 
 
-class TransformerProjector(Projector):
+class TransformerProjector(Projector[TransformerConfig]):
     """Stack k frames → RMSNorm → linear → bidirectional layers → linear → RMSNorm.
 
     The layers run at the decoder's own rate, where they cost a fifth of what they would in the
@@ -254,7 +230,7 @@ class TransformerProjector(Projector):
     k 5, width 512, depth 2, 576) these are 6,525,888 parameters.
     """
 
-    config: TransformerConfig
+    last = "ln_post"
 
     def __init__(self, config: TransformerConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
@@ -276,10 +252,6 @@ class TransformerProjector(Projector):
         for layer in self.layers:
             x = layer(x, rotation, mask)
         return self.ln_post(self.linear_out(self.ln_out(x)))
-
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.ln_post
 
 
 def rotations(num_positions: int, head_dim: int, device: Any) -> tuple[Tensor, Tensor]:
@@ -304,14 +276,14 @@ class StatisticsConfig(StackConfig):
     k: int = 50  # one second of Whisper's or HuBERT's frames
 
 
-class StatisticsProjector(Projector):
+class StatisticsProjector(Projector[StatisticsConfig]):
     """Mean and standard deviation over k frames → standardise → linear → RMSNorm.
 
     It is for sounds, of which it matters what they hold and hardly in which order: what a linear
     probe reads. `standardise` must see some clips first, or numbers of a wide range drown the rest.
     """
 
-    config: StatisticsConfig
+    last = "ln_post"
 
     def __init__(self, config: StatisticsConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
@@ -343,10 +315,6 @@ class StatisticsProjector(Projector):
     def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         alike = (self.statistics(frames_BTE, lengths_B) - self.centre) / self.spread
         return self.ln_post(self.linear_out(alike.to(self.linear_out.weight.dtype)))
-
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.ln_post
 
 
 PROJECTORS: dict[str, tuple[type[ProjectorConfig], type[Projector]]] = {

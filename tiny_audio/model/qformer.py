@@ -34,14 +34,14 @@ class QformerConfig(ProjectorConfig):
         return -(-num_frames // self.window) * self.queries
 
 
-class QformerProjector(Projector):
+class QformerProjector(Projector[QformerConfig]):
     """Windowed Q-Former: in every window of frames, a few learned queries look at the frames.
 
     The windowed form is the one for speech of any length (Granite Speech: 3 queries per 15 frames);
     a fixed number of queries for a whole clip is not.
     """
 
-    config: QformerConfig
+    last = "linear"
 
     def __init__(self, config: QformerConfig, encoder_dim: int, decoder_dim: int):
         super().__init__(config, encoder_dim, decoder_dim)
@@ -72,7 +72,3 @@ class QformerProjector(Projector):
         for layer in self.layers:
             q = layer(q, x, memory_key_padding_mask=padding)
         return self.linear(self.norm(q)).reshape(B, num_windows * queries, -1)
-
-    @property
-    def output_layer(self) -> nn.Module:
-        return self.linear

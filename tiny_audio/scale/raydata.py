@@ -20,7 +20,7 @@ import numpy as np
 from tiny_audio.infer.jobs import Failed
 from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE, stream_audio
-from tiny_audio.model.errors import MissingExtra, TinyAudioError
+from tiny_audio.model.errors import TinyAudioError, needing
 from tiny_audio.scale.shards import Clip, Line, Work, clips_of, line_of
 
 AT_ONCE = 32  # clips that a model's actor is given together: as many as share a pool of windows
@@ -38,11 +38,9 @@ class Cluster:
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[Any]:
     """Lend the library of Ray for the time of a job; a cluster that was there is left running."""
-    try:
+    with needing("tiny-audio transcribe --engine ray", "ray"):
         import ray
         import ray.data
-    except ImportError as error:
-        raise MissingExtra("tiny-audio transcribe --engine ray", "ray") from error
     here = not ray.is_initialized()
     if here:
         ray.init(cluster.address, log_to_driver=False, include_dashboard=False)

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiny_audio.model.errors import ConfigError, MissingExtra
+from tiny_audio.model.errors import ConfigError, needing
 from tiny_audio.train.experiments import EXPERIMENTS
 from tiny_audio.train.recipe import Recipe, without_removed
 
-try:
+with needing("tiny-audio train", "train"):
     from hydra import compose, initialize
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.config_store import ConfigStore
@@ -24,8 +24,6 @@ try:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-except ImportError as error:
-    raise MissingExtra("tiny-audio train", "train") from error
 
 
 def compose_recipe(arguments: Sequence[str]) -> Recipe:

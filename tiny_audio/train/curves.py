@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tiny_audio.model.errors import MissingExtra
+from tiny_audio.model.errors import needing
 from tiny_audio.train.track import Row, read_metrics
 
 Axis = Literal["step", "minutes"]
@@ -60,12 +60,10 @@ class Span(NamedTuple):
 
 def draw_curves(run: Path, over: Axis = "step") -> Path:
     """Draw `run`/metrics.jsonl into `run`/curves.png, over steps or minutes."""
-    try:
+    with needing("Drawing curves", "train"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from matplotlib.ticker import PercentFormatter
-    except ImportError as error:
-        raise MissingExtra("Drawing curves", "train") from error
     rows = read_metrics(run)
     spans, place = axis(rows, over)
     figure = Figure(figsize=(12, 8), layout="constrained")

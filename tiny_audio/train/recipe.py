@@ -7,7 +7,7 @@ nowhere else; an unknown key or an impossible value is refused before anything i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from tiny_audio.data.mixture import DataConfig
@@ -208,19 +208,10 @@ class LoopConfig:
     @classmethod
     def of(cls, stage: Stage, steps: int, recipe: Setting, **others: Any) -> LoopConfig:
         """Return what a stage asks for, `steps` long unless it has minutes."""
-        return cls(
-            steps=steps,
-            budget_s=stage.minutes * 60,
-            optimizer=stage.optimizer,
-            warmup_steps=stage.warmup_steps,
-            final_rate=stage.final_rate,
-            weight_decay=stage.weight_decay,
-            clip_norm=stage.clip_norm,
-            bf16=recipe.precision == "bf16",
-            save_every_s=stage.save_every_s,
-            evaluate_every_s=stage.evaluate_every_s,
-            **others,
-        )
+        names = {field.name for field in fields(cls)} & {field.name for field in fields(stage)}
+        of_stage = {name: getattr(stage, name) for name in names - {"steps"}}
+        bf16 = recipe.precision == "bf16"
+        return cls(steps=steps, budget_s=stage.minutes * 60, bf16=bf16, **of_stage, **others)
 
 
 def without_removed(values: Any) -> Any:

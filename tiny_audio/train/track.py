@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_audio.files import json_line, write_text
-from tiny_audio.model.errors import ConfigError, MissingExtra
+from tiny_audio.model.errors import ConfigError, needing
 
 METRICS = "metrics.jsonl"
 PROJECT = "tiny-audio"
@@ -128,10 +128,8 @@ def _tensorboard(run: Path, recipe: dict[str, Any]) -> Track:
 
 
 def _library(name: str) -> Any:
-    try:
+    with needing(f"Tracking with {name.split('.')[-1]}", "track"):
         return import_module(name)
-    except ImportError as error:
-        raise MissingExtra(f"Tracking with {name.split('.')[-1]}", "track") from error
 
 
 TRACKERS: dict[str, Callable[[Path, dict[str, Any]], Track]] = {

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.encoder import features
-from tiny_audio.model.errors import MissingExtra
+from tiny_audio.model.errors import needing
 from tiny_audio.model.features import valid_mask
 from tiny_audio.model.modeling import AudioLM
 
@@ -163,10 +163,8 @@ def _gap_table(g: Gap) -> Table:
 
 def draw(found: Embeddings, path: Path) -> None:
     """Draw three histograms, the last two on one axis, as they are meant to be compared."""
-    try:
+    with needing("Drawing", "scope"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("Drawing", "scope") from error
     figure = Figure(figsize=(15, 4), layout="constrained")
     axes = figure.subplots(1, 3)
     axes[1].sharex(axes[2])
