@@ -1,11 +1,11 @@
-"""The lines on stderr while something runs, and the one progress bar, which is nothing in a pipe.
+"""What a command prints: lines and the one progress bar on stderr, tables on stdout.
 
-Stdout is left alone.
+In a pipe the bar is nothing.
 """
 
 import sys
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,6 +25,11 @@ def say(message: str, style: str = "", console: Console = stderr) -> None:
     """
     message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
     console.print(message, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def show(table: RenderableType) -> None:
+    """Print a table, or whatever else rich lays out, on stdout."""
+    Console(emoji=False).print(table)
 
 
 def progress(*, counts: bool = True, disable: bool = False) -> Progress:

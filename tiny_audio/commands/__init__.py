@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import typer
 
 from tiny_audio.progress import say, stderr
+from tiny_audio.progress import show as show  # for the commands
 
 
 def keep_few_kernels() -> None:

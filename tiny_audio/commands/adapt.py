@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
-from tiny_audio.commands import refusing, require, say
+from tiny_audio.commands import refusing, require, say, show
 from tiny_audio.commands.options import Device, Model
 
 
@@ -33,7 +32,7 @@ def adapt(
         from tiny_audio.train.adapt import adapt as run
 
         found = run(model, data, out, minutes, device)
-    Console(emoji=False).print(show_comparison((f"{model}, before", "after"), found))
+    show(show_comparison((f"{model}, before", "after"), found))
     say(verdict(found["overall"]["difference"], out))
 
 

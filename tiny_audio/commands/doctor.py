@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tiny_audio.commands import refusing
+from tiny_audio.commands import refusing, show
 
 
 def doctor(run: Annotated[Path, typer.Argument(help="Folder of a training run.")]) -> None:
@@ -20,6 +19,6 @@ def doctor(run: Annotated[Path, typer.Argument(help="Folder of a training run.")
         from tiny_audio.scope.doctor.diagnosis import diagnose, render
 
         findings = diagnose(run)
-    Console(emoji=False).print(render(findings))
+    show(render(findings))
     if any(finding.level == "wrong" for finding in findings):
         raise typer.Exit(1)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
-from tiny_audio.commands import refusing, say
+from tiny_audio.commands import refusing, say, show
 from tiny_audio.commands.options import Model
 
 
@@ -27,5 +26,5 @@ def embeddings(
 
         found = embeddings_of(load(model), file)
         draw(found, out)
-    Console(emoji=False).print(render(found))
+    show(render(found))
     say(f"Saved {out}")

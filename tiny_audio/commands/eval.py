@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
-from tiny_audio.commands import refusing, require, say
+from tiny_audio.commands import refusing, require, say, show
 from tiny_audio.commands.options import (
     AlignerFolder,
     Beams,
@@ -117,7 +116,7 @@ def evaluate(
         found = [decoding(opened.decoding())] if isinstance(opened, OurModel) else []
         result, folder = run(opened, config, out, Lines(", ".join([normalizer, *found])))
         page = write_report(folder)
-    Console(emoji=False).print(show_result(f"{model} on {config.name}", result))
+    show(show_result(f"{model} on {config.name}", result))
     say(f"Open {page} in a browser; score it again: tiny-audio score {folder}")
     if result["scores"]["failed"]:
         raise typer.Exit(1)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tiny_audio import DEFAULT_MODEL
-from tiny_audio.commands import refusing
+from tiny_audio.commands import refusing, show
 from tiny_audio.commands.options import Model
 
 
@@ -28,4 +27,4 @@ def inspect(
         from tiny_audio.scope.trace.sample import parse_place, render
 
         sample = look(load(model), *parse_place(place))
-    Console(emoji=False).print(render(sample))
+    show(render(sample))

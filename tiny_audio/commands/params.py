@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tiny_audio.commands import refusing
+from tiny_audio.commands import refusing, show
 
 
 def params(
@@ -29,4 +28,4 @@ def params(
         from tiny_audio.scope.plan.parameters import components, render, true_scale
 
         rows = components(true_scale(preset, lora=lora))
-    Console(emoji=False).print(render(preset, rows))
+    show(render(preset, rows))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tiny_audio.commands import refusing
+from tiny_audio.commands import refusing, show
 
 
 def projectors(
@@ -30,4 +29,4 @@ def projectors(
 
         chosen = [parse(text) for text in configs or []] or kinds()
         rows = compare(chosen, encoder_dim, decoder_dim, seconds)
-    Console(emoji=False).print(render(rows, encoder_dim, decoder_dim))
+    show(render(rows, encoder_dim, decoder_dim))

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tiny_audio.commands import refusing, say
+from tiny_audio.commands import refusing, say, show
 from tiny_audio.commands.options import Device
 
 
@@ -58,5 +57,5 @@ def robustness(
         grid = run_grid(
             system(model, device), config, asked, out, lambda name: say(f"done: {name}")
         )
-    Console(emoji=False).print(show_grid(grid))
+    show(show_grid(grid))
     say(f"Kept in {out / GRID_FILE}; every condition is a run of its own beside it.")

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tiny_audio.commands import refusing
+from tiny_audio.commands import refusing, show
 
 Normalizing = Annotated[
     str | None,
@@ -59,9 +58,9 @@ def score(
             print(json.dumps(result, ensure_ascii=False))
         return
     for name, result, table in scored:
-        Console(emoji=False).print(show_result(name, result))
+        show(show_result(name, result))
         if worst:
-            Console(emoji=False).print(show_worst(table, worst))
+            show(show_worst(table, worst))
 
 
 def compare(
@@ -93,4 +92,4 @@ def compare(
     if as_json:
         print(json.dumps({"paths": [str(a), str(b)], **found}, ensure_ascii=False))
     else:
-        Console(emoji=False).print(show_comparison((str(a), str(b)), found))
+        show(show_comparison((str(a), str(b)), found))

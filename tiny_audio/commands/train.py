@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tiny_audio.ahead import import_ahead
-from tiny_audio.commands import refusing, require, say
+from tiny_audio.commands import refusing, require, say, show
 
 KEYS = {"ignore_unknown_options": True, "allow_extra_args": True}  # key=value, ~key, +key=value
 
@@ -92,4 +91,4 @@ def plan(
         is_recipe = "=" in first or first.endswith((".yaml", ".yml"))
         recipe = compose_recipe([first if is_recipe else f"+experiment={first}", *arguments[1:]])
         made = make(recipe, parse_memory(memory), hours=hours, flops_per_s=tflops * 1e12)
-        Console(emoji=False).print(render(made))
+        show(render(made))

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tiny_audio.commands import refusing, say
+from tiny_audio.commands import refusing, say, show
 from tiny_audio.commands.options import Device
 
 
@@ -59,4 +58,4 @@ def understand(
         result = run(system(model, device), asked, examples, source, out, seed)
     for reason, count in dropped.counts().items():
         say(f"left out: {count} × {reason}")
-    Console(emoji=False).print(show_controls(result))
+    show(show_controls(result))
