@@ -67,9 +67,7 @@ class Wav2Vec2FeatureExtractor:
 
     @classmethod
     def from_pretrained(cls, source: Any, **options: Any) -> Any:
-        """Return the front end, which has no weights and is the same for every encoder of
-        waveforms.
-        """
+        """Return the front end, which is the same for every encoder of waveforms."""
         return transformers.Wav2Vec2FeatureExtractor()
 
 

@@ -46,9 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def json_line(values: Any, indent: int | None = None) -> str:
-    """Return JSON that can be written: the name of a file need not be UTF-8, and is escaped
-    then.
-    """
+    """Return JSON that can be written: a file's name that is not UTF-8 is escaped."""
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     try:
         text.encode("utf-8")
@@ -137,9 +135,7 @@ def _owner(file: int) -> str:
 if sys.platform == "win32":
 
     def _lock(file: int, alone: bool) -> bool:
-        """Do nothing: Windows has no lock that several share, and what the first process holds is
-        enough.
-        """
+        """Do nothing: Windows has no lock that several share; the first process holds enough."""
         import msvcrt
 
         if not alone:

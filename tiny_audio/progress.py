@@ -1,4 +1,4 @@
-"""What a command prints: lines and the one progress bar on stderr, tables on stdout.
+"""Printing for commands: lines and the one progress bar on stderr, tables on stdout.
 
 In a pipe the bar is nothing.
 """
@@ -33,9 +33,7 @@ def show(table: RenderableType) -> None:
 
 
 def progress(*, counts: bool = True, disable: bool = False) -> Progress:
-    """Return a bar that shows done/total, or a percentage where the total is no number of
-    things.
-    """
+    """Return a bar that shows done/total, or a percentage where things are not counted."""
     share = MofNCompleteColumn() if counts else TaskProgressColumn()
     columns = (
         TextColumn("{task.description}"),

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands.options import Device, Dtype, Model
-from tiny_audio.commands.serving import (
-    Door,
-    Host,
-    Language,
-    Port,
-    Token,
-    TokenFile,
-    start,
-)
+from tiny_audio.commands.serving import Door, Host, Language, Port, Token, TokenFile, start
 
 
 def demo(

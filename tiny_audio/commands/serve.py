@@ -8,15 +8,7 @@ import typer
 
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands.options import Device, Dtype, Model
-from tiny_audio.commands.serving import (
-    Door,
-    Host,
-    Language,
-    Port,
-    Token,
-    TokenFile,
-    start,
-)
+from tiny_audio.commands.serving import Door, Host, Language, Port, Token, TokenFile, start
 
 ModelName = Annotated[
     list[str] | None,

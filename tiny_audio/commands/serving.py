@@ -67,13 +67,7 @@ def start(
         with needing(f"tiny-audio {command}", "serve"):
             from tiny_audio.serve.server import serve
         from tiny_audio.infer.transcriber import Transcriber
-        from tiny_audio.serve.address import (
-            bind,
-            check_address,
-            check_origins,
-            listen,
-            read_token,
-        )
+        from tiny_audio.serve.address import bind, check_address, check_origins, listen, read_token
 
         host, port = door.host, door.port
         secret = read_token(door.token, door.token_file)

@@ -177,9 +177,7 @@ class Output:
         }
 
     def writable(self, files: list[str]) -> tuple[list[tuple[str, Path | None]], int]:
-        """Return the files with the places of their results (None is stdout), and how many have
-        none.
-        """
+        """Return the files with their places (None is stdout), and how many have none."""
         if self.folder is None:
             if len(files) > 1 and self.format in (Format.srt, Format.vtt):
                 raise ConfigError(

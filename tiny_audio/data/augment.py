@@ -19,9 +19,7 @@ TELEPHONE_HZ = (300, 3400)
 
 @dataclass(frozen=True, kw_only=True)
 class Augment(StrictConfig):
-    """Probabilities and ranges of changes: enough for unknown voices, mild enough for short
-    training.
-    """
+    """Probabilities and ranges of changes: for unknown voices, but mild, for short training."""
 
     speed: float = 0.2
     speed_range: tuple[float, float] = (0.88, 1.14)
@@ -130,8 +128,6 @@ def augment(samples_N: np.ndarray, rng: Rng, how: Augment) -> np.ndarray:
 
 
 def _fft_size(num_samples: int) -> int:
-    """Return the next product of a power of two and 1, 3 or 5 quarters: fast, and at most 25 %
-    larger.
-    """
+    """Return the next product of a power of two and 1, 3 or 5 quarters, which is fast."""
     power = 1 << max(num_samples - 1, 1).bit_length()
     return next(s for s in (power * 5 // 8, power * 3 // 4, power) if s >= num_samples)

@@ -188,9 +188,7 @@ def check_streaming(name: str, config: SourceConfig) -> None:
 
 
 def columns_of(config: SourceConfig) -> list[str]:
-    """Return the columns of a dataset that are read: audio and text, and these if they are
-    there.
-    """
+    """Return the columns of a dataset that are read: audio, text, and these if they are there."""
     speakers = NAMES[SPEAKER] if config.speaker == SPEAKER else ()
     return [config.audio, config.text, config.speaker, *speakers, "prompt"]
 

@@ -61,9 +61,7 @@ def column(kind: str, asked: str, there: Iterable[str]) -> str:
 
 
 def column_in(row: Mapping[str, Any], kind: str, asked: str) -> str:
-    """Return the column in one row, where null and empty fields do not count if others are
-    there.
-    """
+    """Return the column in one row; null and empty fields count only if no other is there."""
     filled = [name for name, value in row.items() if value not in (None, "")]
     found = column(kind, asked, filled)
     return found if found in filled else column(kind, asked, row)
@@ -84,9 +82,7 @@ def check_columns(where: str, there: Iterable[str], audio: str, text: str) -> No
 
 
 def refuse_fields(row: Mapping[str, Any]) -> None:
-    """Raise `Unusable` for a field that means more than one clip, or a part of one in another
-    unit.
-    """
+    """Raise `Unusable` for a field that means several clips, or a part in another unit."""
     for name in REFUSED:
         if isinstance(row.get(name), list | dict):
             raise Unusable(f"{name} is not read: write one row a segment, with start and end")

@@ -75,9 +75,7 @@ def _usable(row: dict[str, Any] | Unusable, folder: Path) -> dict[str, Any]:
 
 
 def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one line for each row; `audio` becomes relative where it lies below the manifest's
-    folder.
-    """
+    """Write one line for each row; `audio` becomes relative to the manifest's folder."""
     lines = []
     for row in rows:
         audio = Path(row["audio"])

@@ -135,9 +135,7 @@ def planned_s(example: Example, how: Augment | None) -> float:
 
 
 def cut(visits: Sequence[Visit], config: DataConfig, cost: Cost) -> list[list[Visit]]:
-    """Cut consecutive visits into batches, each as large as the budgets allow when padded to the
-    longest.
-    """
+    """Cut consecutive visits into batches, as large as the budgets allow with padding."""
     batches: list[list[Visit]] = [[]]
     longest_s, most = 0.0, 0
     for visit in visits:

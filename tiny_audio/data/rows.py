@@ -43,9 +43,7 @@ class Row:
 
 
 def local_rows(given: str, audio: str, text: str) -> Iterator[Row]:
-    """Return the rows of what a path names: a manifest, tar shards, a corpus or a folder of
-    pairs.
-    """
+    """Return the rows of a path: of a manifest, tar shards, a corpus or a folder of pairs."""
     path = Path(given).expanduser()
     if path.is_dir():
         return _rows_in(path, audio, text)
@@ -76,9 +74,7 @@ def _rows_in(folder: Path, audio: str, text: str) -> Iterator[Row]:
 
 
 def manifest_rows(path: Path, audio: str, text: str) -> Iterator[Row]:
-    """Yield the rows of a manifest or another table; the column `audio` names a file, relative to
-    it.
-    """
+    """Yield the rows of a manifest or table; its column `audio` names a file, relative to it."""
     for where, row in read_table(path, audio, text):
         if isinstance(row, Unusable):
             yield Row(where, row)
@@ -164,9 +160,7 @@ def tar_rows(paths: Sequence[Path], text: str) -> Iterator[Row]:
 
 
 def _members(archive: tarfile.TarFile, path: Path, text: str) -> Iterator[Row]:
-    """Group members of the same name but for its ending into one row, wherever in the tar they
-    stand.
-    """
+    """Group members whose names differ only in their ending, wherever in the tar they are."""
     groups: dict[str, dict[str, tarfile.TarInfo]] = {}
     for member in archive:
         if not member.isdir():
@@ -191,9 +185,7 @@ def _members(archive: tarfile.TarFile, path: Path, text: str) -> Iterator[Row]:
 
 
 def _check_end(archive: tarfile.TarFile, path: Path) -> None:
-    """Refuse a tar that ends early: to `tarfile` a damaged header looks like the end, which is
-    zeros.
-    """
+    """Refuse a tar that ends early, without the zeros at its end."""
     with path.open("rb") as file:
         file.seek(archive.offset)
         if file.read(512).strip(b"\0"):

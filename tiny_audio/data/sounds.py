@@ -55,9 +55,7 @@ class Stored(ABC):
             return seconds, _num_bytes(source)
 
     def samples(self) -> np.ndarray:
-        """Return mono float32 samples at 16 kHz. None may be missing, for a text is of all its
-        sound.
-        """
+        """Return mono float32 samples at 16 kHz, all of them: a text is of the whole sound."""
         with self.opened() as source:
             audio = load_audio(labelled(self.name, source))
         refuse_missing(self.name, audio.notes)

@@ -103,9 +103,7 @@ class _Decoded:
             return found.copy(), self.num_samples
 
     def _next(self, first: int) -> bool:
-        """Decode one block more; return whether there was one. Those before `first` are of no
-        use.
-        """
+        """Decode one more block; return whether there was one. Those before `first` are dropped."""
         if self.error:
             raise self.error
         try:

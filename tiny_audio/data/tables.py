@@ -19,9 +19,7 @@ Found = tuple[str, dict[str, Any] | Unusable]  # where, and what stands there
 
 
 def read_table(path: Path, audio: str, text: str) -> Iterator[Found]:
-    """Yield the rows of a table; the columns `audio` and `text` must be there, by one of their
-    names.
-    """
+    """Yield the rows of a table, which must have `audio` and `text` by one of their names."""
     return READERS[path.suffix.lower()](path, audio, text)
 
 
@@ -62,9 +60,7 @@ def _is_row(data: bytes) -> bool:
 
 
 def _csv(path: Path, audio: str, text: str) -> Iterator[Found]:
-    """Read CSV, whose cells may be quoted; the header shows what parts them: comma, semicolon, tab
-    or bar.
-    """
+    """Read CSV with quoted cells; the header shows their separator: comma, semicolon, tab, bar."""
     with path.open("rb") as lines:
         header = next(iter(lines), b"").decode("utf-8-sig", "surrogateescape")
     parts = {mark: next(csv.reader([header], delimiter=mark), []) for mark in ",;\t|"}
@@ -86,9 +82,7 @@ def _counted(reader: Any) -> Iterator[tuple[int, list[str] | Unusable]]:
 
 
 def _tsv(path: Path, audio: str, text: str) -> Iterator[Found]:
-    """Read TSV, one record a line: a quotation mark in a sentence, as in Common Voice, opens no
-    cell.
-    """
+    """Read TSV, one record a line; a quotation mark opens no cell (Common Voice has such texts)."""
     cells = (
         (
             number,

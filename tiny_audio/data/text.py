@@ -33,9 +33,7 @@ def clean(text: str, style: Style = "raw") -> str:
 
 
 def _printed(character: str) -> str:
-    """Return a space for white space and control characters, and nothing for marks that are not
-    seen.
-    """
+    """Return a space for white space and control characters, and nothing for unseen marks."""
     category = unicodedata.category(character)
     if category[0] == "Z" or category == "Cc":
         return " "

@@ -48,9 +48,7 @@ def _swapped(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def paired(a: Sequence[Utterance], b: Sequence[Utterance]) -> list[Pair]:
-    """Return the utterances of both by id, in the order of ids; `ConfigError` where they do not
-    match.
-    """
+    """Return both systems' utterances by id, in order; `ConfigError` where they do not match."""
     ours, theirs = ({one.prediction.id: one for one in table} for table in (a, b))
     only = {"A": sorted(ours.keys() - theirs.keys()), "B": sorted(theirs.keys() - ours.keys())}
     if missing := [f"{len(ids)} only in {n} ({_some(ids)})" for n, ids in only.items() if ids]:
@@ -91,9 +89,7 @@ def _ends(rate: float | None, ends: metrics.Interval | None) -> dict[str, float 
 
 
 def groups(pairs: Sequence[Pair], column: str) -> list[dict[str, Any]]:
-    """Return `rates` of the clips that share a value of the column, numbers in bins of like
-    size.
-    """
+    """Return `rates` of the clips that share a value of the column, numbers in like bins."""
     named, rows = labels(pairs, column), defaultdict[str, list[Pair]](list)
     for pair in pairs:
         rows[named[_value(pair, column)]].append(pair)
@@ -124,9 +120,7 @@ def labels(pairs: Sequence[Pair], column: str) -> dict[Any, str]:
 
 
 def _bins(numbers: Sequence[float]) -> dict[Any, str]:
-    """Put numbers in bins with about as many clips each; a bin is named by its least and
-    largest.
-    """
+    """Put numbers in bins with about as many clips each; its least and largest name a bin."""
     edges = np.quantile(numbers, np.linspace(0, 1, NUM_BINS + 1)[1:-1])
     members = defaultdict[int, list[float]](list)
     for number in sorted(set(numbers)):

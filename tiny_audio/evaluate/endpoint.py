@@ -101,9 +101,7 @@ def form(fields: dict[str, str], audio: bytes, boundary: str) -> bytes:
 
 
 def read_answer(body: bytes) -> Answer:
-    """Return the text of a JSON answer; an answer of another form is an error, never an empty
-    text.
-    """
+    """Return the text of a JSON answer; another form is an error, never an empty text."""
     try:
         text = json.loads(body)["text"]
     except (ValueError, KeyError, TypeError):

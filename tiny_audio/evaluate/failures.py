@@ -31,9 +31,7 @@ REFUSALS = re.compile(
 
 
 def is_loop(utterance: Utterance) -> bool:
-    """Tell whether an answer loops: the decoder says so, or a phrase repeats that the reference
-    does not.
-    """
+    """Tell whether an answer loops: the decoder says so, or a phrase repeats only here."""
     if utterance.prediction.outcome == "loop":
         return True
     return bool(REPEATED.search(utterance.hyp or "") and not REPEATED.search(utterance.ref))
@@ -70,9 +68,7 @@ COUNTERS = ("errors", "empty", "cut_off", "loop", "refusal", "nonspeech_answered
 
 
 def counters(table: Sequence[Utterance]) -> dict[str, Any]:
-    """Count how many clips raise each counter, and, of clips without speech, how much was
-    invented.
-    """
+    """Count how many clips raise each counter, and how much was invented without speech."""
     raised = [name for one in table for name in failures_of(one)]
     quiet = [one for one in table if not one.ref]
     lengths = [one.prediction.duration_s for one in quiet]

@@ -56,9 +56,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """Return what tells this row from others: the same predictions may be scored with two
-        normalisers.
-        """
+        """Return what tells this row from others; a normaliser is a part of it."""
         return self.system, self.dataset, self.normalizer, self.proof
 
     @property
@@ -213,9 +211,7 @@ def _line(ranked: str, row: Row) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a text as one line without markup: no cell, no link, no image, no element begins in
-    it.
-    """
+    """Return a text as one line without markup: no cell, link, image or element begins in it."""
     return re.sub(r"([\\`|\[\]])", r"\\\1", clean(cut(text))).replace("<", "&lt;")
 
 

@@ -144,9 +144,7 @@ def _columns(counts: Sequence[Counts]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rates(num: int, columns: list[np.ndarray], seed: int) -> np.ndarray:
-    """Return the ratio of two columns' sums in every resample; those without a unit are left
-    out.
-    """
+    """Return the ratio of two columns' sums in every resample; those without a unit are out."""
     rng, sums = np.random.default_rng(seed), list[np.ndarray]()
     at_once = max(1, 2_000_000 // max(1, num))  # 16 MB of drawn places
     for start in range(0, NUM_RESAMPLES if num > 1 else 0, at_once):

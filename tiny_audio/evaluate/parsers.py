@@ -28,9 +28,7 @@ def words(text: str) -> list[str]:
 
 
 def named(answer: Sequence[str], classes: Classes) -> tuple[set[str], list[str]]:
-    """Return the classes that stand among words, and the words that are left without their
-    names.
-    """
+    """Return the classes that stand among words, and the other words."""
     phrases = [(words(way), name) for name, ways in classes.items() for way in (name, *ways)]
     phrases.sort(key=lambda pair: -len(pair[0]))
     found, left = set[str](), list(answer)
@@ -93,9 +91,7 @@ def _labelled(options: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _letters(text: str, letters: str) -> set[str]:
-    """Return capitals that stand alone (an A before a word is an article), and marked small
-    ones.
-    """
+    """Return capitals that stand alone (an A before a word is an article) and marked letters."""
     marked = rf"\(\s*([{letters}])\s*\)|\b(?:answer|option|choice)(?:\s+is)?\W*([{letters}])\b|"
     marked += rf"^\W*([{letters}])[).:]"
     found = {g.upper() for m in re.finditer(marked, text, re.IGNORECASE) for g in m.groups() if g}

@@ -115,9 +115,7 @@ def _check_type(name: str, value: Any, types: tuple[type, ...], where: str) -> N
 
 
 def _adopted(row: dict[str, Any], named: Fields, where: str, number: int) -> Prediction:
-    """Read a row of another program: all fields but the two texts, the id and the length are
-    columns.
-    """
+    """Read another program's row: all but the texts, the id and the length are columns."""
     for name, types in ((named.ref, (str,)), (named.hyp, (str, type(None)))):
         if name not in row:
             raise ConfigError.unknown(name, row, where)

@@ -37,9 +37,7 @@ def command_line() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit of the code that runs, with -dirty where it was changed; None outside of
-    git.
-    """
+    """Return the commit of the running code, with -dirty if it was changed; None without git."""
     git, code = shutil.which("git"), Path(__file__).resolve().parents[1]
     if git is None:
         return None
@@ -56,9 +54,7 @@ def commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that figures depend on; those not installed are left
-    out.
-    """
+    """Return the versions of the installed packages that figures depend on."""
     found = {}
     for name in PACKAGES:
         try:

@@ -86,9 +86,7 @@ def _bin(rate: float) -> str:
 
 
 def frequent_edits(table: Iterable[Utterance]) -> dict[str, list[tuple[str, str, int]]]:
-    """Return the most frequent substitutions, deletions and insertions, as (reference,
-    hypothesis, count).
-    """
+    """Return the most frequent edits, as (reference, hypothesis, count)."""
     counts = {"replace": Counter[tuple[str, str]](), "delete": Counter(), "insert": Counter()}
     for one in table:
         for edit in align(one.ref.split(), (one.hyp or "").split()):
@@ -101,9 +99,7 @@ def frequent_edits(table: Iterable[Utterance]) -> dict[str, list[tuple[str, str,
 
 
 def groups(table: Sequence[Utterance]) -> dict[str, list[dict[str, Any]]]:
-    """Return the WER with its interval for every value of every column that parts the clips into
-    groups.
-    """
+    """Return the WER with its interval for every value of every column with several."""
     found = {}
     for column in dict.fromkeys(key for one in table for key in one.prediction.columns):
         values = [one.prediction.columns.get(column) for one in table]
@@ -148,9 +144,7 @@ def row(one: Utterance) -> dict[str, Any]:
 
 
 def worst_clips(worst: Iterable[Utterance]) -> list[dict[str, Any]]:
-    """Return the worst clips with their alignment, and their audio as far as it fits into the
-    page.
-    """
+    """Return the worst clips with their alignment, and the audio that fits into the page."""
     shown, left = [], MOST_AUDIO_BYTES
     for one in worst:
         audio = embedded(one, left)

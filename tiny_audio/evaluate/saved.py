@@ -40,9 +40,7 @@ class Saved:
 
 
 def common_normalizer(all_: Sequence[Saved], given: str | None) -> Normalizer:
-    """Return the normaliser that was asked for, else that of the runs; `ConfigError` where they
-    have different ones.
-    """
+    """Return the normaliser that was asked for, else the one that all runs share."""
     if given is not None:
         return normalizer(given)
     runs = [saved.run for saved in all_ if saved.run is not None]

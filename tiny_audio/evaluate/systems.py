@@ -39,14 +39,10 @@ class System(Protocol):
     """Anything that answers clips."""
 
     def about(self) -> dict[str, Any]:
-        """Return what a result file says of the system: name, and what makes it this one (hashes,
-        versions).
-        """
+        """Return what a result file says of the system: its name, hashes and versions."""
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
-        """Return one answer for each clip (samples_N at 16 kHz); `asked` is "" for its own
-        instruction.
-        """
+        """Return one answer for each clip of samples_N; `asked` is "" for its own instruction."""
 
 
 class OurModel:
@@ -115,9 +111,7 @@ class OurModel:
 
 
 def readable(given: str) -> str:
-    """Return what results call a model or a dataset: of a path its last two parts, for a run's
-    model is in RUN/model.
-    """
+    """Return what results call a model or a dataset: the last two parts of a path."""
     return "/".join(Path(given).parts[-2:]) if Path(given).exists() else given
 
 
@@ -127,9 +121,7 @@ def failure(error: Exception) -> Answer:
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """Return a hash of all names, shapes and values (adapters too) as bfloat16, the same in any
-    dtype.
-    """
+    """Return a hash of names, shapes and values as bfloat16, the same in any dtype."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         values = tensor.detach().to(torch.bfloat16).cpu().contiguous().view(torch.int16)

@@ -95,9 +95,7 @@ def question(options: list[str]) -> str:
 
 
 def read(task: Task, answer: str | None, columns: dict[str, Any]) -> str | None:
-    """Return the class or letter that an answer commits to; None: unparsed, as is a failed
-    answer.
-    """
+    """Return the class or letter that an answer commits to; None if it is unparsed or failed."""
     if answer is None:
         return None
     if task.kind == "choice":
@@ -116,9 +114,7 @@ def options_in(columns: dict[str, Any]) -> list[str]:
 
 
 def expected(task: Task, ref: str, columns: dict[str, Any]) -> str:
-    """Return the reference as a class of the task, or as a letter; `ConfigError` if it is
-    neither.
-    """
+    """Return the reference as a class or a letter; `ConfigError` if it is neither."""
     if task.kind == "choice":
         found = parse_choice(ref, options_in(columns))
     else:

@@ -84,9 +84,7 @@ def summary(
 
 
 def wilson(num_right: int, num: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share; unlike the normal one it has a width at 0 and at
-    1.
-    """
+    """Return Wilson's 95 % interval of a share, which has a width at 0 and 1 too."""
     share, z2 = num_right / num, Z_95**2
     middle = (share + z2 / (2 * num)) / (1 + z2 / num)
     half = Z_95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num * num))
@@ -94,9 +92,7 @@ def wilson(num_right: int, num: int) -> tuple[float, float]:
 
 
 def macro_f1(pairs: Sequence[Pair]) -> float:
-    """Return the mean F1 of the classes that occur among the references; an unparsed answer is a
-    miss.
-    """
+    """Return the mean F1 of the references' classes; an unparsed answer is a miss."""
     scores = []
     for name in sorted({right for right, _ in pairs}):
         hits = sum(right == answered == name for right, answered in pairs)
@@ -111,9 +107,7 @@ def _failed(predictions: Sequence[Prediction]) -> int:
 
 
 def _captions(task: Task, predictions: Sequence[Prediction]) -> Understanding:
-    """Score captions: every expected slot of every clip is one thing to name; the text is compared
-    besides.
-    """
+    """Score captions: every expected slot of every clip is one thing to name."""
     pairs: list[Pair] = []
     for prediction in predictions:
         for slot, value in slots_in(task, prediction.columns).items():

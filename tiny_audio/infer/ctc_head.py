@@ -33,9 +33,7 @@ CONFIG, WEIGHTS = "config.json", "head.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class CtcHeadConfig(StrictConfig):
-    """The configuration of a head. `encoder` is the identity of the one encoder whose frames
-    (`width` wide) it reads.
-    """
+    """The configuration of a head; `encoder` is the identity of the encoder it reads."""
 
     width: int
     encoder: str
@@ -88,9 +86,7 @@ class CtcHead(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path, encoder: AudioEncoder) -> CtcHead:
-        """Load the head in float32 on the encoder's device; another encoder is a
-        `CheckpointError`.
-        """
+        """Load the head in float32 on the encoder's device; `CheckpointError` for another's."""
         config = read_config(folder)
         if config.encoder != encoder_id(encoder):
             raise CheckpointError(
@@ -151,9 +147,7 @@ def read_config(folder: Path) -> CtcHeadConfig:
 
 
 def encoder_id(encoder: AudioEncoder) -> str:
-    """Return the identity of the encoder's weights and configuration, whatever its frames are
-    pooled to.
-    """
+    """Return the identity of the encoder's weights and configuration before pooling."""
     return fingerprint(encoder_key(unpooled(encoder)))
 
 

@@ -59,15 +59,11 @@ class CtcScore:
         self.likeliest_T = self.log_probs_CT.amax(0).double().cumsum(0)
 
     def rows(self, labels: Sequence[int]) -> Tensor:
-        """Return log-probabilities (K, T) of labels, in float64: they are summed over many
-        frames.
-        """
+        """Return log-probabilities (K, T) of labels in float64, for many frames are summed."""
         return self.log_probs_CT[torch.tensor(labels)].double()
 
     def __call__(self, texts: Sequence[Text]) -> list[float]:
-        """Return the weighted log-probability of each text, or of its beginning if it has not
-        ended.
-        """
+        """Return the weighted log-probability of each text, or of its beginning if it goes on."""
         spelled = [self.spell(text.tokens) for text in texts]
         self.learn(set(spelled))
         scores = []

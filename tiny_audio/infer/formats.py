@@ -52,9 +52,7 @@ def verbose(transcript: Transcript, language: str = "unknown") -> dict[str, Any]
 
 
 def notes_of(transcript: Transcript) -> dict[str, Any]:
-    """Return what decoding noted, and the seconds that are missing; nothing where there is no
-    note.
-    """
+    """Return what decoding noted, and the seconds that are missing, where there is a note."""
     if not transcript.notes:
         return {}
     return {"notes": list(transcript.notes), "missing_s": round(transcript.missing_s, 3)}

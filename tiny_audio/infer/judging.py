@@ -37,9 +37,7 @@ def of_characters(aligner: Aligner) -> Head:
 
 
 def judge(heads: Sequence[Head], samples_N: Tensor, weight: float) -> tuple[Judge, list[int]]:
-    """Return the sum of the heads' scores for the texts of a clip, and the tokens that they find
-    likely in it.
-    """
+    """Return the sum of the heads' scores for a clip's texts, and the tokens they propose."""
     read = [(head, head.log_probs(samples_N)) for head in heads]
     summed = added(CtcScore(log_probs, weight, head.spell) for head, log_probs in read)
     return summed, [token for head, log_probs in read for token in head.likely(log_probs)]

@@ -189,9 +189,7 @@ def quiet_below(levels: NDArray[np.float32]) -> float:
 def window_end(
     quiet: tuple[bool, ...], levels: NDArray[np.float32], policy: CutPolicy
 ) -> tuple[int, int] | None:
-    """Return where the window ends now that its last hop is known: (end, overlap) in hops, or
-    None.
-    """
+    """Return where the window ends now that its last hop is known: (end, overlap) or None."""
     pause = policy.pause(len(quiet))
     if all(quiet[-pause:]) and len(quiet) >= pause and not all(quiet):
         return len(quiet) - 1, 0  # the silence stays behind what was said
@@ -206,9 +204,7 @@ def window_end(
 def forced_end(
     quiet: tuple[bool, ...], levels: NDArray[np.float32], policy: CutPolicy
 ) -> tuple[int, int]:
-    """Return where a longest window without a pause ends: in its last long dip, else in an
-    overlap.
-    """
+    """Return where a longest window ends: in its last long dip, else in an overlap."""
     first = int(len(quiet) * (1 - policy.search_share))
     pause = min(policy.pause(len(quiet)), hops(policy.dip_s))
     for end in range(len(quiet), first, -1):

@@ -93,16 +93,12 @@ class Transcript:
 
     @property
     def missing_s(self) -> float:
-        """Return the seconds of sound that the notes call missing: with `covered_s` they are the
-        file.
-        """
+        """Return the seconds that the notes call missing; with `covered_s` they are the file."""
         return sum(note.missing_s for note in self.notes if isinstance(note, Note))
 
     @property
     def text(self) -> str:
-        """Return the texts of all segments; "" for "no_speech" and where nothing but blanks
-        came.
-        """
+        """Return the texts of all segments; "" for "no_speech" and where only blanks came."""
         return " ".join(segment.text for segment in self.segments if segment.text)
 
     @property

@@ -45,9 +45,7 @@ class Resampling:
 
 @dataclass(frozen=True)
 class State:
-    """A stream between two calls of `feed`. It is a value: from it the stream can continue
-    twice.
-    """
+    """A stream between two calls of `feed`. It is a value: the stream can go on twice from it."""
 
     resampling: Resampling
     cutting: Cutting

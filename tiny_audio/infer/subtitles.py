@@ -37,9 +37,7 @@ class Piece:
 
 
 def cues(transcript: Transcript) -> list[Cue]:
-    """Return subtitles in order: none is empty, each ends after its start and before the next
-    begins.
-    """
+    """Return subtitles in order, none of them empty; each ends before the next begins."""
     groups = [g for segment in transcript.segments for g in _groups(_pieces(segment))]
     found = list[Cue]()
     for group in groups:
@@ -50,9 +48,7 @@ def cues(transcript: Transcript) -> list[Cue]:
 
 
 def word_cues(transcript: Transcript) -> list[Cue]:
-    """Return one subtitle for each word, which lasts exactly as long as the word, but at least 1
-    ms.
-    """
+    """Return one subtitle for each word, as long as the word, but at least 1 ms."""
     found = list[Cue]()
     for segment in transcript.segments:
         for piece in _pieces(segment):
@@ -116,9 +112,7 @@ def _pieces(segment: Segment) -> list[Piece]:
 
 
 def _timed(segment: Segment) -> Iterator[tuple[str, float, float]]:
-    """Yield words with their times; those that have none share the time between their
-    neighbours'.
-    """
+    """Yield words with their times; those without share the time between their neighbours'."""
     words = [replace(word, text=clean(word.text)) for word in _words(segment)]
     runs = [list(run) for _, run in groupby(filter(lambda w: w.text, words), _is_timed)]
     for number, run in enumerate(runs):

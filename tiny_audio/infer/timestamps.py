@@ -98,9 +98,7 @@ class Aligner:
         return read_frames(self.head, self.frames(samples_N))
 
     def frames(self, samples_N: Tensor) -> Tensor:
-        """Return frames (T, E); a clip longer than the encoder's window is encoded window by
-        window.
-        """
+        """Return frames (T, E); a clip longer than the window is encoded window by window."""
         longest = self.encoder.config.max_samples or len(samples_N)
         device = next(self.encoder.parameters()).device
         windows = [
@@ -178,9 +176,7 @@ def word_spans(log_probs_TC: np.ndarray, spellings: Sequence[str]) -> list[Span 
 
 
 def labels_of(spellings: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return the characters of the words with a space between them, and the number of the word each
-    belongs to (-1: none).
-    """
+    """Return the words' characters with spaces between, and the word of each (-1: none)."""
     labels, owners = list[int](), list[int]()
     for number, spelling in enumerate(spellings):
         made = encode_characters(spelling) or [ANYTHING]

@@ -65,9 +65,7 @@ class TokenHead(nn.Module):
 
     @classmethod
     def fresh(cls, tokens_V: Tensor, table_VD: Tensor) -> TokenHead:
-        """Return an untrained head for a decoder's embedding table; its blank is like a random
-        token.
-        """
+        """Return an untrained head for a decoder's table; its blank is like a random token."""
         head = cls(len(tokens_V), *table_VD.shape)
         head.tokens_V.copy_(tokens_V)
         head.power.copy_(table_VD.float().square().sum(-1).mean())
@@ -116,9 +114,7 @@ class TokenHead(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path, model: AudioLM) -> TokenHead:
-        """Load the head in float32 on the model's device; another model's is a
-        `CheckpointError`.
-        """
+        """Load the head in float32 on the model's device; `CheckpointError` for another's."""
         config = read_config(folder)
         if config.audio != audio_id(model):
             raise CheckpointError(
@@ -165,9 +161,7 @@ def audio_id(model: AudioLM) -> str:
 
 @torch.inference_mode()
 def token_log_probs(head: TokenHead, model: AudioLM, samples_N: Tensor) -> Tensor:
-    """Return log-probabilities (P, 1 + V) of the head for one clip that the encoder takes at
-    once.
-    """
+    """Return log-probabilities (P, 1 + V) of the head for one clip of one window."""
     audio = model.embed_audio(features(model.config.encoder, [samples_N.to(model.device)]))
     table: Any = model.get_input_embeddings()
     return head(audio.audio_BPD[0].to(head.blank.dtype), table.weight)

@@ -76,9 +76,7 @@ class Transcriber:
 
     @cached_property
     def aligner(self) -> Aligner:
-        """Return what finds the times of words; loaded when first needed. Raises
-        `CheckpointError`.
-        """
+        """Return what finds the times of words, loaded when needed; raises `CheckpointError`."""
         return load_aligner(self.model, *self._head)
 
     @cached_property
@@ -204,9 +202,7 @@ class Transcriber:
         whole: bool = False,
         **options: Any,
     ) -> Iterator[Window]:
-        """Yield consecutive windows that the encoder takes and that cover every sample; add
-        `notes`.
-        """
+        """Yield consecutive windows that cover every sample and fit the encoder; add `notes`."""
         if self.model.config.prompt.long_audio != "error":  # one prompt hears the whole clip
             audio = load_audio(source, sampling_rate, **options)
             notes += audio.notes
@@ -221,9 +217,7 @@ class Transcriber:
         request: Request,
         on_progress: Callable[[Any, float], None] | None,
     ) -> None:
-        """Empty the pool: transcribe windows in batches of about one length, then give them to
-        their jobs.
-        """
+        """Empty the pool: transcribe windows in batches of like length for their jobs."""
         segments: dict[int, tuple[Segment, Timings]] = {}
         for batch in batches([window for _, window in pool]):
             made = self._transcribe_batch([pool[number][1] for number in batch], request)

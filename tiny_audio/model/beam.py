@@ -61,9 +61,7 @@ class _Search:
     proposed: Sequence[int] = ()
 
     def take(self, logprobs_KV: Tensor, stop: Collection[int]) -> list[int]:
-        """Extend the open texts by all next tokens; return the new ones, and from which old one
-        each comes.
-        """
+        """Extend the open texts by all next tokens; return the new texts with their origins."""
         scores_K = logprobs_KV.new_tensor([text.score for text in self.open])
         scores_KV = scores_K[:, None] + logprobs_KV
         made: list[tuple[int, Text]] = []

@@ -33,29 +33,12 @@ from .bounds import (
 )
 from .configuration import AudioLMConfig
 from .ctranslate2 import forget as forget_ctranslate2
-from .decoder import (
-    DecoderConfig,
-    empty_decoder,
-    load_decoder,
-    load_tokenizer,
-)
-from .encoder import (
-    EncoderConfig,
-    empty_encoder,
-    features,
-    load_encoder,
-)
+from .decoder import DecoderConfig, empty_decoder, load_decoder, load_tokenizer
+from .encoder import EncoderConfig, empty_encoder, features, load_encoder
 from .errors import CheckpointError, MissingExtra, TinyAudioError
 from .gguf import forget as forget_gguf
 from .hub import OPTIONS, architecture_of, download, hub_options, quantisation_of, refused
-from .identity import (
-    as_dtype,
-    base_digests,
-    check_golden,
-    check_identity,
-    probe,
-    record_fresh,
-)
+from .identity import as_dtype, base_digests, check_golden, check_identity, probe, record_fresh
 from .memory import return_freed_memory
 from .merging import merge_adapters
 from .modeling import AudioLM
@@ -89,9 +72,7 @@ class AudioLMForConditionalGeneration(AudioLM):
     def from_pretrained(
         cls, source: Any, *_: Any, config: Any = None, dtype: Any = None, **kwargs: Any
     ) -> "AudioLM":
-        """Load a model for callers that speak transformers; refuse options that cannot be
-        honoured.
-        """
+        """Load a model as transformers asks; refuse options that cannot be honoured."""
         kwargs = asked_for(kwargs)
         device = kwargs.pop("device_map", "cpu")
         hub = {key: kwargs.pop(key) for key in OPTIONS if key in kwargs}
@@ -141,9 +122,7 @@ class PretrainedAudioProcessor(AudioProcessor):
         return cls(tokenizer, config)
 
     def save_pretrained(self, folder: Any, **_: Any) -> None:
-        """Write nothing: the checkpoint's config.json and tokenizer are all that a processor
-        needs.
-        """
+        """Write nothing: a processor needs only the checkpoint's config and tokenizer."""
 
 
 def build(
@@ -295,9 +274,7 @@ def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> AudioLM:
 
 
 def checkpoint_folder(source: str | Path, **hub: Any) -> Path:
-    """Return the folder of a checkpoint; what is no local folder is taken for a Hub id and
-    downloaded.
-    """
+    """Return a checkpoint's folder; what is no local folder is downloaded from the Hub."""
     folder = Path(source)
     if not folder.is_dir():
         if folder.is_absolute() or str(source).startswith(".") or str(source).count("/") != 1:

@@ -31,9 +31,7 @@ class StrictConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make a configuration from plain JSON values; lists become tuples, mappings become
-        dataclasses.
-        """
+        """Make a configuration from JSON values; lists become tuples, mappings dataclasses."""
         known = {field.name: field for field in fields(cls)}
         for name in values:
             if name not in known:
@@ -50,9 +48,7 @@ class StrictConfig:
 
 
 def fingerprint(value: Any) -> str:
-    """Return the SHA-256 of the canonical JSON of `value`; key order and white space do not
-    matter.
-    """
+    """Return the SHA-256 of the canonical JSON of `value`, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

@@ -144,9 +144,7 @@ class AudioLMConfig(PreTrainedConfig):
         return self.projector.frames_per_position
 
     def positions_for(self, num_samples: int) -> int:
-        """Return P, the audio positions of one clip; prompts and batches ask before any tensor
-        exists.
-        """
+        """Return P, the audio positions of one clip, before any tensor exists."""
         return sum(
             self.projector.positions_for(self.encoder.frames_for(n))
             for n in self.windows(num_samples)

@@ -52,9 +52,7 @@ MOST_JUNK_BYTES, MOST_TAGS = 2**20, 10_000
 
 
 class Start(NamedTuple):
-    """The place where sound begins, its kind ("" if unknown), the bytes there, and junk before
-    it.
-    """
+    """The place where sound begins, its kind ("" if unknown), its bytes, and junk before it."""
 
     kind: str
     at: int
@@ -241,9 +239,7 @@ def start_of_boxes(reader: Reader) -> int:
 
 
 def end_of_matroska(reader: Reader) -> int:
-    """Return where the first Matroska or WebM ends: by its segment's size, or where another
-    begins.
-    """
+    """Return where the first Matroska or WebM ends, by its size or where another begins."""
     start, size = _ebml_size(reader, 4)
     start, size = _ebml_size(reader, start + (size or 0) + 4)
     if size is not None and start + size <= reader.end:

@@ -198,9 +198,7 @@ SHAPES = (
 
 
 def ct2_architecture(folder: str) -> dict[str, Any]:
-    """Return transformers' config of the Whisper model in a folder, read off its weights and
-    tokens.
-    """
+    """Return transformers' config of a Whisper model, read off its weights and tokens."""
     file = read_ct2(folder)
     needed = {name: file.variables.get(name) for name in SHAPES}
     if missing := [name for name, found in needed.items() if not found or len(found.shape) < 2]:

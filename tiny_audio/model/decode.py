@@ -85,9 +85,7 @@ def _end_of(part: Part) -> int:
 
 
 def _parts(origin: Origin, reader: Reader, part: Part, at: int) -> Iterator[Chunk]:
-    """Yield the chunks of all recordings of a file, each compared with what its header
-    announces.
-    """
+    """Yield the chunks of all recordings of a file, compared with what their headers announce."""
     done_s, stack, failed = 0.0, ExitStack(), ""
     with stack:
         while True:

@@ -54,9 +54,7 @@ def empty_decoder(config: DecoderConfig) -> PreTrainedModel:
 def load_decoder(
     config: DecoderConfig, dtype: torch.dtype = torch.float32, **hub: Any
 ) -> PreTrainedModel:
-    """Load the whole pretrained language model; missing or unknown weights are a
-    `CheckpointError`.
-    """
+    """Load the whole language model; missing or unknown weights are a `CheckpointError`."""
     return read_part(AutoModelForCausalLM, config.source, config.hf, dtype, hub)
 
 

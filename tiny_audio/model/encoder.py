@@ -118,9 +118,7 @@ class EncoderConfig(StrictConfig):
 
     @property
     def group_norm(self) -> bool:
-        """Tell whether the first convolution normalises over the whole clip, as *base* models
-        do.
-        """
+        """Tell whether the first convolution normalises over the clip, as *base* models do."""
         return in_groups(self.hf)
 
     @property
@@ -130,9 +128,7 @@ class EncoderConfig(StrictConfig):
         return None if positions is None else positions * self.stride
 
     def steps_for(self, num_samples: int) -> int:
-        """Return the feature steps (mel columns, or samples) of a clip; refuse what exceeds the
-        window.
-        """
+        """Return the feature steps (mel columns or samples) of a clip; refuse a long one."""
         if num_samples < 1:
             raise EncoderError("A clip of 0 samples has no frames; give at least one sample.")
         if self.max_samples is not None and num_samples > self.max_samples:
@@ -145,15 +141,11 @@ class EncoderConfig(StrictConfig):
         return samples // self.record.hop
 
     def frames_for(self, num_samples: int) -> int:
-        """Return T, the frames of a clip of `num_samples` at 16 kHz. It is the one owner of this
-        length.
-        """
+        """Return T, the frames of a clip at 16 kHz. It is the one owner of this length."""
         return self.pooled(self.unpooled_frames(self.steps_for(num_samples)))
 
     def unpooled_frames(self, steps: int) -> int:
-        """Return how many frames the encoder makes of feature steps; every convolution rounds
-        down.
-        """
+        """Return the frames that feature steps become; every convolution rounds down."""
         for kernel, stride, padding in self.record.convolutions(self.hf):
             steps = (steps + 2 * padding - kernel) // stride + 1
         return steps
@@ -313,9 +305,7 @@ class WaveformFrames(AudioEncoder):
         return [kept[n] for n in wanted]
 
     def _convolve(self, features: Features, lengths_B: Tensor) -> Tensor:
-        """Run the convolutional front end, (B, C, T), clip by clip where group norm would see
-        padding.
-        """
+        """Run the convolutions, (B, C, T), clip by clip where group norm would see padding."""
         model: Any = self.model
         dtype = model.feature_extractor.conv_layers[0].conv.weight.dtype
         values = features.values.to(dtype)

@@ -24,9 +24,7 @@ MIN_SAMPLES = 400
 
 
 class Features(NamedTuple):
-    """The input of an encoder: `values` (B, F, M) log-mel or (B, N) samples, and valid steps of
-    each.
-    """
+    """The input of an encoder: `values` (B, F, M) log-mel or (B, N) samples, and valid steps."""
 
     values: Tensor
     lengths_B: Tensor
@@ -71,9 +69,7 @@ def mel_filters(num_mel_bins: int) -> Tensor:
 
 
 def log_mel(samples_N: Tensor, num_mel_bins: int) -> Tensor:
-    """Compute the log-mel spectrogram (F, N // 160) of one clip by Whisper's formula, at any
-    length.
-    """
+    """Compute Whisper's log-mel spectrogram (F, N // 160) of one clip of any length."""
     window = torch.hann_window(FFT_SAMPLES, device=samples_N.device)
     spectrum = torch.stft(
         samples_N.float(), FFT_SAMPLES, HOP_SAMPLES, window=window, return_complex=True

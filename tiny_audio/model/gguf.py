@@ -59,9 +59,7 @@ class Gguf:
         return self.file.path
 
     def quantisation(self) -> str:
-        """Return the type that most of the numbers have, e.g. "Q4_1"; "" where that is a plain
-        float.
-        """
+        """Return the type of most numbers, e.g. "Q4_1"; "" where that is a plain float."""
         numbers: dict[int, int] = {}
         for tensor in self.stored.values():
             numbers[tensor.type] = numbers.get(tensor.type, 0) + math.prod(tensor.shape)
@@ -104,9 +102,7 @@ def gguf_package() -> Any:
 
 
 def dequantised(blocks_NW: Tensor, kind: int) -> Tensor:
-    """Return the numbers of blocks: a scale of 16 bits, an offset in Q4_1, and 4 or 8 bits a
-    number.
-    """
+    """Return the numbers of blocks: a 16-bit scale, an offset in Q4_1, 4 or 8 bits a number."""
     if kind not in BLOCKS:
         package = gguf_package()
         values = package.dequantize(blocks_NW.numpy(), package.GGMLQuantizationType(kind))
@@ -124,9 +120,7 @@ def dequantised(blocks_NW: Tensor, kind: int) -> Tensor:
 
 
 def read_gguf(path: str) -> Gguf:
-    """Read the file's metadata and table of tensors; return the same object until the file
-    changes.
-    """
+    """Read a file's metadata and table of tensors; the same object until the file changes."""
     found = Path(path).stat()
     return _read(path, found.st_mtime_ns, found.st_size)
 
@@ -171,9 +165,7 @@ def _value(file: BinaryFile, kind: int) -> Any:
 
 
 def _row(file: BinaryFile) -> tuple[str, tuple[int, ...], int, int]:
-    """Read name, shape, type and place of one tensor; the file names the fastest dimension
-    first.
-    """
+    """Read name, shape, type and place of one tensor; the fastest dimension comes first."""
     name = _text(file)
     dims = tuple(file.take("Q") for _ in range(file.take("I")))
     kind, at = file.take("IQ")

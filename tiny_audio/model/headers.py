@@ -45,9 +45,7 @@ class Region(NamedTuple):
 
     @property
     def true_size(self) -> bytes:
-        """Return what should stand at `field.at`; a field that is too small gets the most it can
-        hold.
-        """
+        """Return what should stand at `field.at`; a small field gets the most it can hold."""
         bits = 8 * struct.calcsize(self.field.order) - (self.field.order[1] == "q")
         size = min(self.end - self.start + self.field.more, 2**bits - 1)
         return struct.pack(self.field.order, size)

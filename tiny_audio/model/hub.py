@@ -44,9 +44,7 @@ FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 
 
 def hub_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that also hold for encoder and decoder; an unknown one is a
-    `TypeError`.
-    """
+    """Return the options that encoder and decoder take too; `TypeError` for an unknown one."""
     if unknown := sorted(set(given) - set(OPTIONS)):
         guess = nearest(unknown[0], [*OPTIONS, "dtype", "device", "check"])
         hint = f" Did you mean {guess!r}?" if guess else ""
@@ -72,9 +70,7 @@ def download(hub_id: str, **hub: Any) -> Path:
 
 @contextmanager
 def reading(source: str) -> Iterator[None]:
-    """Silence transformers' log and bars while it reads; what it cannot read at all becomes a
-    `CheckpointError`.
-    """
+    """Silence transformers' log while it reads; its failures become a `CheckpointError`."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -186,9 +182,7 @@ def architecture_of(source: str, **hub: Any) -> dict[str, Any]:
 
 
 def quantisation_of(source: str) -> str:
-    """Return how a part's weights are, or were, quantised where they come from; "" for not at
-    all.
-    """
+    """Return how a part's weights are, or were, quantised; "" for not at all."""
     place = located(source)
     match kind_of(place):
         case "gguf":
@@ -215,9 +209,7 @@ def read_tokenizer(source: str, **hub: Any) -> PreTrainedTokenizerBase:
 
 
 def own_weights(place: str, dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
-    """Return weights of the formats that are read here; None where transformers reads them
-    itself.
-    """
+    """Return weights in the formats that are read here; None where transformers reads them."""
     match kind_of(place):
         case "gguf":
             return gguf_weights(place, dtype)

@@ -40,9 +40,7 @@ def identity(model: AudioLM, trained: Iterable[str]) -> dict[str, str]:
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """Return a hash of all that turns text into ids; padding and cutting of the last call are no
-    part of it.
-    """
+    """Return a hash of all that turns text into ids, without padding and cutting."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     return fingerprint({k: v for k, v in state.items() if k not in ("padding", "truncation")})
 
@@ -74,17 +72,13 @@ def base_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def weights_hash(module: nn.Module, left_out: set[str]) -> str:
-    """Return a hash of names, shapes and bfloat16 values, the same in whatever dtype they were
-    loaded.
-    """
+    """Return a hash of names, shapes and bfloat16 values, the same in any dtype."""
     kept = {name: d for name, d in digests(module).items() if name not in left_out}
     return fingerprint(kept)
 
 
 def encoder_key(encoder: AudioEncoder) -> dict[str, Any]:
-    """Return what frames depend on besides the sound: the encoder's weights, adapters on them, and
-    its configuration.
-    """
+    """Return what frames depend on besides the sound: weights, adapters, configuration."""
     config = encoder.config.to_dict()
     # Where the weights lie, which version wrote their config.json and whether it spells out what
     # is usual, do not matter.
@@ -127,9 +121,7 @@ def record_fresh(model: AudioLM) -> None:
 
 
 def is_trained(model: AudioLM) -> bool | None:
-    """Tell whether the projector has changed since it was made; None means that nobody recorded
-    it.
-    """
+    """Tell whether the projector has changed since it was made; None if nobody recorded it."""
     fresh = model.config.fresh_projector
     return None if fresh is None else weights_hash(model.projector, set()) != fresh
 

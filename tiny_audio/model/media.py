@@ -99,9 +99,7 @@ def _from_first(first: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
 
 
 def choose_track(origin: Origin, container: Any) -> Any:
-    """Choose the track that is asked for, or else the container's default, and note further
-    ones.
-    """
+    """Choose the track that is asked for, or the container's default, and note further ones."""
     av = pyav()
 
     tracks = container.streams.audio
@@ -176,9 +174,7 @@ class _Timeline:
             self.packet_end = at + packet.size
 
     def late_s(self, frame: Any) -> float:
-        """Return the seconds of silence before this frame; time stamps that jump back are
-        followed.
-        """
+        """Return the seconds of silence before this frame; time stamps may jump back."""
         if self.kind not in TIMED or (stamp_s := frame.time) is None:
             return 0.0
         if self.shift_s is None:

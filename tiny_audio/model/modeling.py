@@ -255,9 +255,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
     # What trains --------------------------------------------------------------------------------
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Return names and parameters that receive gradients; exactly these are what `save`
-        writes.
-        """
+        """Return names and parameters that receive gradients: what `save` writes."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def pretrained_part(self, name: str) -> nn.Module:
@@ -282,9 +280,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         input_values_mask: Tensor | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPooling:
-        """Return the valid audio embeddings of all clips, (sum of positions, D), in
-        `pooler_output`.
-        """
+        """Return all clips' audio embeddings, (sum of positions, D), in `pooler_output`."""
         clips = as_features(input_features, input_features_mask, input_values, input_values_mask)
         if clips is None:
             raise PromptError("get_audio_features needs input_features or input_values.")
@@ -311,9 +307,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         return self.language_model.get_output_embeddings()
 
     def init_weights(self) -> None:
-        """Do nothing: parts come initialised or pretrained, and transformers must not touch them
-        again.
-        """
+        """Do nothing: parts come ready, and transformers must not initialise them again."""
 
     def save_pretrained(self, folder: Any, **_: Any) -> None:
         """Refuse transformers' own way, which would write weights that no `load` accepts."""

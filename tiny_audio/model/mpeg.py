@@ -52,9 +52,7 @@ Frames = dict[int, tuple[int, Format]]  # place of a header -> bytes of the fram
 
 
 def frames_in(data: bytes) -> Frames:
-    """Yield what looks like the header of a frame; most bytes that look so by chance form no
-    chain.
-    """
+    """Yield what looks like a frame's header; most that look so by chance form no chain."""
     values = np.frombuffer(data, np.uint8)
     if len(values) < 4:
         return {}

@@ -127,9 +127,7 @@ def pad_audio(
 def pad_prompts(
     prompts: Sequence[Prompt], pad_id: int, side: Side, multiple: int = 1
 ) -> dict[str, Tensor]:
-    """Pad prompts to input_ids, attention_mask and labels, each (B, L), L a multiple of
-    `multiple`.
-    """
+    """Pad prompts to input_ids, attention_mask and labels (B, L), L a `multiple`."""
     longest = max(len(prompt.ids) for prompt in prompts)
     longest += -longest % multiple
 

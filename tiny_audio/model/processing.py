@@ -92,9 +92,7 @@ class AudioProcessor(ProcessorMixin):
         return BatchFeature(batch)
 
     def samples(self, source: Any, sampling_rate: int | None = None) -> Tensor:
-        """Turn any source of audio into samples_N at 16 kHz. A batch of clips is a list, not an
-        array.
-        """
+        """Turn a source of audio into samples_N at 16 kHz. Several clips are a list."""
         shape = tuple(getattr(source, "shape", ()))
         if len(shape) == 2 and min(shape) > 2:
             raise AudioError(
@@ -105,16 +103,12 @@ class AudioProcessor(ProcessorMixin):
         return load_audio(source, sampling_rate).samples
 
     def stop_ids(self) -> list[int]:
-        """Return the ids that end an answer: the model's, or the template's where no model is
-        known.
-        """
+        """Return the ids that end an answer: the model's, or the template's if none is known."""
         return self.config.stop_token_ids or stop_ids(self.tokenizer, self.config.prompt)
 
     @property
     def pad_id(self) -> int:
-        """Return the id for padding. It is always masked, so any id does; the tokenizer's own is
-        preferred.
-        """
+        """Return the id for padding. It is always masked, so any id does."""
         pad = self.tokenizer.pad_token_id
         return 0 if pad is None else pad
 

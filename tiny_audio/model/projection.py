@@ -40,17 +40,13 @@ class ProjectorConfig(StrictConfig):
         return 1.0
 
     def positions_for(self, num_frames: int) -> int:
-        """Return P, the positions that the decoder sees for `num_frames`. It is the one owner of
-        this length.
-        """
+        """Return P, the positions of `num_frames`. It is the one owner of this length."""
         return num_frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig(ProjectorConfig):
-    """The base of projectors that lay `k` neighbouring frames side by side, the tail padded with
-    zeros.
-    """
+    """The base of projectors that lay `k` neighbouring frames side by side."""
 
     k: int = 4
 
@@ -103,9 +99,7 @@ class Projector(nn.Module, ABC, Generic[Config]):
 
     @abstractmethod
     def project(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """Compute the projection proper. Padding comes in as zeros; what goes out there is
-        ignored.
-        """
+        """Compute the projection. Padding comes in as zeros; what goes out there is ignored."""
 
     @torch.no_grad()
     def match_scale(self, frames_BTE: Tensor, lengths_B: Tensor, target_rms: float) -> None:
@@ -118,18 +112,14 @@ class Projector(nn.Module, ABC, Generic[Config]):
 
 
 def stack_frames(frames_BTE: Tensor, k: int) -> Tensor:
-    """Lay k neighbours side by side: (B, T, E) → (B, ceil(T / k), k · E), the tail padded with
-    zeros.
-    """
+    """Lay k neighbours side by side: (B, T, E) → (B, ceil(T / k), k · E), zeros at the end."""
     frames_BTE = F.pad(frames_BTE, (0, 0, 0, -frames_BTE.shape[1] % k))
     B, T, E = frames_BTE.shape
     return frames_BTE.reshape(B, T // k, k * E)
 
 
 class FloatRMSNorm(nn.RMSNorm):
-    """RMSNorm that computes in its weight's dtype, which under autocast is not that of its
-    input.
-    """
+    """RMSNorm that computes in its weight's dtype, unlike its input's under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype))

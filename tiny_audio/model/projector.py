@@ -255,9 +255,7 @@ class TransformerProjector(Projector[TransformerConfig]):
 
 
 def rotations(num_positions: int, head_dim: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines (P, head_dim / 2) of rotary position embeddings (arXiv
-    2104.09864).
-    """
+    """Return cosines and sines (P, head_dim / 2) of rotary positions (arXiv 2104.09864)."""
     frequency = 10_000.0 ** (-torch.arange(0, head_dim, 2, device=device).float() / head_dim)
     angle = torch.arange(num_positions, device=device).float()[:, None] * frequency
     return angle.cos(), angle.sin()
@@ -293,9 +291,7 @@ class StatisticsProjector(Projector[StatisticsConfig]):
         self.ln_post = FloatRMSNorm(decoder_dim, eps=1e-6)
 
     def statistics(self, frames_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """Return mean and standard deviation of every k frames (B, P, 2 · E); padding is in
-        neither.
-        """
+        """Return mean and standard deviation of every k frames (B, P, 2 · E), without padding."""
         k = self.config.k
         stacked_BPKE = stack_frames(frames_BTE.float(), k).unflatten(-1, (k, -1))
         firsts_P = k * torch.arange(stacked_BPKE.shape[1], device=lengths_B.device)

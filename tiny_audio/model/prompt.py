@@ -183,9 +183,7 @@ def _stretches(positions: Positions) -> Sequence[Stretch]:
 
 
 def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the ids of a text that somebody gave; control tokens spelled in it stay ordinary
-    text.
-    """
+    """Return the ids of somebody's text; control tokens spelled in it stay ordinary text."""
     control = tokenizer.get_added_vocab()
     ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     if set(ids) & set(control.values()):
@@ -210,9 +208,7 @@ def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> list[int]:
-    """Return the ids that end an answer: what the template writes after it, then the tokenizer's
-    own end.
-    """
+    """Return the ids that end an answer: the template's, then the tokenizer's own."""
     example = [Turn("user", "."), Turn("assistant", ".")]
     closing = _pieces(example, tokenizer, config, generate=False)[-1]
     ids = tokenizer.encode(closing, add_special_tokens=False) if isinstance(closing, str) else []
@@ -251,9 +247,7 @@ def resolved(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> Prompt
 
 
 def prompt_identity(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 of what the decoder would see: configuration, template, ids of an
-    example.
-    """
+    """Return the SHA-256 of configuration, template and the ids of an example."""
     example = [*transcription_turns(config), Turn("assistant", "one two")]
     ids = render(example, [3], tokenizer, config).ids
     return fingerprint({"config": resolved(config, tokenizer).to_dict(), "example": ids})

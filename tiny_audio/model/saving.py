@@ -151,9 +151,7 @@ def trained_part(model: AudioLM, whole: bool) -> dict[str, Tensor]:
 
 
 def changed_since_read(model: AudioLM) -> set[str]:
-    """Return base weights that are not what `build` or `load` read, also if they are frozen
-    again.
-    """
+    """Return base weights that differ from those that were read, frozen or not."""
     read, now = model.base_digests or {}, base_digests(model)
     return {name for name, digest in now.items() if read.get(name) != digest}
 

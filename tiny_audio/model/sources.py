@@ -45,18 +45,14 @@ def kind_of(source: str) -> Kind:
 
 
 def cache_folder() -> Path:
-    """Return the folder of `tiny-audio get`: TINY_AUDIO_CACHE, or tiny-audio in the user's
-    cache.
-    """
+    """Return where `tiny-audio get` unpacks: TINY_AUDIO_CACHE, or the user's cache."""
     if own := os.environ.get("TINY_AUDIO_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiny-audio"
 
 
 def packaged(source: str) -> Path:
-    """Return a path inside an installed distribution, or inside one that `tiny-audio get`
-    unpacked.
-    """
+    """Return a path inside an installed distribution, or one that `tiny-audio get` unpacked."""
     name, _, inner = source.removeprefix(PACKAGE).partition("/")
     parts = PurePosixPath(inner).parts
     if not name or not parts or inner.startswith("/") or ".." in parts:

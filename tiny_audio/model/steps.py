@@ -36,9 +36,7 @@ class Steps(Protocol):
 
 
 def steps_of(language_model: PreTrainedModel, plain: bool = False) -> Steps:
-    """Choose the fast way where it is known to give the same, and transformers' own elsewhere or if
-    `plain`.
-    """
+    """Choose the fast way where it gives the same, else (or if `plain`) transformers' own."""
     if plain or not is_walkable(language_model):
         return PlainSteps(language_model)
     return FastSteps(language_model)
@@ -111,9 +109,7 @@ def is_walkable(language_model: PreTrainedModel) -> bool:
 
 
 class Cells(NamedTuple):
-    """The places of N inputs: their cells of the cache, and the rotations of their queries and
-    keys.
-    """
+    """The places of N inputs: cells of the cache, and the rotations of their queries and keys."""
 
     rows: Any  # as an index: of N inputs, or of every row
     columns: Any

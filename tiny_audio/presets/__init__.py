@@ -33,9 +33,7 @@ NANO = SHIPPED["nano"]
 
 
 def preset(name: str) -> Preset:
-    """Return the preset of this name; an unknown name is a ConfigError that says the nearest
-    one.
-    """
+    """Return the preset of this name; for an unknown one a ConfigError says the nearest."""
     if name not in PRESETS:
         raise ConfigError.unknown(name, PRESETS, "The table of presets")
     found: Preset = import_module(f"{__name__}.{name}").PRESET

@@ -42,9 +42,7 @@ class _Work(NamedTuple):
 
     @property
     def kind(self) -> Request:
-        """Return what must be equal in a batch: all but the prompt, of which every row has its
-        own.
-        """
+        """Return what must be equal in a batch: all but the prompt, which may differ."""
         return replace(self.request, prompt=None)
 
 
@@ -66,9 +64,7 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Tell whether the thread runs; if not, `/health` says so, and the next request starts
-        one.
-        """
+        """Tell whether the thread runs; if not, the next request starts one."""
         return self._thread.is_alive()
 
     def _put(self, item: "_Work | _Call") -> None:
@@ -130,9 +126,7 @@ class Batcher:
         return batch
 
     def _transcribe(self, batch: list[_Work]) -> None:
-        """Transcribe one batch; a request that cannot be asked fails alone, before the others are
-        computed.
-        """
+        """Transcribe one batch; a request that cannot be asked fails alone, before it."""
         wanted = [work for work in batch if work.done.set_running_or_notify_cancel()]
         ready, turns = [], []
         for work in wanted:

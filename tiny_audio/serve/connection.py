@@ -76,9 +76,7 @@ class Connection(Reader, H11Protocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Keep the connection of a client that has asked and closes its half to wait for the
-        answer.
-        """
+        """Keep the connection of a client that closes its half to wait for the answer."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering and not self.cycle.more_body:
             self._probe = self.loop.call_later(PROBE_S, self._ask_whether_there)

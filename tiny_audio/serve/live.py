@@ -59,9 +59,7 @@ async def refuse(socket: WebSocket, message: str, code: int) -> None:
 
 
 class _Session:
-    """One connection. Sound is received while earlier sound is transcribed, so that partial results
-    catch up.
-    """
+    """One connection. Sound is received while earlier sound is transcribed."""
 
     def __init__(self, socket: WebSocket, service: Service, rate: int) -> None:
         self.socket, self.service, self.rate = socket, service, rate

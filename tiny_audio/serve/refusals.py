@@ -32,9 +32,7 @@ class Refusal(TinyAudioError, HTTPException):  # noqa: N818 — it is an answer
 
 
 def no_room(what: str) -> Refusal:
-    """Return the answer where the server lacks disk, memory or open files: the request may be
-    good.
-    """
+    """Return the answer where the server lacks disk, memory or open files."""
     message = f"The server has no room at the moment: {what}"
     return Refusal(503, f"{message}. Try again in 30 s.", retry_after_s=30)
 

@@ -48,9 +48,7 @@ class DecodePool:
         return self._threads.submit(self._decode, upload, track)
 
     def _start(self) -> None:
-        """Start a process where there is none; where that fails, every later call tries again and
-        raises the reason.
-        """
+        """Start a process where there is none; a failure is raised, and tried again next time."""
         worker = None
         try:
             worker = self._worker()

@@ -49,9 +49,7 @@ def parts_of(visit: Visit) -> list[Visit]:
 
 
 def copy_of(visit: Visit, how: Augment | None, copies: Copies) -> int:
-    """Return which cached copy a visit uses; visits take them in turn, and 0 is the clip as
-    recorded.
-    """
+    """Return which cached copy a visit uses: they take turns, and 0 is the clip as recorded."""
     return visit.repeat % copies.get(visit.example.source, 1) if how is not None else 0
 
 
@@ -149,9 +147,7 @@ def changed(samples: np.ndarray, seed: int, how: Augment | None, most: int | Non
 
 
 def stretched(frames_TE: Tensor, most: float, seed: int) -> Tensor:
-    """Interpolate between frames at another tempo each time, up to 1 + `most` times as slow or
-    fast.
-    """
+    """Interpolate between frames at another tempo, up to 1 + `most` times as slow or fast."""
     if not most:
         return frames_TE
     factor = (1 + most) ** np.random.default_rng([seed, 1]).uniform(-1, 1)

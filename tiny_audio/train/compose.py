@@ -61,9 +61,7 @@ def filling(override: Any) -> str:
 
 
 def compose_sweep(arguments: Sequence[str]) -> list[Recipe]:
-    """Make all combinations of `key=a,b`, each with a folder of its own below that of the
-    experiment.
-    """
+    """Make all combinations of `key=a,b`, each with a folder below the experiment's."""
     files = [a for a in arguments if is_recipe_file(a)]  # whose paths Hydra cannot parse
     try:
         rest = [a for a in arguments if a not in files]

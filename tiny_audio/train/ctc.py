@@ -18,9 +18,7 @@ LENGTH_STEP = 40  # mel steps of 10 ms
 def spelling_loss(
     log_probs_BTC: Tensor, lengths_B: Tensor, texts: Sequence[str]
 ) -> tuple[Tensor, int]:
-    """Return the CTC loss summed over the clips, and their number of characters (at least one a
-    clip).
-    """
+    """Return the CTC loss summed over the clips, and their characters (one a clip at least)."""
     targets = [encode_characters(text) for text in texts]
     sizes_B = torch.tensor([len(t) for t in targets])
     total = F.ctc_loss(
@@ -47,9 +45,7 @@ def stretch_pitch(batch: Features, rng: np.random.Generator) -> None:
 
 
 def colour(batch: Features, rng: np.random.Generator) -> None:
-    """Imitate other microphones: half of the clips get a smooth curve of up to ±8 dB over the mel
-    axis.
-    """
+    """Imitate other microphones: half of the clips get a smooth curve of up to ±8 dB."""
     bins = np.arange(batch.values.shape[1])
     knots = np.linspace(0, len(bins) - 1, 5)
     for values_FM, steps in zip(batch.values, batch.lengths_B.tolist(), strict=True):
@@ -60,9 +56,7 @@ def colour(batch: Features, rng: np.random.Generator) -> None:
 
 
 def mask_patches(batch: Features, rng: np.random.Generator) -> None:
-    """Apply SpecAugment in place: up to 0.2 s in every 2 s, and up to 12 mel bins, become the
-    mean.
-    """
+    """Apply SpecAugment in place: up to 0.2 s in every 2 s and 12 mel bins become the mean."""
     for values_FM, steps in zip(batch.values, batch.lengths_B.tolist(), strict=True):
         mean = float(values_FM[:, :steps].mean())
         for _ in range(steps // 200 + 1):

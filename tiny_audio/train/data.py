@@ -201,9 +201,7 @@ def nothing(number: int) -> Example:
 
 
 class Cost:
-    """The positions of the decoder that a clip takes at most: prompt, audio, answer and stop
-    token.
-    """
+    """The most positions of the decoder that a clip takes: prompt, audio, answer and stop token."""
 
     def __init__(self, model: AudioLM, stretch: float = 0.0, how: Augment | None = None):
         self.model, self.stretch, self.how = model, stretch, how

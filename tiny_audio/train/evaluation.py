@@ -41,9 +41,7 @@ class EncodedBatch(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The results of a batch: (loss, tokens, correct ones) after each kind of sound, and the
-    texts.
-    """
+    """The results of a batch: (loss, tokens, correct) for each kind of sound, and the texts."""
 
     sums: list[tuple[float, int, int]]
     written: list[Segment]
@@ -137,9 +135,7 @@ class Evaluation:
         return [f[:n] for f, n in zip(frames_BTE, lengths_B.tolist(), strict=True)]
 
     def write(self, visits: Sequence[Visit], frames: Sequence[Tensor]) -> list[Segment]:
-        """Write texts as `transcribe` does, with each clip's own question, from frames that are
-        there.
-        """
+        """Write texts as `transcribe` does, from frames, with each clip's own question."""
         transcriber = Transcriber(self.model)
         turns = [self.collator.asked(visit) for visit in visits]
         prompts = prepare(self.model, turns, [[one] for one in frames])
@@ -148,9 +144,7 @@ class Evaluation:
         return list(map(transcriber.segment, windows, written))
 
     def words(self, written: Sequence[Segment]) -> dict[str, Any]:
-        """Return the word error rate over words without case and punctuation, and how answers
-        ended.
-        """
+        """Return the WER over words without case and punctuation, and how answers ended."""
         texts = [visit.example.text for visits, _ in self.batches for visit in visits]
         references = [clean(text, "plain") for text in texts]
         hypotheses = [clean(segment.text, "plain") for segment in written]

@@ -74,9 +74,7 @@ def quickstart() -> Recipe:
 
 
 def projector_lora_both() -> Recipe:
-    """Train the projector, then LoRA on both ends with the projector frozen, then all three
-    together.
-    """
+    """Train the projector, then LoRA on both ends, then all three together."""
     lora = Stage(
         learning_rate={"encoder": 1e-4, "decoder": 1e-4},
         lora=ADAPT.lora,

@@ -40,9 +40,7 @@ class Place(NamedTuple):
 
 
 def clip_key(sound: Sound, how: Augment | None, seed: int) -> str:
-    """Return the key of the stored sound, and of the augmentation with its seed where there is
-    one.
-    """
+    """Return the key of the stored sound, and of the augmentation with its seed if there is one."""
     change = "" if how is None else json.dumps([asdict(how), seed])
     return hashlib.sha256(f"{sound.digest()} {change}".encode()).hexdigest()[:32]
 

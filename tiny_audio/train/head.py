@@ -37,9 +37,7 @@ FROZEN = Stage(
 
 
 def stage_of(minutes: float, head_rate: float | None, encoder_rate: float) -> Stage:
-    """Return the stage of `train-head`; one with a training encoder is evaluated more seldom, as
-    that takes longer.
-    """
+    """Return the stage of `train-head`; with a training encoder it is evaluated less often."""
     rates = {"head": FROZEN.learning_rate["head"] if head_rate is None else head_rate}
     stage = replace(FROZEN, minutes=minutes, learning_rate=rates)
     if not encoder_rate:

@@ -21,14 +21,7 @@ from torch import Tensor, nn
 from tiny_audio.data.mixture import State
 from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.progress import progress
-from tiny_audio.train.distributed import (
-    all_sum,
-    rank,
-    spread,
-    wait_for_all,
-    whole,
-    world_size,
-)
+from tiny_audio.train.distributed import all_sum, rank, spread, wait_for_all, whole, world_size
 from tiny_audio.train.hardware import autocast, peak_memory
 from tiny_audio.train.hardware import multiplies_bf16 as multiplies_bf16
 from tiny_audio.train.optim import adamw, load_state_tensors, muon, state_tensors
@@ -99,9 +92,7 @@ class Loop:
         return self.step / config.steps if config.steps else self.elapsed_s / config.budget_s
 
     def schedule(self) -> float:
-        """Return the share of the learning rates: linear warm-up, then a cosine down to
-        `final_rate`.
-        """
+        """Return the share of the rates: linear warm-up, then a cosine down to `final_rate`."""
         config = self.config
         cosine = 0.5 * (1 + math.cos(math.pi * min(self.progress(), 1.0)))
         warm = min(1.0, (self.step + 1) / max(config.warmup_steps, 1))
@@ -305,9 +296,7 @@ class Loop:
         write_save(target, tensors, {**about, **self._belongs_to()})
 
     def _belongs_to(self) -> dict[str, Any]:
-        """Return what a save must agree on: where the run began, and how many processes hold
-        Muon.
-        """
+        """Return what a save must agree on: where the run began, and the processes of Muon."""
         return {"origin": self.origin, "processes": world_size() if self._in_parts() else 1}
 
     def resume(self) -> bool:

@@ -21,9 +21,7 @@ def adamw(module: nn.Module, rates: Rates, weight_decay: float) -> list[Optimize
 
 
 def muon(module: nn.Module, rates: Rates, weight_decay: float) -> list[Optimizer]:
-    """Make Muon for `layers.*` matrices, its step scaled to AdamW's size so that one rate fits
-    both.
-    """
+    """Make Muon for `layers.*` matrices, its step scaled so that AdamW's rate fits."""
     named = _trainable(module)
     inner = {n: p for n, p in named.items() if ".layers." in n and p.ndim == 2}
     rest = {n: p for n, p in named.items() if n not in inner}

@@ -164,9 +164,7 @@ class Recipe(Setting):
         self._refuse_unused_augmentation()
 
     def _refuse_unused_augmentation(self) -> None:
-        """Refuse augmented copies without an augmentation, and cached frames of it without
-        copies.
-        """
+        """Refuse copies without an augmentation, and one that cached frames would ignore."""
         cached = [stage.cache for stage in self.stages.values()]
         copied = any(source.copies > 1 for source in self.data.sources.values())
         if all(cached) and self.data.augment and not copied:

@@ -125,9 +125,7 @@ class Run:
             self.tell_left_out()
 
     def result(self) -> dict[str, Any]:
-        """Evaluate all validation clips, where the evaluations on the way take
-        `validation_clips`.
-        """
+        """Evaluate all validation clips; evaluations on the way take `validation_clips` of them."""
         if not (clips := self.found.validation):
             return {}
         every = replace(self.recipe.data, validation_clips=len(clips))
@@ -139,9 +137,7 @@ class Run:
         return self.recipe.strategy == "fsdp" and world_size() > 1
 
     def take_over(self, name: str) -> None:
-        """Restore the model as a finished stage left it, from the save that the stage ended
-        with.
-        """
+        """Restore the model as a finished stage left it, from that stage's last save."""
         stages.begin(self.model, self.recipe.stages[name])
         restore(Listening(self.model), last_save(self.folder / name))
 

@@ -96,9 +96,7 @@ def _refusing_damage(path: Path) -> Iterator[None]:
 
 
 def read_counters(path: Path) -> dict[str, Any]:
-    """Return step, seconds and state of the data of a save; `CheckpointError` where it is not
-    whole.
-    """
+    """Return step, seconds and data state of a save; `CheckpointError` if it is not whole."""
     with _refusing_damage(path), safe_open(path, "pt") as file:
         return json.loads(file.metadata()["counters"])  # of no save: None, or without them
 

@@ -77,9 +77,7 @@ class Listening(nn.Module):
     def answers(
         self, embeds_BLD: Tensor, mask_BL: Tensor, labels_BL: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the decoder's last hidden states (S, D) where a token is supervised, and these
-        tokens.
-        """
+        """Return the decoder's last hidden states (S, D) at supervised tokens, and these tokens."""
         decoder: Any = self.model.language_model
         hidden_BLD = decoder.base_model(
             inputs_embeds=embeds_BLD,

@@ -52,9 +52,7 @@ def hears(log: Log) -> Findings:
 
 
 def gained(row: Row) -> float:
-    """Return the share of the loss that the clip itself takes away; NaN where a loss is not
-    finite.
-    """
+    """Return the share of the loss that the clip takes away; NaN if one is not finite."""
     without = min(row["loss_shuffled"], row["loss_silent"])
     finite = math.isfinite(row["loss"]) and math.isfinite(without) and without > 0
     return 1 - row["loss"] / without if finite else math.nan

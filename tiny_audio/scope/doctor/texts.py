@@ -21,9 +21,7 @@ LOOPS = 0.3
 
 
 def writes(log: Log) -> Findings:
-    """Judge the word error rate, beside the tokens that are right where the text before them is
-    given.
-    """
+    """Judge the word error rate beside the accuracy of tokens after the right text."""
     last = log.evaluation
     if last is None or last["wer"] is None:
         return
@@ -95,9 +93,7 @@ def loops(log: Log) -> Findings:
 
 
 def repeats(hypothesis: str, text: str) -> bool:
-    """Tell whether one to five words stand four times in a row, where the reference has no such
-    run.
-    """
+    """Tell whether one to five words stand four times in a row, unlike in the reference."""
     again = re.compile(r"\b(\w+(?:\W+\w+){0,4})(?:\W+\1\b){3,}")
     return bool(again.search(hypothesis)) and not again.search(text)
 

@@ -133,9 +133,7 @@ def rise(rows: Sequence[Row]) -> float:
 
 
 def trend(log: Log) -> Findings:
-    """Say whether more training would help, by a straight line through the last third of the last
-    stage.
-    """
+    """Say by a line through the last third of a run whether more training would help."""
     last, rows = log.evaluation, last_third(log)
     falls = still_falls(log)
     if falls is None or (last is not None and gained(last) < DEAF):

@@ -33,9 +33,7 @@ class PartCount:
 
 
 def planned_config(model: ModelConfig) -> AudioLMConfig:
-    """Return the configuration of the model that a run begins with; at most config.json files are
-    read.
-    """
+    """Return the configuration of the model that a run begins with, from config.json files."""
     if model.checkpoint:
         folder = Path(shipped(model.checkpoint))
         if not (folder / "config.json").is_file():

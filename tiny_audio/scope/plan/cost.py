@@ -41,9 +41,7 @@ class Load:
 
 
 def load_of(config: AudioLMConfig, clips: int, clip_s: float) -> Load:
-    """Return the load of `clips` clips of `clip_s` seconds with as much text as is spoken in that
-    time.
-    """
+    """Return the load of `clips` clips of `clip_s` seconds, with as much text as that time has."""
     samples = int(clip_s * SAMPLE_RATE)
     windows, encoder = config.windows(samples), config.encoder
     longest = encoder.max_samples if encoder.window == "full" else None
@@ -67,9 +65,7 @@ class Layers:
     square: int  # heads whose T × T scores are kept: WavLM's, for its position bias
 
     def kept(self, wide: int) -> int:
-        """Return the bytes that one layer keeps of a token for the backward pass, whatever
-        trains.
-        """
+        """Return the bytes that a layer keeps of a token for the backward pass, whatever trains."""
         norms = 8 * self.width + (8 * self.attention if self.norms_heads else 0)
         return norms + wide * (4 * self.attention + (3 if self.gated else 1) * self.inner)
 

@@ -178,9 +178,7 @@ def _stage(
 
 
 def _clips(data: DataConfig, one: Load) -> int:
-    """Return the clips of a micro-batch by the recipe's three budgets; one clip is never too
-    many.
-    """
+    """Return the clips of a micro-batch by the recipe's three budgets, at least one."""
     budgets = (data.batch_s / one.audio_s, data.batch_tokens / one.tokens, data.batch_items)
     return max(1, int(min(budgets)))
 
@@ -207,9 +205,7 @@ def _timed(planned: StagePlan, recipe: Recipe, hours: float, flops_per_s: float)
 
 
 def render(found: Plan) -> RenderableType:
-    """Show the plan as tables: parameters, then memory and time of every stage, then the
-    assumptions.
-    """
+    """Show the plan as tables: parameters, memory and time of every stage, assumptions."""
     return Group(_parameters(found), _memory(found), "\n".join(_notes(found)))
 
 

@@ -128,9 +128,7 @@ def nearest(queries: Tensor, words: Tensor) -> Tensor:
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
-    """Return (2 E|x-y| - E|x-x'| - E|y-y'|) / 2 E|x-y| over pairs of different vectors, without
-    bias.
-    """
+    """Return (2 E|x-y| - E|x-x'| - E|y-y'|) / 2 E|x-y| over pairs of vectors."""
     across = torch.cdist(x, y).mean()
     spread = [torch.cdist(v, v).sum() / max(1, len(v) * (len(v) - 1)) for v in (x, y)]
     return (1 - (spread[0] + spread[1]) / (2 * across)).item()

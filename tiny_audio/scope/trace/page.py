@@ -166,9 +166,7 @@ def _key(track: Track) -> str:
 
 
 def _rows_of(traces: Sequence[Trace]) -> dict[str, Tensor]:
-    """Return the most active dimensions of every track, the most active first; the first trace
-    decides.
-    """
+    """Return the most active dimensions of every track, in order; the first trace decides."""
     rows: dict[str, Tensor] = {}
     for trace in traces:
         for track in (trace.frames, *trace.stages, trace.audio):

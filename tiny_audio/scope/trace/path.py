@@ -51,9 +51,7 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Described:
-    """A description of the model. `trained` is None where its checkpoint does not say it (decision
-    027).
-    """
+    """A description of the model. `trained` is None where the checkpoint does not say it."""
 
     name: str
     encoder: str

@@ -115,9 +115,7 @@ def listen(model: AudioLM, example: Example, other: Example | None) -> Sample:
 
 
 def losses_of(model: AudioLM, samples_N: Tensor, example: Example) -> list[float]:
-    """Return the cross-entropy of every supervised token of the example's answer after this
-    sound.
-    """
+    """Return the cross-entropy of every supervised token of the answer after this sound."""
     task = Listening(model)
     batch = Collator(model).collate([samples_N], [Visit(example, 0, 0)]).to(model.device)
     hidden_SD, targets_S = task.answers(task.embed(batch), batch.mask_BL, batch.labels_BL)

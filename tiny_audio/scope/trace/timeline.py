@@ -83,9 +83,7 @@ class Clock:
 
     @property
     def frame(self) -> tuple[float, float]:
-        """Return a frame's step, pooled where the encoder pools, and where the first frame
-        begins.
-        """
+        """Return a frame's step, after pooling, and where the first frame begins."""
         record = self.encoder.record
         field, step = 1, 1  # in feature steps
         for kernel, stride, padding in record.convolutions(self.encoder.hf):

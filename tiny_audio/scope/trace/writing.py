@@ -150,9 +150,7 @@ def replay(model: AudioLM, embeds_1LD: Tensor, tokens: Sequence[int]) -> tuple[T
 
 @contextmanager
 def attending_eagerly(decoder: Any) -> Iterator[None]:
-    """Switch to eager attention, which alone has weights to show; the faster ones never hold
-    them.
-    """
+    """Switch to eager attention; the faster ones never hold weights to show."""
     before = decoder.config._attn_implementation
     decoder.set_attn_implementation("eager")
     try:
@@ -162,9 +160,7 @@ def attending_eagerly(decoder: Any) -> Iterator[None]:
 
 
 def token_text(tokenizer: Any, token_id: int) -> str:
-    """Return a token as people can see it; pieces of a character keep the tokenizer's own
-    spelling.
-    """
+    """Return a token as people can see it; pieces of a character as the tokenizer spells."""
     text = tokenizer.decode([token_id], skip_special_tokens=False)
     if not text or "\ufffd" in text:
         text = str(tokenizer.convert_ids_to_tokens(token_id))
