@@ -54,7 +54,7 @@ def test_report_and_leaderboard_of_a_run(tmp_path):
         (("understand", "nano", "--task", "emotions", "--dataset", "quickstart"), "emotion"),
         (("eval", "nano", "--dataset", "quickstrt"), "Did you mean 'quickstart'?"),
         (("eval", "openai:nowhere#m", "--max-samples", "1"), "no address of a server"),
-        (("eval", "hf:some/model", "--beams", "5"), "decodes in its own way"),
+        (("eval", "hf:some/model", "--whole"), "decodes in its own way"),
         (("eval", "ctc:nano", "--whole"), "decodes in its own way"),
         (("eval", "nano", "--ctc-weight", "0.3"), "give at least two beams"),
     ],

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from tiny_audio.evaluate.rivals import system
+from tiny_audio.infer.request import Request
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.presets import NANO
@@ -88,12 +89,14 @@ def test_a_ctc_model_answers_as_alone_whatever_is_in_its_batch(ctc):
 
 
 @pytest.mark.slow
-def test_an_encoder_decoder_answers_too(whisper):
-    rival = system(f"hf:{whisper}")
+@pytest.mark.parametrize("beams", [None, 3])
+def test_an_encoder_decoder_answers_too(whisper, beams):
+    rival = system(f"hf:{whisper}", request=Request(beams=beams))
+    assert rival.about().get("generate_kwargs") == (beams and {"num_beams": beams})
     (answer,) = rival.answer(toys.clips(16_000), [""])
     model, extractor = rival.pipeline.model, rival.pipeline.feature_extractor
     heard = extractor(toys.clips(16_000)[0].numpy(), sampling_rate=16_000, return_tensors="pt")
-    ids = model.generate(heard.input_features)
+    ids = model.generate(heard.input_features, num_beams=beams or 1)
     assert answer.text == rival.pipeline.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
     mark = rival.pipeline.tokenizer.convert_tokens_to_ids("<|notimestamps|>")
     rival.pipeline.model.generation_config.no_timestamps_token_id = mark

@@ -9,6 +9,7 @@ ctc:MODEL, ctc:FOLDER#MODEL the encoder of one of our models with its own CTC he
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,14 @@ def system(
     if colon and kind in RIVALS:
         if not rest:
             raise ConfigError(f"{name!r} names no model. Expected {RIVALS[kind]}.")
-        if request != PLAIN or head or dtype != torch.float32:
+        beams = request.beams if kind == "hf" else None
+        if request != replace(PLAIN, beams=beams) or head or dtype != torch.float32:
             raise ConfigError(
-                f"{name} decodes in its own way: --beams, --ctc-weight, --min-logprob, --whole and "
-                f"--dtype are for our models, and so is --aligner (a head alone is "
-                f"ctc:FOLDER#MODEL)."
+                f"{name} decodes in its own way: --beams (but for hf:), --ctc-weight, "
+                f"--min-logprob, --whole and --dtype are for our models, and so is --aligner (a "
+                f"head alone is ctc:FOLDER#MODEL)."
             )
-        return OPENERS[kind](rest, device)
+        return HfPipeline(rest, device, beams) if beams else OPENERS[kind](rest, device)
     transcriber = Transcriber.from_pretrained(name, head=head, device=device, dtype=dtype)
     transcriber.check(request)
     return OurModel(name, transcriber, request)
@@ -81,10 +83,12 @@ class HfPipeline:
 
     Clips are answered one by one: many CTC models were made to run without a mask, and padding in a
     batch would change their answers. Whether generation was cut off, the pipeline does not say.
+    `beams` is the width of a beam search; None is the model's own way.
     """
 
-    def __init__(self, source: str, device: str = "cpu") -> None:
+    def __init__(self, source: str, device: str = "cpu", beams: int | None = None) -> None:
         self.source, self.device = source, device
+        self.generating = {"generate_kwargs": {"num_beams": beams}} if beams else {}
         try:
             self.pipeline = transformers.pipeline(
                 "automatic-speech-recognition",
@@ -111,6 +115,7 @@ class HfPipeline:
             "weights_sha256": weights_hash(model, set()),
             "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
             "device": self.device,
+            **self.generating,
             "versions": {"transformers": transformers.__version__, "torch": torch.__version__},
         }
 
@@ -128,7 +133,8 @@ class HfPipeline:
             self.pipeline.type == "seq2seq_whisper" and len(clip) > WHISPER_WINDOW_S * SAMPLE_RATE
         )
         try:
-            written = self.pipeline(audio, **({"return_timestamps": True} if long else {}))
+            times = {"return_timestamps": True} if long else {}
+            written = self.pipeline(audio, **times, **self.generating)
         except (RuntimeError, ValueError) as error:
             return failure(error)
         text = str(written["text"]).strip()
