@@ -34,8 +34,7 @@ def _is_saved(folder: Path) -> bool:
 
 
 def open_dataset(path: str, split: str, columns: list[str], streaming: bool = False) -> Any:
-    """Open a `Dataset` or `IterableDataset` with those of `columns` that it has, audio as stored
-    bytes.
+    """Open a `Dataset` or `IterableDataset` with its part of `columns`, audio as stored bytes.
 
     The first two columns, audio and text, have to be there, by one of their names (`names_in`).
     Times come with them, to be compared. `ConfigError` says what the library

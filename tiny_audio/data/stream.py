@@ -48,8 +48,7 @@ class ExampleStream:
         self.most_kept = 0  # usable clips up to the farthest place that was read
 
     def take(self, count: int, state: State | None = None) -> tuple[list[Example], State | None]:
-        """Return the next `count` clips after `state` (None: from the start), and the state after
-        them.
+        """Return the next `count` clips after `state` (None: the start), and the state after them.
 
         At the end of the data, or at the source's limit, there are fewer clips, perhaps none, and
         no state. A state that was not the last one returned opens its shard again.

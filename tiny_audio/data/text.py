@@ -16,8 +16,7 @@ APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼ`", "'"))
 
 
 def clean(text: str, style: Style = "raw") -> str:
-    """Clean a text: `raw` keeps case and punctuation, `lower` the latter, `plain` words and
-    apostrophes.
+    """Clean a text: `raw` keeps case and punctuation, `lower` punctuation, `plain` words alone.
 
     Cleaning twice changes nothing. What holds nothing but control characters becomes "".
     """

@@ -27,8 +27,7 @@ Pair = tuple[Utterance, Utterance]
 def compare(
     a: Sequence[Utterance], b: Sequence[Utterance], normalizer: Normalizer, by: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return plain JSON values: overall and per group of every column in `by`, words, and worst
-    clips.
+    """Return JSON values: overall and per group of every column in `by`, words, and worst clips.
 
     Refuses other clips and other references, and names those that differ.
     """

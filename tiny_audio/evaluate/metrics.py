@@ -121,8 +121,7 @@ class Interval(NamedTuple):
 
 
 def interval(counts: Sequence[Counts], seed: int = SEED) -> Interval | None:
-    """Return the bootstrap interval of the corpus rate: what other clips of this kind might have
-    given.
+    """Return the bootstrap interval of the corpus rate: what other such clips might have given.
 
     Percentiles over resampled utterances; None where the references are empty, and of one clip,
     which says nothing of others.

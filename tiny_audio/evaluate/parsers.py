@@ -64,8 +64,7 @@ def parse_slot(caption: str, classes: Classes) -> str | None:
 
 
 def parse_choice(answer: str, options: Sequence[str]) -> str | None:
-    """Return the one letter that the answer commits to, by letter, by the option's words, or by
-    both.
+    """Return the letter that the answer commits to, by letter, by the option's words, or both.
 
     The words are looked for first: with "C major" among the options, its C is no letter. The
     article in "A dog barks" is none either.

@@ -18,8 +18,7 @@ AGAIN = "Score it anew: tiny-audio score"
 
 
 def prove(folder: Path) -> tuple[Result, list[Utterance]]:
-    """Return the result of a run's folder (or its result.json) and the utterances that it was made
-    from.
+    """Return the result of a run's folder (or result.json) and the utterances it was made from.
 
     `ConfigError` where there is none, where it is of another version of the normaliser, or where
     the predictions give other figures: one of the two was changed.

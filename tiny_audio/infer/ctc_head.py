@@ -52,8 +52,7 @@ class CtcHeadConfig(StrictConfig):
 
 
 class CtcHead(nn.Module):
-    """Turns frames into log-probabilities of characters by a projection, residual convolutions and
-    a classifier.
+    """Turns frames into log-probabilities of characters, by convolutions and a classifier.
 
     Two convolutions over 5 frames see 90 ms on both sides; what is behind a clip's end, they do
     not see, so a batch gives what its clips give alone.

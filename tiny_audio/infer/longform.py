@@ -141,8 +141,7 @@ def cut(blocks: Iterable[Tensor], policy: CutPolicy) -> Iterator[Window]:
 
 
 def hop_levels(samples_N: Tensor, before_N: Tensor) -> NDArray[np.float32]:
-    """Return the level of every whole hop above `HIGH_PASS_HZ`: its loudest 10 ms, in dB of full
-    scale.
+    """Return the level of every whole hop above `HIGH_PASS_HZ`: its loudest 10 ms, in dB.
 
     `before_N` is the hop before; at the start of a file, where there is none, its first sample is
     taken to have been there all along.

@@ -45,8 +45,7 @@ class TokenHeadConfig(StrictConfig):
 
 
 class TokenHead(nn.Module):
-    """Turns audio embeddings into log-probabilities of a blank and of the tokens that the head
-    knows.
+    """Turns audio embeddings into log-probabilities of a blank and of the tokens that it knows.
 
     `tokens_V` are those tokens' ids, ascending; `power` is the mean squared norm of an embedding
     row. The table itself is the decoder's and is given with each call.
@@ -132,8 +131,7 @@ class TokenHead(nn.Module):
 
 
 def load_token_head(model: AudioLM, checkpoint: Path | None = None) -> TokenHead | None:
-    """Load the token head in `tokens/` of the checkpoint, else the package's own for this model, if
-    any.
+    """Load the token head in `tokens/` of the checkpoint, else the package's own, if any.
 
     Raises `CheckpointError` where the checkpoint's head belongs to another encoder or projector.
     """

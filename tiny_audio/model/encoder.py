@@ -46,8 +46,7 @@ from .hub import read_part
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(StrictConfig):
-    """The configuration of an encoder, and which of its frames go on. It is pure arithmetic and
-    touches no disk.
+    """The configuration of an encoder, pure arithmetic, and which of its frames go on.
 
     `architecture` is the encoder's own transformers config as a dict: widths, lengths,
     normalisation and mask all follow from it. `source` (see `sources.py`) says where the weights

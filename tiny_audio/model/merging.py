@@ -12,8 +12,7 @@ from .modeling import AudioLM
 
 @torch.no_grad()
 def merge_adapters(model: AudioLM) -> AudioLM:
-    """Replace every layer of the decoder that has a LoRA adapter by one with the sum of both
-    weights, in place.
+    """Replace each layer with a LoRA adapter by one with the sum of both weights, in place.
 
     Sums are rounded to the layer's dtype. Such a model only infers; `save` refuses it. The encoder
     keeps its adapters: CTC heads know it by the hash of its weights.

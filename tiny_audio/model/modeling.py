@@ -151,8 +151,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         return self.fuse(input_ids, *audio)
 
     def fuse(self, input_ids: Tensor, audio_BPD: Tensor, lengths_B: Tensor) -> Tensor:
-        """Return prompt embeddings (B, L, D): text is looked up, and audio embeddings replace
-        placeholders.
+        """Return prompt embeddings (B, L, D): text looked up, audio in place of placeholders.
 
         Every prompt must hold exactly the positions of its own clips; a shift by one clip would
         otherwise go unnoticed (trap T7).
@@ -198,8 +197,7 @@ class AudioLM(PreTrainedModel, GenerationMixin):
         num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> AudioLMOutput:
-        """Turn prompt ids (B, L) with their clips' features into logits, and the loss where labels
-        are given.
+        """Turn prompt ids (B, L) and clips' features into logits, and a loss if labels are given.
 
         `num_items_in_batch` is what transformers' Trainer gives when it accumulates gradients: the
         supervised tokens of all micro-batches, by which the sum of the loss is divided (trap

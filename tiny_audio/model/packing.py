@@ -11,8 +11,7 @@ SCALE = ".scale"  # NAME.scale holds the step of every row of NAME
 
 
 def pack(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Store matrices as int8 with one float32 step per row (first dimension), and vectors as
-    bfloat16.
+    """Store matrices as int8 with one float32 step per row, and vectors as bfloat16.
 
     The largest value of a row becomes ±127, so no weight is off by more than 1/254 of it.
     """

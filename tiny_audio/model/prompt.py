@@ -275,8 +275,7 @@ def _pieces(
     config: PromptConfig,
     generate: bool = True,
 ) -> list[str | Turn]:
-    """Yield the template's own text (str) and the messages, in the order in which the decoder reads
-    them.
+    """Yield the template's own text (str) and the messages, in the decoder's order.
 
     This is also the one place where thinking is switched off.
     """

@@ -61,8 +61,7 @@ def cached_key(visit: Visit, how: Augment | None, copies: Copies) -> str:
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes batches of visits. With `cache`, frames are read from there, and a visit uses its next
-    copy.
+    """Makes batches of visits. With `cache` it reads frames there, of a visit's next copy.
 
     Clips whose samples turn out to be unusable are left out and counted in `dropped`.
     """

@@ -25,8 +25,7 @@ Strategy = Literal["ddp", "fsdp"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(StrictConfig):
-    """The model that training begins with: a preset's parts under a fresh projector, or a
-    checkpoint.
+    """The model that training begins with: a preset under a fresh projector, or a checkpoint.
 
     `encoder` and `decoder` (Hub ids or folders) exchange a part of the preset; `projector` replaces
     its projector, for example `{kind: mlp, k: 4, hidden: 256}`.

@@ -55,8 +55,7 @@ class Span:
     def track(
         self, name: str, symbol: str, values_SC: Tensor, edges: Tensor, padded_to: float
     ) -> Track:
-        """Return a track whose step s lasts from `edges[s]` to `edges[s + 1]`, cut at the window's
-        edges.
+        """Return a track whose step s lasts from `edges[s]` to `edges[s + 1]`, within the window.
 
         Edges and `padded_to` are samples of the window; float64 until seconds come out.
         """
@@ -108,8 +107,7 @@ class Clock:
     def stage(
         self, span: Span, name: str, symbol: str, values_SC: Tensor, num_frames: int
     ) -> Track:
-        """Return a track of any tensor inside the projector: it has as many steps as frames, or
-        fewer.
+        """Return a track of any tensor inside the projector, with as many steps as frames or fewer.
 
         Its last step may need frames behind the last one, which are zeros: they are padding.
         """

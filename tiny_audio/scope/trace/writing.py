@@ -119,8 +119,7 @@ def step(tokenizer: PreTrainedTokenizerBase, logits_V: Tensor, chosen: int) -> S
 
 @torch.no_grad()
 def replay(model: AudioLM, embeds_1LD: Tensor, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return logits (S, V) and attention (layers, S, L + S − 1) of the S = tokens + 1 writing
-    queries.
+    """Return logits (S, V) and attention (layers, S, L + S − 1) of S = tokens + 1 queries.
 
     All of the prompt but its last position goes into the cache first, so that the attention of long
     prompts is never held: only the rows of the queries that write are.
