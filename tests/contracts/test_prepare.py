@@ -120,6 +120,17 @@ def calls(name: str) -> set[str]:
     return found
 
 
+def test_who_renders_a_prompt_prepares_it_or_counts_its_tokens():
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("prompt")
+        if "render" in {alias.name for alias in node.names}
+    }
+    assert found == {"model/prepare.py", "infer/room.py", "train/data.py"}
+
+
 def test_nothing_else_puts_prompt_embeddings_together():
     assert calls("fuse") == {"model/modeling.py"}
     assert calls("pad_prompts") == {"model/prepare.py"}
