@@ -11,7 +11,7 @@ WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
 @contextmanager
-def browse(viewport=WIDE, args=()) -> Iterator:
+def browse(viewport=WIDE, args=(), **options) -> Iterator:
     """A page whose `outside` requests and `complaints` are collected; skips without Chromium."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not there: apt-get install chromium")
@@ -20,7 +20,7 @@ def browse(viewport=WIDE, args=()) -> Iterator:
     with sync_playwright() as playwright:
         # Chromium of Debian; as root it starts without a sandbox only.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *args])
-        page = browser.new_context(viewport=viewport).new_page()
+        page = browser.new_context(viewport=viewport, **options).new_page()
         page.set_default_timeout(120_000)  # what is slow is not what is wrong
         page.outside, page.complaints = [], []
         page.on("request", lambda request: note_outside(page, request.url))

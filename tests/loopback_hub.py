@@ -11,8 +11,10 @@ import json
 import re
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
+
+from serving import loopback
 
 TOKENS = {
     "hf_ada": ("ada", {"readers": "write", "watchers": "read"}),
@@ -229,11 +231,9 @@ ROUTES = [
 def served():
     """A Hub and its address, until the end of the block."""
     hub = Hub()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads, server.hub = True, hub
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with loopback(Handler) as server:
+        server.hub = hub
         try:
-            yield hub, f"http://127.0.0.1:{server.server_port}"
+            yield hub, server.url
         finally:
             hub.release.set()
-            server.shutdown()

@@ -6,9 +6,7 @@ import sys
 import pytest
 import toy_runs
 import yaml
-from typer.testing import CliRunner
-
-from tiny_audio.cli import app
+from typed import typed
 
 SAID_WRONG = [
     (["train", "+experiment=quickstrt"], "Did you mean 'quickstart'?"),
@@ -20,13 +18,9 @@ SAID_WRONG = [
 ]
 
 
-def command(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
 @pytest.mark.parametrize(("arguments", "message"), SAID_WRONG)
 def test_wrong_use_exits_with_2_and_says_why(arguments, message):
-    done = command(*arguments)
+    done = typed(*arguments)
     assert done.exit_code == 2
     assert message in done.stderr
 
@@ -35,7 +29,7 @@ def test_wrong_use_exits_with_2_and_says_why(arguments, message):
 def test_a_missing_extra_is_named_before_work_begins(library, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, library, None)  # what an import then meets
     for words in (["quickstart"], ["train-head", "nano", "--data", tmp_path]):
-        done = command(*words, "--out", tmp_path / "run")
+        done = typed(*words, "--out", tmp_path / "run")
         assert done.exit_code == 2
         assert f"{words[0]} needs an extra. Type: pip install 'tiny-audio[train]'" in done.stderr
         assert not (tmp_path / "run").exists()
@@ -62,11 +56,11 @@ def test_train_repeats_a_recipe(tmp_path):
     given = toy_runs.validated(toy_runs.recipe(folder, steps=2))
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(given.to_dict()))
-    done = command("train", path)
+    done = typed("train", path)
     assert done.exit_code == 0, done.output
     assert (folder / "run" / "model" / "config.json").exists()
     assert (folder / "run" / "result.json").exists()
-    said = command("doctor", folder / "run")
+    said = typed("doctor", folder / "run")
     assert said.exit_code in (0, 1)
     assert said.stdout.strip()
 
@@ -75,7 +69,7 @@ def test_train_repeats_a_recipe(tmp_path):
 def test_sweeps_run_all_combinations(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(toy_runs.recipe(tmp_path, steps=2).to_dict()))
-    swept = command("train", "-m", path, "seed=0,1", f"output={tmp_path / 'swept'}")
+    swept = typed("train", "-m", path, "seed=0,1", f"output={tmp_path / 'swept'}")
     assert swept.exit_code == 0, swept.output
     assert sorted(p.name for p in (tmp_path / "swept").iterdir()) == ["seed=0", "seed=1"]
 
@@ -83,7 +77,7 @@ def test_sweeps_run_all_combinations(tmp_path):
 @pytest.mark.slow
 def test_plan_needs_no_download(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    done = command("plan", "hubert_lora", "--memory", "80GB")
+    done = typed("plan", "hubert_lora", "--memory", "80GB")
     assert done.exit_code == 0, done.output
     for number in ("1,966,080", "15,335,424", "138,422,528"):
         assert number in done.stdout

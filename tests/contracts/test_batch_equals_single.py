@@ -19,7 +19,6 @@ from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import PromptError
 from tiny_audio.model.features import valid_mask
 from tiny_audio.model.generation import write
-from tiny_audio.model.modeling import positions_of
 from tiny_audio.model.projector import PROJECTORS, build_projector
 from tiny_audio.model.prompt import IGNORED
 
@@ -88,24 +87,18 @@ def test_logits_and_loss_are_the_same_alone_and_padded_on_either_side(family, si
     assert together.loss.item() == pytest.approx(sum(losses) / sum(counts), rel=1e-5)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_a_left_and_a_right_padded_batch_train_the_projector_equally(side):
+def test_a_left_and_a_right_padded_batch_train_the_projector_equally():
     model = model_of("hubert", "qformer")
     gradients = []
-    for padding in (side, "left"):
+    for side in ("left", "right"):
         model.zero_grad()
         answers = ["one", "two three four five", "three"]
-        batch = batch_of(model, toys.clips(*MIXED[:3]), answers=answers, padding_side=padding)
+        batch = batch_of(model, toys.clips(*MIXED[:3]), answers=answers, padding_side=side)
         model(**batch).loss.backward()
         gradients.append([p.grad.clone() for p in model.projector.parameters()])
     for one, other in zip(*gradients, strict=True):
         assert torch.isfinite(one).all()
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
-
-
-def test_position_ids_count_only_real_tokens_on_either_side():
-    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])
-    assert positions_of(mask)[0, 2:].tolist() == positions_of(mask)[1, :3].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("family", toys.DECODERS)
@@ -141,20 +134,10 @@ def test_frames_behind_a_clip_have_no_influence_and_windows_of_padding_give_no_n
     noisy_BTE = frames_BTE + 1e3 * ~valid_mask(lengths_B, 61)[..., None]
     audio_BPD, _ = projector(frames_BTE, lengths_B)
     torch.testing.assert_close(projector(noisy_BTE, lengths_B)[0], audio_BPD, rtol=0, atol=0)
-    audio_BPD.square().sum().backward()
+    (audio_BPD * torch.randn_like(audio_BPD)).sum().backward()
     for name, parameter in projector.named_parameters():
         assert torch.isfinite(parameter.grad).all(), name
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_two_swapped_clips_swap_their_logits(encoder):
-    model = model_of(encoder, "mlp")
-    clips = toys.clips(8_000, 8_000)
-    first = model(**batch_of(model, clips)).logits
-    swapped = model(**batch_of(model, clips[::-1])).logits
-    torch.testing.assert_close(first, swapped.flip(0), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(first[0], first[1], rtol=1e-2, atol=1e-3)
+        assert parameter.grad.any(), name
 
 
 def test_every_clip_stands_in_its_own_slot_of_its_own_prompt():

@@ -8,7 +8,8 @@ import torch
 import toys
 
 from tiny_audio.model.checkpoint import load
-from tiny_audio.model.encoder import ENCODERS, WAVEFORM
+from tiny_audio.model.encoder import ENCODERS, WAVEFORM, EncoderConfig
+from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.saving import save
 
 
@@ -17,6 +18,8 @@ def test_an_encoder_is_added_in_one_line(monkeypatch, tmp_path):
     """CONTRIBUTING's example: a model of transformers, one line in the table."""
     name = "unispeech-sat"
     assert f"`{name}`" in (toys.REPOSITORY / "CONTRIBUTING.md").read_text()
+    with pytest.raises(ConfigError, match=f"no '{name}'"):
+        EncoderConfig(architecture={"model_type": name})
     monkeypatch.setitem(ENCODERS, name, WAVEFORM)
     monkeypatch.setitem(toys.ENCODERS, name, {"model_type": name, **toys.WAVEFORM})
     model = toys.toy_preset("whisper_tiny").with_sources(toys.encoder_folder(name)).build()

@@ -9,7 +9,7 @@ import toys
 from tiny_audio.infer.transcriber import Transcriber, Window
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.configuration import LoraConfig
-from tiny_audio.model.generation import write
+from tiny_audio.model.generation import LOOP_REPEATS, write
 from tiny_audio.model.steps import BUCKET, FastSteps, PlainSteps, is_walkable, normalised, steps_of
 from tiny_audio.train.experiments import EMBEDDED
 
@@ -130,6 +130,7 @@ def test_a_row_that_repeats_itself_ends_as_a_loop_both_ways():
         model.decoder.lm_head.weight.zero_()
     written = both(model, *prompts(model, 4, 9), NEVER, [200, 3])
     assert [row.finish_reason for row in written] == ["loop", "length"]
+    assert len(written[0].tokens) == LOOP_REPEATS
 
 
 @pytest.mark.parametrize("family", toys.quick(toys.DECODERS, ("qwen3",)))

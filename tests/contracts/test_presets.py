@@ -13,14 +13,11 @@ from pairs import batch_of, embeds_of, processor_of
 from transformers import AutoModelForCausalLM
 
 from tiny_audio.model.checkpoint import empty, load
-from tiny_audio.model.encoder import empty_encoder
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.generation import write
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.model.projector import BlpConfig, SwigluConfig, build_projector
 from tiny_audio.model.saving import save
 from tiny_audio.presets import build, preset
-from tiny_audio.presets.parts import WHISPER_LARGE_V3, WHISPER_LARGE_V3_TURBO
 
 # Published counts of the parts, from built modules on `meta` (shared table F of the systems).
 HUBERT_XLARGE, WHISPER_LARGE = 962_497_408, 636_968_960
@@ -70,51 +67,6 @@ def test_the_counts_in_the_readme_are_these():
             assert f"{number:,}" in row.group(), (name, number)
 
 
-@pytest.mark.slow
-def test_lora_of_the_hubert_preset_has_the_true_counts():
-    recipe = preset("hubert_swiglu_qwen3")
-    with torch.device("meta"):
-        model = empty(recipe.config())
-        for part, lora in recipe.lora.items():
-            model.add_lora(part, lora)
-    adapters = {name: p.numel() for name, p in model.trainable().items() if "lora_" in name}
-    by_part = {
-        part: sum(n for name, n in adapters.items() if name.startswith(part))
-        for part in ("audio_tower", "language_model")
-    }
-    assert by_part == {"audio_tower": 1_966_080, "language_model": 15_335_424}
-
-
-@pytest.mark.parametrize(
-    ("config", "widths", "expected"),
-    [
-        (SwigluConfig(), (1280, 2048), 121_643_264),
-        (SwigluConfig(), (1280, 4096), 138_422_528),
-        (SwigluConfig(hidden=4096), (1280, 2048), 60_825_856),
-        (SwigluConfig(k=8), (1280, 2048), 184_561_664),
-        (SwigluConfig(k=2), (1280, 2048), 58_724_864),
-        (BlpConfig(), (5120, 3584), 89_142_784),
-        (BlpConfig(), (5120, 4096), 94_386_176),
-    ],
-)
-def test_a_projector_has_the_true_number_of_parameters(config, widths, expected):
-    with torch.device("meta"):
-        assert count(build_projector(config, *widths)) == expected
-
-
-def test_whole_whisper_models_have_the_true_counts():
-    from transformers import AutoConfig, WhisperForConditionalGeneration
-
-    for architecture, expected in (
-        (WHISPER_LARGE_V3, 1_543_490_560),
-        (WHISPER_LARGE_V3_TURBO, 808_878_080),
-    ):
-        values = dict(architecture)
-        config = AutoConfig.for_model(values.pop("model_type"), **values)
-        with torch.device("meta"):
-            assert count(WhisperForConditionalGeneration(config)) == expected
-
-
 @pytest.mark.parametrize(
     ("name", "num_samples", "frames", "positions"),
     [
@@ -127,6 +79,7 @@ def test_whole_whisper_models_have_the_true_counts():
         ("mufun", 480_000, 600, 600),
         ("mufun_10hz", 480_000, 300, 300),
         ("mufun", 960_000, None, 1200),
+        ("mufun_small", 480_000, 300, 300),
     ],
 )
 def test_a_preset_promises_the_true_lengths(name, num_samples, frames, positions):
@@ -134,32 +87,6 @@ def test_a_preset_promises_the_true_lengths(name, num_samples, frames, positions
     if frames is not None:
         assert config.encoder.frames_for(num_samples) == frames
     assert config.positions_for(num_samples) == positions
-
-
-def test_frames_per_second_and_stride_of_the_first_exercise_come_out():
-    """48,000 samples → 149 frames: 322.1 × shorter, 20.1 ms each."""
-    frames = preset("hubert_swiglu_qwen3").config().encoder.frames_for(48_000)
-    assert round(48_000 / frames, 1) == 322.1
-    assert round(3_000 / frames, 1) == 20.1
-
-
-def test_widths_of_the_course_come_from_the_configuration():
-    config = preset("whisper_swiglu_smollm3").config()
-    assert (config.encoder_dim, config.llm_dim, config.audio_downsample_rate) == (1280, 2048, 5)
-    assert preset("mufun").config().encoder_dim == 5120
-    assert preset("whisper_swiglu_smollm3").config().encoder.hf.num_mel_bins == 128  # trap T16
-    assert preset("whisper_tiny").config().encoder.hf.num_mel_bins == 80
-
-
-@pytest.mark.slow
-def test_hubert_at_true_depth_makes_149_frames_of_three_seconds():
-    """From the modules: the stock front end of 1280-wide HuBERT, one layer instead of 48."""
-    architecture = {**preset("hubert_swiglu_qwen3").encoder.architecture, "num_hidden_layers": 1}
-    config = type(preset("mufun").encoder)(architecture=architecture)
-    encoder = empty_encoder(config)
-    encoder.freeze()
-    frames_BTE, _ = encoder(encoder.features(toys.clips(48_000)))
-    assert frames_BTE.shape == (1, 149, 1280)
 
 
 def test_an_unknown_preset_names_the_nearest():
@@ -224,20 +151,6 @@ def test_a_preset_trains_everything_that_is_trainable_and_nothing_else(name):
             assert parameter.grad is None, f"{key} is frozen"
 
 
-def test_a_preset_learns_its_batch_by_heart(name):
-    model = prepared(name).train()
-    batch = batch_of(model, toys.clips(9_000, 5_000), answers=["one", "two"])
-    optimizer = torch.optim.Adam(model.trainable().values(), lr=3e-3)
-    losses = []
-    for _ in range(5):
-        loss = model(**batch).loss
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert losses[-1] < losses[0]
-
-
 def test_a_preset_writes_the_same_after_save_and_load_alone_and_in_a_batch(name, tmp_path):
     model = prepared(name)
     loaded = load(save(model, tmp_path / name, whole=True))
@@ -251,16 +164,6 @@ def test_a_preset_writes_the_same_after_save_and_load_alone_and_in_a_batch(name,
         one = batch_of(loaded, [clip])
         alone = write(loaded, embeds_of(loaded, one), one["attention_mask"], stop, [5])[0]
         assert alone.tokens == expected.tokens
-
-
-def test_a_preset_s_fresh_audio_has_the_scale_of_the_decoder_s_words(name):
-    """Trap T27, on clips that are not the one it was scaled with."""
-    model = toys.toy_preset(name).build()
-    heard = model.embed_audio(model.encoder.features(toys.clips(16_000, 30_000, 8_000)))
-    valid = [row[:n] for row, n in zip(heard.audio_BPD, heard.lengths_B.tolist(), strict=True)]
-    rms = torch.cat(valid).square().mean().sqrt()
-    words = model.get_input_embeddings().weight.square().mean().sqrt()
-    assert rms.item() == pytest.approx(words.item(), rel=0.15)
 
 
 @pytest.mark.parametrize("encoder", ["hubert", "wavlm_large", "whisper"])

@@ -253,17 +253,10 @@ def test_stop_ids_are_the_template_s_end_of_turn_and_the_tokenizer_s_own_end():
     tokenizer = tokenizer_of("qwen3")
     assert stop_ids(tokenizer, PromptConfig()) == [2]
     tokenizer.eos_token = "<|endoftext|>"
-    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_end|>", AUDIO_TOKEN]})
-    assert stop_ids(tokenizer, PromptConfig()) == [2, 3]
-
-
-def test_the_placeholder_leaves_the_other_special_tokens_special():
-    tokenizer = tokenizer_of("qwen3")
-    tokenizer.eos_token = "<|endoftext|>"
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_end|>"]})
-    before = stop_ids(tokenizer, PromptConfig())
-    add_audio_token(tokenizer)
-    assert stop_ids(tokenizer, PromptConfig()) == before == [2, 3]
+    for _ in range(2):
+        assert stop_ids(tokenizer, PromptConfig()) == [2, 3]
+        add_audio_token(tokenizer)  # it leaves the other special tokens special
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,26 +8,11 @@ import pytest
 
 import tiny_audio
 
-PUBLIC = [
-    "ASRConfig",
-    "ASRModel",
-    "AudioError",
-    "AudioLM",
-    "AudioLMConfig",
-    "AudioProcessor",
-    "CheckpointError",
-    "ConfigError",
-    "EncoderError",
-    "PromptError",
-    "TinyAudioError",
-    "Transcriber",
-    "Transcript",
-    "__version__",
-    "build",
-    "load",
-    "load_audio",
-    "save",
-]
+PUBLIC = (
+    "ASRConfig ASRModel AudioError AudioLM AudioLMConfig AudioProcessor CheckpointError "
+    "ConfigError EncoderError PromptError TinyAudioError Transcriber Transcript __version__ "
+    "build load load_audio save"
+).split()
 
 
 def test_public_names_are_exactly_these_and_importable():

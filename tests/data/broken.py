@@ -1,20 +1,15 @@
-"""A manifest of good clips among broken ones, with what must become of every line.
-
-`broken_manifest(folder)` writes it; `python tests/data/broken.py FOLDER` does it by hand.
-"""
+"""A manifest of good clips among broken ones, with what must become of every line."""
 
 from __future__ import annotations
 
-import io
 import json
 import struct
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
+from sounds import encode
 
 RATE = 16_000
 GOOD = "good"
@@ -30,9 +25,7 @@ def encoded(
     samples: np.ndarray, container: str = "FLAC", subtype: str = "PCM_16", rate: int = RATE
 ) -> bytes:
     """The bytes of a file."""
-    out = io.BytesIO()
-    soundfile.write(out, samples, rate, format=container, subtype=subtype)
-    return out.getvalue()
+    return encode(samples, rate, container, subtype)
 
 
 def wav_header(rate: int, num_bytes: int) -> bytes:
@@ -176,7 +169,3 @@ def broken_manifest(folder: Path) -> Broken:
         elif verdict:
             broken.dropped.setdefault(verdict, []).append(f"{path}:{number}")
     return broken
-
-
-if __name__ == "__main__":
-    print(broken_manifest(Path(sys.argv[1])))

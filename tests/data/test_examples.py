@@ -11,7 +11,6 @@ from collections import Counter
 import datasets
 import numpy as np
 import pytest
-import soundfile
 from data.broken import broken_manifest, encoded, noise, tone, wav_header
 from hypothesis import given
 from hypothesis import strategies as st
@@ -522,8 +521,3 @@ def test_real_recordings_are_all_usable_and_as_long_as_they_say(shared, name):
         assert (example.text, example.speaker) == (row["text"], row["speaker"])
     some = examples[::500]
     assert [len(e.sound.samples()) for e in some] == [round(e.duration_s * 16_000) for e in some]
-
-
-def test_soundfile_agrees_with_the_headers(folder):
-    for example in read(folder)[0]:
-        assert example.duration_s == soundfile.info(example.where).duration

@@ -142,13 +142,6 @@ def test_every_epoch_has_an_order_of_its_own():
     assert first != second
 
 
-def test_a_block_that_divides_the_epoch_hears_everything_once():
-    mixed = mixture({"a": 30, "b": 10}, block=20)
-    heard = Counter(v.example.where for n in (0, 1) for v in mixed.visits(n))
-    assert len(heard) == 40
-    assert set(heard.values()) == {1}
-
-
 # The order is a value -------------------------------------------------------------------------
 
 
@@ -306,14 +299,6 @@ def test_budgets_hold_for_every_micro_batch(durations, batch_s, tokens, items, h
         assert len(batch) <= 1 or fits(batch)
     for batch, following in pairwise(batches):
         assert not fits([*batch, following[0]])  # none is smaller than it must be
-
-
-def test_a_clip_beyond_every_budget_comes_alone():
-    config = DataConfig(batch_s=5.0, batch_tokens=50)
-    durations = [1.0, 1.0, 30.0, 1.0]
-    visits = [Visit(clip("a", n, s), 0, n) for n, s in enumerate(durations)]
-    batches = cut(visits, config, lambda e: round(10 * e.duration_s))
-    assert [[v.example.duration_s for v in b] for b in batches] == [[1.0, 1.0], [30.0], [1.0]]
 
 
 @pytest.mark.parametrize("name", ["batch_s", "batch_tokens", "batch_items", "micro_batches"])

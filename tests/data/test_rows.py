@@ -244,12 +244,6 @@ def test_a_dataset_is_read_by_other_names_and_its_times_are_compared(folder, mon
     assert counted.counts() == dropped.counts()
 
 
-def test_reported_rows_hear_their_segments(shared):
-    examples, dropped = read(shared / "data" / "reports" / "two_offset.jsonl")
-    assert [round(e.duration_s, 2) for e in examples] == [5.0, 4.21]
-    assert not dropped.places
-
-
 def test_a_row_may_hold_several_files_in_the_order_of_its_question(folder):
     (folder / "b.wav").write_bytes(encoded(noise(2.0), "WAV"))
     example = one_row(folder, audio=["b.wav", "a.wav"], prompt="<audio> or <audio>?")

@@ -5,17 +5,14 @@ A page runs from top to bottom in a folder of its own, as a reader would type it
 
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import loopback_hub
 import pages
 import pytest
+from serving import Server
 from typer.main import get_command
 
 from tiny_audio.cli import app
@@ -93,43 +90,28 @@ def test_what_listens_answers_what_is_sent_to_it(page, reader, python):
         for line in lines:
             if "tiny-audio serve" in line or "tiny-audio demo" in line:
                 if server:
-                    server.end()
-                server = Listening(line.split("#")[0], reader)
+                    end(server)
+                server = listening(line, reader)
             else:
                 language = "python" if block.language == "python" else "bash"
-                code = server.here(line) if server else line
+                code = (
+                    line.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}") if server else line
+                )
                 run(block._replace(language=language, code=code), reader, python)
-    server.end()
+    end(server)
 
 
-class Listening:
-    """A command that listens until it is ended."""
+def listening(line, folder):
+    """The command of a page that listens, on a port of its own."""
+    line = re.sub(r" --port \d+", "", line.split("#")[0]).strip()
+    # `exec`: what is ended is the command itself.
+    return Server(command=("bash", "-c", f'exec {line} "$@"', "bash"), folder=folder).ready()
 
-    def __init__(self, line, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
-        line = re.sub(r" --port \d+", "", line).strip()
-        # `exec`: what is ended is the command itself.
-        script = f"exec {line} --port {self.port}"
-        self.process = subprocess.Popen(["bash", "-c", script], cwd=folder, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 300
-        while self.process.poll() is None and time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=60)
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError(f"{line}: {self.process.stderr.read().decode()}")
 
-    def here(self, code):
-        return code.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        printed = self.process.communicate(timeout=240)[1].decode()
-        assert self.process.returncode == 0, printed
-        assert "Traceback" not in printed
+def end(server):
+    code, printed = server.end()
+    assert code == 0, printed
+    assert "Traceback" not in printed
 
 
 PUBLISHING = "docs/guides/publishing.md"

@@ -5,12 +5,12 @@ import http.server
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import browser
 import pages
 import pytest
+from serving import loopback
 
 pytestmark = pytest.mark.docs
 
@@ -27,10 +27,8 @@ def site(tmp_path_factory):
     assert built.returncode == 0, built.stderr
     assert "No issues found" in built.stdout + built.stderr, built.stdout + built.stderr
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder / "site")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with loopback(handler) as server:
+        yield server.url
 
 
 def address(site, page):

@@ -10,15 +10,10 @@ import time
 
 import pytest
 import toys
-from predicted import prediction
-from typer.testing import CliRunner
+from evaluate.predicted import prediction
+from typed import typed
 
-from tiny_audio.cli import app
 from tiny_audio.data.manifest import write_manifest
-
-
-def typed(*arguments):
-    return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
 @pytest.fixture(scope="module")

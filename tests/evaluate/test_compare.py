@@ -1,5 +1,5 @@
 import pytest
-from predicted import prediction, scored
+from evaluate.predicted import prediction, scored
 
 from tiny_audio.evaluate.compare import compare, groups, labels, paired
 from tiny_audio.evaluate.metrics import utterances
@@ -53,13 +53,8 @@ def test_words_that_only_one_writes_and_what_stands_there_instead():
 def test_the_worst_clips_of_either_with_both_texts():
     found = compare(table(A), table(B), NORMAL)["worst"]
     assert [row["id"] for row in found["of_a"]] == ["clips:2"]
-    first = found["of_b"][0]
-    assert (first["id"], first["more_errors"], first["a"], first["b"]) == (
-        "clips:3",
-        2,
-        "one two",
-        None,
-    )
+    expected = {"id": "clips:3", "more_errors": 2, "a": "one two", "b": None}
+    assert found["of_b"][0].items() >= expected.items()
 
 
 def test_the_order_of_the_lines_does_not_matter():

@@ -1,15 +1,15 @@
 """A server of another make, spoken to over a real socket."""
 
 import json
-import threading
 import time
 from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 
 import pytest
 import torch
 import toys
+from serving import loopback
 
 from tiny_audio.evaluate.endpoint import Endpoint
 from tiny_audio.evaluate.rivals import system
@@ -51,12 +51,8 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def url():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    with loopback(Server) as server:
+        yield f"{server.url}/v1"
 
 
 def test_clips_arrive_whole_and_answers_come_back_in_order(url, monkeypatch):

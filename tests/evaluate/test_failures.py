@@ -1,5 +1,5 @@
 import pytest
-from predicted import prediction, scored
+from evaluate.predicted import prediction, scored
 
 from tiny_audio.evaluate.failures import COUNTERS, counters, failures_of
 from tiny_audio.evaluate.metrics import utterances

@@ -3,10 +3,10 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
+import browser
 import pytest
-from evaluate.runs_made import SPOILT, write_run
+from evaluate.predicted import SPOILT, write_run
 
 from tiny_audio.evaluate import submission
 from tiny_audio.evaluate.leaderboard import (
@@ -23,7 +23,6 @@ from tiny_audio.evaluate.leaderboard import (
 from tiny_audio.evaluate.view import percent
 from tiny_audio.model.errors import ConfigError
 
-CHROMIUM = Path("/usr/bin/chromium")
 ALL_WRONG = dict.fromkeys(range(24), "wrong")
 
 
@@ -138,17 +137,8 @@ def test_a_result_with_other_predictions_is_refused_and_nothing_is_written(runs,
 
 @pytest.mark.slow
 def test_the_page_sorts_in_chromium(runs, tmp_path):
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there")
-    from playwright.sync_api import sync_playwright
-
     add([runs / n for n in ("good", "bad", "fair")], tmp_path)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        page, said, asked = browser.new_page(viewport={"width": 360, "height": 700}), [], []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+    with browser.browse({"width": 360, "height": 700}) as page:
         page.goto((tmp_path / PAGE).as_uri())
 
         def column(n):
@@ -159,11 +149,8 @@ def test_the_page_sorts_in_chromium(runs, tmp_path):
         page.click("th:nth-child(3) button")
         page.click("th:nth-child(3) button")
         assert column(2) == rates[::-1]
-        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(wide) <= 0
-        browser.close()
-    assert not said
-    assert all(url.startswith(("file:", "data:")) for url in asked)
+        assert browser.overflow(page) <= 0
+        assert page.outside == page.complaints == []
 
 
 def committed(run, folder, commit="0123456789abcdef"):

@@ -5,16 +5,10 @@ import os
 from datetime import date
 
 import pytest
-from evaluate.runs_made import write_run
-from typer.testing import CliRunner
-
-from tiny_audio.cli import app
+from evaluate.predicted import write_run
+from typed import typed
 
 FEW_KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-
-
-def typed(*arguments):
-    return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
 def test_datasets_are_one_a_line_in_a_pipe():

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from predicted import prediction
+from evaluate.predicted import prediction
 
 from tiny_audio.evaluate.metrics import utterances
 from tiny_audio.evaluate.normalize import normalizer

@@ -1,19 +1,16 @@
 """The page of an evaluation: true numbers, no requests, usable without a mouse's width to spare."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
+import browser
 import pytest
-from evaluate.runs_made import write_run
+from evaluate.predicted import write_run
 
 from tiny_audio.evaluate import report
 from tiny_audio.evaluate.proof import prove
 from tiny_audio.evaluate.report import distribution, frequent_edits, write_report
 from tiny_audio.evaluate.view import percent
 from tiny_audio.model.errors import ConfigError
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")
@@ -106,20 +103,9 @@ def shown(page):
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_chromium(run, scheme):
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there")
-    from playwright.sync_api import sync_playwright
-
     path, scores = write_report(run[0]), run[1]["scores"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        context = browser.new_context(
-            viewport={"width": 360, "height": 740}, color_scheme=scheme, offline=True
-        )
-        page, said, asked = context.new_page(), [], []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+    size = {"width": 360, "height": 740}
+    with browser.browse(size, color_scheme=scheme, offline=True) as page:
         page.goto(path.as_uri())
         page.wait_for_function(
             "[...document.querySelectorAll('audio')].every(a => a.readyState > 0)"
@@ -136,14 +122,11 @@ def test_in_chromium(run, scheme):
         bars = page.eval_on_selector_all("svg .bar", "bars => bars.map(b => +b.textContent)")
         assert sum(bars) == 24
         check_table(page)
-        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(wide) <= 0
+        assert browser.overflow(page) <= 0
         back = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (back == "rgb(20, 21, 26)") == (scheme == "dark")
         assert page.title() == "nano on samples"
-        browser.close()
-    assert not said, said
-    assert all(url.startswith(("file:", "data:")) for url in asked), json.dumps(asked)
+        assert page.outside == page.complaints == []
 
 
 def check_table(page):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tiny_audio.evaluate import tasks
-from tiny_audio.evaluate.tasks import FOLDER, TASKS, question, read, tasks_in
+from tiny_audio.evaluate.tasks import FOLDER, TASKS, read, tasks_in
 from tiny_audio.model.errors import ConfigError
 
 NAMED = "transcription describe emotion age gender instrument key tempo drums structure lyrics"
@@ -43,7 +43,3 @@ def test_every_answer_that_a_task_offers_is_read_as_itself(name):
             assert read(task, way, {}) == label, way
     assert read(task, ", ".join(task.classes), {}) is None
     assert read(task, "", {}) is None
-
-
-def test_a_choice_lists_its_options():
-    assert question(["a dog", "rain"]).startswith("A) a dog\nB) rain\n")

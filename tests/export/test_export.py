@@ -9,9 +9,8 @@ import pytest
 import torch
 import toys
 from transformers import AutoModelForCausalLM
-from typer.testing import CliRunner
+from typed import typed
 
-from tiny_audio.cli import app
 from tiny_audio.export.merged import export_merged
 from tiny_audio.export.onnx import NOTES, export_onnx, window_of
 from tiny_audio.export.replay import Replayed, replay_merged, replay_onnx
@@ -54,7 +53,7 @@ def test_a_difference_is_told_and_fails(adapted, tmp_path):
     assert 1e-3 < found.differences["logits"] < 0.2
     assert not Replayed({"audio": 0.0}, clips=2, equal=1).good
     command = ["export", adapted, "--out", str(tmp_path / "b"), "--dtype", "bfloat16", "--check"]
-    done = CliRunner().invoke(app, command)
+    done = typed(*command)
     assert done.exit_code == 1
     assert "logits: largest difference" in done.output
 

@@ -1,6 +1,6 @@
 """500 malformed or hostile audio files, made from a seed and a few tiny good ones.
 
-`python tests/hostile/hostile_files.py FOLDER` writes them. A name starts with what must happen:
+A name starts with what must happen:
 `error-`, `decode-`, or `any-` (either an error with a cure or a sound decode is right).
 """
 
@@ -9,15 +9,12 @@ from __future__ import annotations
 import io
 import random
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import av
 import numpy as np
-import soundfile
+from sounds import encode, encode_media
 
 NUM_FILES = 500
 RATE = 16_000
@@ -47,25 +44,6 @@ SOUNDFILE_FORMATS = {
     "vorbis.ogg": ("OGG", "VORBIS"),
     "opus.opus": ("OGG", "OPUS"),
 }
-
-
-def encode(samples: np.ndarray, rate: int, container: str, subtype: str) -> bytes:
-    """Encode with libsndfile; `samples` is (N,) or (N, channels)."""
-    out = io.BytesIO()
-    soundfile.write(out, samples, rate, format=container, subtype=subtype)
-    return out.getvalue()
-
-
-def encode_media(samples: np.ndarray, rate: int, container: str, codec: str) -> bytes:
-    """Encode mono (N,) with PyAV into mp4, adts or webm."""
-    out = io.BytesIO()
-    with av.open(out, "w", format=container) as sink:
-        track = sink.add_stream(codec, rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-        frame.sample_rate = rate
-        for packet in [*track.encode(frame), *track.encode(None)]:
-            sink.mux(packet)
-    return out.getvalue()
 
 
 def good_files() -> dict[str, bytes]:
@@ -349,10 +327,3 @@ def hostile_files(num_files: int = NUM_FILES, seed: int = 0) -> Iterator[Case]:
         name = names[number % len(names)]
         injury, data = mutate(good[name], chance)
         yield f"any-{number}-{injury}-{name}", data
-
-
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    for file_name, contents in hostile_files(*map(int, sys.argv[2:])):
-        (folder / file_name).write_bytes(contents)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
-import io
 import json
 import random
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 from hostile.hostile_files import (
     flac_cases,
     good_files,
@@ -26,6 +24,7 @@ from hostile.hostile_files import (
     opus_bomb,
     wav_cases,
 )
+from sounds import encode
 
 BOUNDARY = b"----edge"
 URL, CHAT = b"/v1/audio/transcriptions", b"/v1/chat/completions"
@@ -141,10 +140,7 @@ def form(*parts: bytes) -> bytes:
 
 def clip(seconds: float = 0.3) -> bytes:
     """A short tone: a valid upload that costs the model little."""
-    out = io.BytesIO()
-    tone = 0.1 * np.sin(np.arange(int(seconds * 16_000)) / 7)
-    soundfile.write(out, tone, 16_000, format="WAV")
-    return out.getvalue()
+    return encode(0.1 * np.sin(np.arange(int(seconds * 16_000)) / 7), 16_000)
 
 
 def head_cases(good: bytes) -> Iterator[Case]:
@@ -244,17 +240,8 @@ def chat_cases() -> Iterator[Case]:
         kind = "any" if name == "surrogate" else "refused"
         yield Case(f"{kind}-chat-{name}", [chat(body)])
     said = [{"role": "user", "content": "a"}]
-    for value in (
-        0,
-        "a",
-        {},
-        [0],
-        [[]],
-        ["a"],
-        [{}],
-        [{"role": "root", "content": "a"}],
-        said * 65,
-    ):
+    strange = [{"role": "root", "content": "a"}]
+    for value in (0, "a", {}, [0], [[]], ["a"], [{}], strange, said * 65):
         yield Case(f"refused-messages-{str(value)[:20]}", [chat({"messages": value})])
     for key in ("temperature", "n", "max_tokens", "stream", "tools", "model", "logit_bias"):
         body = {"messages": said, key: [1, "x"]}

@@ -26,20 +26,8 @@ ROOT = HERE.parents[1]
 FILE_SECONDS = 5  # of processor time; the slowest takes about half a second
 PEAK_MB, GROWTH_MB = 1000, 300  # of the process, and of it what decoding adds to the imports
 CURES = (
-    *(
-        "Build",
-        "Check",
-        "Convert",
-        "Divide",
-        "Download",
-        "Expected",
-        "Export",
-        "Fetch",
-        "Give",
-        "Leave",
-        "Open",
-    ),
-    *("Mix", "Pass", "Record", "Type", "Use"),
+    "Build Check Convert Divide Download Expected Export Fetch Give Leave Mix Open Pass Record "
+    "Type Use".split()
 )
 
 
@@ -52,7 +40,7 @@ def run_worker(folder: Path, seed: int, num_files: int) -> list[dict[str, Any]]:
         names.append(name)
     assert len(set(names)) == len(names) == num_files
     done = subprocess.run(
-        [sys.executable, str(HERE / "worker.py"), str(folder), str(FILE_SECONDS)],
+        [sys.executable, str(HERE / "file_worker.py"), str(folder), str(FILE_SECONDS)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -31,15 +31,19 @@ def transcriber():
     return Transcriber(model_of("whisper", "swiglu"))
 
 
-def hears(transcriber, long_audio):
-    """The same model with another way to take long clips."""
+def configured(transcriber, **changes):
+    """The same model with other values in its configuration."""
     model = transcriber.model
-    values = model.config.to_dict()
-    values["prompt_config"] = {**values["prompt_config"], "long_audio": long_audio}
-    config = AudioLMConfig.from_dict(values)
     other = object.__new__(type(model))
+    config = AudioLMConfig.from_dict({**model.config.to_dict(), **changes})
     other.__dict__ = {**model.__dict__, "config": config}
     return Transcriber(other)
+
+
+def hears(transcriber, long_audio):
+    """The same model with another way to take long clips."""
+    prompt = transcriber.model.config.to_dict()["prompt_config"]
+    return configured(transcriber, prompt_config={**prompt, "long_audio": long_audio})
 
 
 @pytest.fixture
@@ -273,15 +277,11 @@ def test_a_model_that_was_trained_on_one_instruction_says_so(transcriber, song):
     for other in ("Which key is it in?", "Hello."):
         (note,) = question(transcriber, other, [song[0]]).notes
         assert instruction in note
-    config = AudioLMConfig.from_dict(
-        {**transcriber.model.config.to_dict(), "tasks": {"key": "Which key?"}}
-    )
-    other = object.__new__(type(transcriber.model))
-    other.__dict__ = {**transcriber.model.__dict__, "config": config}
-    assert question(Transcriber(other), "Which key is it in?", [song[0]]).notes == ()
+    asked = configured(transcriber, tasks={"key": "Which key?"})
+    assert question(asked, "Which key is it in?", [song[0]]).notes == ()
 
 
 @pytest.mark.parametrize("tasks", [["key"], {"key": 1}, {"": "?"}, {"key": "?" * 3_000}])
 def test_tasks_of_a_checkpoint_are_few_and_short(transcriber, tasks):
     with pytest.raises(ConfigError, match="has tasks="):
-        AudioLMConfig.from_dict({**transcriber.model.config.to_dict(), "tasks": tasks})
+        configured(transcriber, tasks=tasks)

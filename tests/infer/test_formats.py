@@ -64,14 +64,20 @@ def read(subtitles):
     return found
 
 
+def monotone(subtitles):
+    """The subtitles, of which none is empty or begins before the last one has ended."""
+    found = read(subtitles)
+    edges = [at for start, end, _ in found for at in (start, end)]
+    assert edges == sorted(edges)
+    assert all(start < end for start, end, _ in found)
+    assert all(text.strip() for *_, text in found)
+    return found
+
+
 @given(transcripts())
 def test_subtitles_are_monotone_never_empty_and_hold_every_word(transcript):
-    for subtitles in (to_srt(transcript), to_vtt(transcript)):
-        found = read(subtitles)
-        assert all(start < end for start, end, _ in found)
-        ends = [end for _, end, _ in found]
-        assert all(start >= end for (start, _, _), end in zip(found[1:], ends, strict=False))
-        assert all(text.strip() for *_, text in found)
+    for write in (to_srt, to_vtt):
+        monotone(write(transcript))
     said = "".join(c for c in transcript.text if c.isprintable()).split()
     unescaped = " ".join(text for *_, text in read(to_vtt(transcript)))
     for entity, mark in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
@@ -146,10 +152,7 @@ def test_a_subtitle_by_word_lasts_as_long_as_its_word():
 
 @given(transcripts())
 def test_subtitles_by_word_are_monotone_and_hold_every_word(transcript):
-    found = read(BY_WORD["srt"](transcript))
-    assert all(start < end for start, end, _ in found)
-    ends = [end for _, end, _ in found]
-    assert all(start >= end for (start, _, _), end in zip(found[1:], ends, strict=False))
+    found = monotone(BY_WORD["srt"](transcript))
     said = "".join(c for c in transcript.text if c.isprintable()).split()
     assert "".join("".join(text.split()) for *_, text in found) == "".join(said).replace("-->", "→")
 
@@ -167,14 +170,6 @@ def test_verbose_json_has_words_only_where_they_have_times():
     timed = Transcript("x", 0.8, (spoken(["hi", "you"]),))
     assert verbose(timed)["words"][1] == {"word": "you", "start": 0.4, "end": 0.8}
     assert json.loads(FORMATS["verbose_json"](timed))["duration"] == 0.8
-
-
-@pytest.mark.slow
-def test_openai_client_reads_verbose_json():
-    openai = pytest.importorskip("openai.types.audio")
-    transcript = Transcript("x", 0.8, (spoken(["hi", "you"]),))
-    read = openai.TranscriptionVerbose.model_validate(verbose(transcript))
-    assert read.words[0].word == "hi"
 
 
 @given(st.lists(st.floats(0, 400_000), max_size=5).map(sorted))

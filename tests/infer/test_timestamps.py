@@ -219,13 +219,6 @@ def test_silence_before_a_clip_moves_its_words(nano):
         assert later.end_s - word.end_s == pytest.approx(1.0, abs=0.081)
 
 
-def test_segments_are_placed_in_their_file(nano):
-    path, text = toys.samples()[0]
-    samples = load_audio(path).samples
-    for word, later in zip(nano.words(samples, text), nano.words(samples, text, 7.5), strict=True):
-        assert later.start_s - word.start_s == pytest.approx(7.5)
-
-
 def test_the_frames_that_a_caller_has_give_the_same_words(nano):
     path, text = toys.samples()[0]
     samples = load_audio(path).samples

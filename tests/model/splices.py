@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-import soundfile
+from sounds import encode
 
 SOUNDFILE = {
     "wav": ("WAV", "PCM_16"), "au": ("AU", "PCM_16"), "aiff": ("AIFF", "PCM_16"),
@@ -51,10 +51,7 @@ def clip(container: str, seconds: float, rate: int) -> bytes:
     """A plain file."""
     if container in MEDIA:
         return muxed(container, seconds, rate)
-    out = io.BytesIO()
-    name, subtype = SOUNDFILE[container]
-    soundfile.write(out, sound(seconds, rate), rate, format=name, subtype=subtype)
-    return out.getvalue()
+    return encode(sound(seconds, rate), rate, *SOUNDFILE[container])
 
 
 def muxed(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 pytest.importorskip("av")
 import av
 from model.splices import SOUNDFILE, clip, muxed, sound
+from sounds import encode, encode_media
 
 from tiny_audio.model.audio import Audio, load_audio
 from tiny_audio.model.errors import AudioError, Reason
@@ -29,9 +29,7 @@ SIZE_AT |= {"caf": (b"data", 4, ">q"), "rf64": (b"ds64", 16, "<q")}
 def plain(container: str, seconds: float = 1.3, rate: int = RATE) -> bytes:
     if container != "rf64":
         return clip(container, seconds, rate)
-    out = io.BytesIO()
-    soundfile.write(out, sound(seconds, rate), rate, format="RF64", subtype="PCM_16")
-    return out.getvalue()
+    return encode(sound(seconds, rate), rate, "RF64", "PCM_16")
 
 
 def sized(container: str, size: int) -> bytes:
@@ -69,9 +67,7 @@ def test_a_size_that_is_zero_too_small_or_unknown_costs_nothing(container: str, 
 
 @pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT", "ULAW", "PCM_U8", "IMA_ADPCM"])
 def test_other_codings_are_read_behind_a_false_size(subtype: str) -> None:
-    out = io.BytesIO()
-    soundfile.write(out, sound(1.3, RATE), RATE, format="WAV", subtype=subtype)
-    data = out.getvalue()
+    data = encode(sound(1.3, RATE), RATE, "WAV", subtype)
     at = data.index(b"data") + 4
     audio = load_audio(data[:at] + bytes(4) + data[at + 4 :])
     whole = load_audio(data)
@@ -149,10 +145,7 @@ def test_a_recording_that_was_cut_before_another_begins() -> None:
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_an_mp3_may_change_its_rate_and_channels(channels: int) -> None:
-    other = io.BytesIO()
-    values = np.stack([sound(1.3, 48_000)] * channels, axis=1)
-    soundfile.write(other, values, 48_000, format="MP3")
-    bare = other.getvalue()
+    bare = encode(np.stack([sound(1.3, 48_000)] * channels, axis=1), 48_000, "MP3")
     bare = bare[bare.index(b"\xff\xfb", 300) :]  # without its Xing header, as in a live stream
     audio = load_audio(clip("mp3", 2.1, 24_000) + bare)
     assert audio.duration_s == pytest.approx(2.1 + 1.3, abs=0.08)  # the encoder's delay
@@ -160,15 +153,7 @@ def test_an_mp3_may_change_its_rate_and_channels(channels: int) -> None:
 
 
 def test_an_aac_stream_may_change_its_rate() -> None:
-    out = [io.BytesIO(), io.BytesIO()]
-    for sink, rate in zip(out, (24_000, 48_000), strict=True):
-        with av.open(sink, "w", format="adts") as container:
-            track = container.add_stream("aac", rate=rate, layout="mono")
-            frame = av.AudioFrame.from_ndarray(sound(1.3, rate)[None], format="flt", layout="mono")
-            frame.sample_rate = rate
-            for packet in [*track.encode(frame), *track.encode(None)]:
-                container.mux(packet)
-    first, second = (sink.getvalue() for sink in out)
+    first, second = (encode_media(sound(1.3, n), n, "adts", "aac") for n in (24_000, 48_000))
     audio = load_audio(first + second)
     apart_s = load_audio(first).duration_s + load_audio(second).duration_s
     assert audio.duration_s == pytest.approx(apart_s, abs=0.07)

@@ -1,6 +1,5 @@
 """Configuration is strict: a typo, a wrong type or a missing key never passes."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +13,6 @@ from tiny_audio.model.configuration import AudioLMConfig, LoraConfig
 from tiny_audio.model.encoder import EncoderConfig
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.projector import PROJECTORS, MlpConfig, projector_config
-from tiny_audio.model.prompt import PromptConfig
 from tiny_audio.model.qformer import QformerConfig
 from tiny_audio.presets import PRESETS, preset
 
@@ -85,11 +83,6 @@ def test_a_configuration_comes_back_equal_from_its_plain_values(
     assert Outer.from_dict(config.to_dict()) == config
 
 
-def test_a_configuration_cannot_be_changed():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Inner().size = 2  # type: ignore[misc]
-
-
 def test_a_fingerprint_ignores_the_order_of_keys_and_nothing_else():
     assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
@@ -120,11 +113,6 @@ def test_typed_views_follow_the_plain_values_they_are_made_from():
     config.lora_config = {"encoder": {"rank": 3, "targets": ["q_proj"]}}
     assert config.lora == {"encoder": LoraConfig(rank=3, targets=("q_proj",))}
     assert "encoder" not in config.to_dict()
-
-
-def test_an_unknown_key_of_the_whole_configuration_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"no 'audio_confg'. Did you mean 'audio_config'"):
-        AudioLMConfig(audio_confg={})
 
 
 def test_an_unknown_projector_names_the_nearest():
@@ -168,8 +156,3 @@ def test_encoders_that_are_unknown_or_leak_padding_are_refused():
         EncoderConfig(architecture={"model_type": "wav2vec"})
     with pytest.raises(ConfigError, match="leaks padding"):
         EncoderConfig(architecture={"model_type": "hubert", "conv_pos_batch_norm": True})
-
-
-def test_what_to_do_with_long_audio_is_one_of_two_words():
-    with pytest.raises(ConfigError, match="one of 'error', 'windows'"):
-        PromptConfig(long_audio="truncate")  # type: ignore[arg-type]

@@ -1,12 +1,10 @@
 """People who speak transformers: Auto classes, `generate`, and the speech pipeline."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import soundfile
 import torch
 import toys
 from pairs import batch_of, embeds_of, processor_of
@@ -15,10 +13,6 @@ from transformers import (
     AutoModel,
     AutoModelForSpeechSeq2Seq,
     AutoProcessor,
-    Wav2Vec2Config,
-    Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2ForCTC,
     WhisperModel,
     pipeline,
 )
@@ -98,10 +92,9 @@ def test_the_stock_encoder_reads_its_folder(folder):
 
 
 @pytest.mark.slow
-def test_the_speech_pipeline_writes_what_our_loop_writes(folder, tmp_path):
+def test_the_speech_pipeline_writes_what_our_loop_writes(folder):
     model = load(folder)
     samples = toys.clips(9_000)[0]
-    soundfile.write(tmp_path / "clip.wav", samples.numpy(), 16_000, subtype="FLOAT")
     batch, processor = batch_of(model, [samples]), processor_of(model)
     row = write(
         model, embeds_of(model, batch), batch["attention_mask"], processor.stop_ids(), [12]
@@ -110,8 +103,6 @@ def test_the_speech_pipeline_writes_what_our_loop_writes(folder, tmp_path):
     speech = pipeline(TASK, model=str(folder))
     raw = {"raw": samples.numpy(), "sampling_rate": 16_000}
     array = {"array": samples.numpy(), "sampling_rate": 16_000}
-    for source in (str(tmp_path / "clip.wav"), (tmp_path / "clip.wav").read_bytes(), raw, array):
-        assert speech(source, max_new_tokens=12) == expected
     assert speech([raw, array], max_new_tokens=12) == [expected] * 2
     described = speech(raw, prompt="Describe.", max_new_tokens=3)
     assert described["text"] != expected["text"]
@@ -128,26 +119,6 @@ def test_generate_goes_on_to_the_end_of_the_limit(folder):
     batch = batch_of(model, toys.clips(9_000))
     written = model.generate(**batch)
     assert written.shape[1] - batch["input_ids"].shape[1] == 448
-
-
-def test_a_stock_ctc_model_still_goes_through_the_same_task(tmp_path):
-    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4}
-    vocabulary |= {letter: 5 + n for n, letter in enumerate("ABCDEFGH")}
-    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
-    Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json")).save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
-    values = {k: v for k, v in toys.ENCODERS["wav2vec2"].items() if k != "model_type"}
-    torch.manual_seed(0)
-    model = Wav2Vec2ForCTC(Wav2Vec2Config(**values, vocab_size=len(vocabulary))).eval()
-    model.save_pretrained(tmp_path)
-    samples = toys.clips(9_000)[0].numpy()
-    extractor = Wav2Vec2FeatureExtractor.from_pretrained(tmp_path)
-    inputs = extractor(samples, sampling_rate=16_000, return_tensors="pt")
-    ids = model(inputs.input_values).logits.argmax(-1)[0]
-    expected = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path).decode(ids)
-    speech = pipeline(TASK, model=str(tmp_path))
-    assert type(speech).__mro__[1].__name__ == "AutomaticSpeechRecognitionPipeline"
-    assert speech(samples) == {"text": expected}
 
 
 @pytest.mark.slow

@@ -3,13 +3,12 @@
 import pytest
 import torch
 import toys
-from pairs import encoder_of, model_of
+from pairs import model_of
 from torch.nn import functional as F
 
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.identity import probe
-from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.projection import stack_frames
 from tiny_audio.model.projector import (
     PROJECTORS,
@@ -85,8 +84,6 @@ def test_blp_is_linear_exact_gelu_linear():
         projector(frames_BTE, torch.tensor([6]))[0], projector.linear_2(exact)
     )
     assert projector.linear_1.out_features == 16
-    gelu = F.gelu(torch.tensor([-2.0, -1, 0, 1, 2]))
-    assert [round(x, 3) for x in gelu.tolist()] == [-0.046, -0.159, 0, 0.841, 1.954]
 
 
 def test_mixture_of_experts_is_the_weighted_sum_of_its_experts():
@@ -119,19 +116,9 @@ def test_a_windowed_qformer_hears_only_its_own_window():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_parameter_of_a_projector_gets_a_finite_gradient(kind):
-    torch.manual_seed(0)
-    projector = build_projector(toys.PROJECTORS[kind], 8, 16)
-    audio_BPD, _ = projector(torch.randn(2, 40, 8), torch.tensor([40, 7]))
-    (audio_BPD * torch.randn_like(audio_BPD)).sum().backward()
-    for name, parameter in projector.named_parameters():
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.any(), name
-
-
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("encoder", ["whisper", "hubert"])
 def test_a_fresh_projector_speaks_as_loud_as_the_decoder_s_words(encoder, kind):
+    """Trap T27, also on a clip that is not the one it was scaled with."""
     model = model_of(encoder, kind)
     words = model.get_input_embeddings().weight.square().mean().sqrt().item()
     for clip, tolerance in ((probe(), 1e-4), (toys.clips(16_000, seed=4)[0], 0.3)):
@@ -148,13 +135,6 @@ def test_matching_the_scale_is_exact_on_the_clip_it_is_given(kind):
     audio_BPD, positions_B = projector(frames_BTE, lengths_B)
     valid = [row[:n] for row, n in zip(audio_BPD, positions_B.tolist(), strict=True)]
     assert torch.cat(valid).square().mean().sqrt().item() == pytest.approx(0.02, rel=1e-4)
-
-
-def test_a_projector_of_other_widths_than_its_neighbours_is_refused():
-    model = model_of("whisper", "linear")
-    wrong = build_projector(toys.PROJECTORS["linear"], 32, 33)
-    with pytest.raises(ConfigError, match="from 32 to 33, but the encoder is 32 wide"):
-        AudioLM(encoder_of("whisper"), wrong, model.decoder)
 
 
 def test_statistics_are_those_of_the_frames_that_are_there():

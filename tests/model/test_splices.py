@@ -10,9 +10,8 @@ import pytest
 pytest.importorskip("av")
 import toys
 from model.splices import CONTAINERS, Case, spliced
-from typer.testing import CliRunner
+from typed import typed
 
-from tiny_audio.cli import app
 from tiny_audio.model import saving
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import AudioError
@@ -71,7 +70,7 @@ def check_command(folder: Path, seeds: range) -> None:
     model = saving.save(toys.toy_preset("nano").build(), folder / "toy", whole=True)
     options = ["--model", str(model), "--format", "json", "--allow-truncated"]
     paths = [str(folder / name) for name in cases]
-    done = CliRunner().invoke(app, ["transcribe", *paths, *options])
+    done = typed("transcribe", *paths, *options)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["file"] for row in rows] == paths
     wrong = []

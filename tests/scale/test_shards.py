@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import toys
-from typer.testing import CliRunner
+from typed import typed
 
-from tiny_audio.cli import app
 from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.saving import save
@@ -165,7 +164,7 @@ def test_what_ray_s_actors_compute_is_what_one_process_writes(single, manifest, 
 
 
 def run(*words):
-    return CliRunner().invoke(app, ["transcribe", *map(str, words)])
+    return typed("transcribe", *map(str, words))
 
 
 def test_the_command_counts_failures_and_refuses_what_would_be_idle(

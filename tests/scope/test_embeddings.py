@@ -4,10 +4,9 @@ import pytest
 import soundfile
 import torch
 import toys
-from typer.testing import CliRunner
+from typed import typed
 
 from tiny_audio import load, load_audio
-from tiny_audio.cli import app
 from tiny_audio.scope.trace.embeddings import (
     Embeddings,
     distribution,
@@ -94,7 +93,7 @@ def test_the_histogram_holds_every_value():
 def test_the_command_prints_three_stages_and_draws_them(tmp_path):
     out = tmp_path / "e.png"
     path = str(toys.samples()[0][0])
-    done = CliRunner().invoke(app, ["embeddings", path, "--out", str(out)], env={"COLUMNS": "80"})
+    done = typed("embeddings", path, "--out", str(out), env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
     assert all(word in done.output for word in ("frames", "audio", "words", "energy distance"))
     assert out.read_bytes().startswith(b"\x89PNG")

@@ -3,23 +3,22 @@
 import base64
 import json
 import re
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 import toys
-from typer.testing import CliRunner
+from browser import browse
+from typed import typed
 
-from tiny_audio.cli import app
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.presets import build, load
 from tiny_audio.scope.trace.page import MOST_ROWS, quantised, render
 from tiny_audio.scope.trace.path import trace
 
-CHROMIUM = Path("/usr/bin/chromium")
 CLIP = toys.samples()[0][0]
 
 # How many colours a canvas shows.
@@ -138,25 +137,16 @@ def test_ten_seconds_take_less_than_five_megabytes():
 @pytest.mark.slow
 def test_the_command_writes_the_page_and_refuses_in_one_line(tmp_path, seen):
     out = tmp_path / "page.html"
-    done = CliRunner().invoke(app, ["trace", str(CLIP), "--out", str(out)])
+    done = typed("trace", str(CLIP), "--out", str(out))
     assert done.exit_code == 0, done.output
     assert seen.text in done.output
     assert data_of(out.read_text())["traces"] == data_of(render(seen))["traces"]
-    lost = CliRunner().invoke(app, ["trace", str(tmp_path / "none.wav")])
+    lost = typed("trace", str(tmp_path / "none.wav"))
     assert lost.exit_code == 2
     assert "no such file" in lost.output
 
 
 # In a browser ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there")
-    with sync_api.sync_playwright() as play:
-        yield play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="module")
@@ -179,26 +169,20 @@ def paths(seen, fresh, hubert, tmp_path_factory):
 
 
 @pytest.fixture
-def opened(chromium, paths):
-    """Opens a page; what it logged and asked for is checked when the test is over."""
-    said, pages = [], []
+def opened(paths):
+    """Opens a page; what it complained about and asked for is checked when the test is over."""
+    with ExitStack() as stack:
 
-    def open_page(name, width=1280, **options):
-        page = chromium.new_page(
-            viewport={"width": width, "height": 900}, reduced_motion="reduce", **options
-        )
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url))
-        page.goto(paths[name].as_uri())
-        pages.append(page)
-        return page
+        def open_page(name, width=1280, **options):
+            size = {"width": width, "height": 900}
+            page = stack.enter_context(browse(size, reduced_motion="reduce", **options))
+            page.goto(paths[name].as_uri())
+            pages.append(page)
+            return page
 
-    yield open_page
-    for page in pages:
-        page.close()
-    outside = [text for text in said if not text.startswith(("file:", "blob:"))]
-    assert outside == []
+        pages = []
+        yield open_page
+        assert all(page.outside == page.complaints == [] for page in pages)
 
 
 @pytest.mark.slow

@@ -6,10 +6,9 @@ import shutil
 import pytest
 import torch
 import toys
-from typer.testing import CliRunner
+from typed import typed
 
 from tiny_audio import AudioProcessor, load, load_audio
-from tiny_audio.cli import app
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.prompt import IGNORED
 from tiny_audio.scope.trace.sample import inspect, parse_place
@@ -65,7 +64,7 @@ def test_a_manifest_of_one_clip_has_no_other(model, tmp_path):
     shutil.copy(toys.samples()[0][0], tmp_path / "a.flac")
     (tmp_path / "m.jsonl").write_text(json.dumps({"audio": "a.flac", "text": "one [b] two"}))
     assert inspect(model, tmp_path / "m.jsonl", 1).other is None
-    done = CliRunner().invoke(app, ["inspect", f"{tmp_path}/m.jsonl:1"])
+    done = typed("inspect", f"{tmp_path}/m.jsonl:1")
     assert done.exit_code == 0, done.output
     assert "one [b] two" in done.output
 
@@ -86,7 +85,7 @@ def test_a_place_that_is_none_is_refused(text):
 
 @pytest.mark.slow
 def test_the_command_shows_ids_slots_labels_and_losses():
-    done = CliRunner().invoke(app, ["inspect", f"{MANIFEST}:3"], env={"COLUMNS": "100"})
+    done = typed("inspect", f"{MANIFEST}:3", env={"COLUMNS": "100"})
     assert done.exit_code == 0, done.output
     assert "thirtieth" in done.output
     assert "<|audio|> × 60" in done.output

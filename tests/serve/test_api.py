@@ -44,20 +44,6 @@ def clip(clips):
     return next(iter(clips))
 
 
-@pytest.mark.slow
-def test_every_format_holds_the_text(ask, clips, clip):
-    text = clips[clip]
-    assert post(ask, clip, model="nano").json() == {"text": text}
-    assert post(ask, clip, response_format="text").text == text
-    verbose = post(ask, clip, response_format="verbose_json", language="en").json()
-    assert verbose["text"] == text
-    assert verbose["duration"] == pytest.approx(load_audio(clip).duration_s, abs=1e-3)
-    for wanted, arrow in (("srt", ","), ("vtt", ".")):
-        body = post(ask, clip, response_format=wanted).text
-        assert f"00:00:00{arrow}000 -->" in body
-        assert text in " ".join(body.split())
-
-
 def test_words_have_times_where_they_are_asked_for(ask, clips, clip, times_of_words):
     fields = {"timestamp_granularities[]": ["word"], "response_format": "verbose_json"}
     words = post(ask, clip, **fields).json()["words"]

@@ -89,7 +89,7 @@ def test_a_process_that_cannot_start_is_a_reason_and_not_a_silence(tmp_path, mon
 def test_a_process_that_died_before_is_not_the_files_fault(pool, clips):
     """The next good file was answered 400 once for every process that was gone."""
     lost = pool.metrics.decoder_losses._value.get()
-    kill(pool, signal.SIGKILL)
+    os.kill(pid_of_worker(pool), signal.SIGKILL)
     path = next(iter(clips))
     heard = pool.submit(io.BytesIO(path.read_bytes())).result()
     assert np.array_equal(heard.samples_N, load_audio(path).samples.numpy())
@@ -99,7 +99,7 @@ def test_a_process_that_died_before_is_not_the_files_fault(pool, clips):
 @pytest.mark.slow
 def test_a_process_that_hangs_is_replaced(pool, clips):
     upload = next(iter(clips)).read_bytes()
-    kill(pool, signal.SIGSTOP)
+    os.kill(pid_of_worker(pool), signal.SIGSTOP)
     started = time.monotonic()
     with pytest.raises(Refusal, match="2 s"):
         pool.submit(io.BytesIO(upload)).result()
@@ -108,10 +108,10 @@ def test_a_process_that_hangs_is_replaced(pool, clips):
     assert not list(pool.folder.iterdir())
 
 
-def kill(pool, how):
+def pid_of_worker(pool):
     worker = pool._idle.get()
-    os.kill(worker.process.pid, how)
     pool._idle.put(worker)
+    return worker.process.pid
 
 
 def test_a_full_disk_is_the_servers_trouble(pool, clips):
@@ -139,16 +139,12 @@ def test_a_form_that_finds_no_disk_is_the_servers_trouble():
 
 
 def test_notes_of_native_libraries_go_nowhere(pool):
-    worker = pool._idle.get()
-    pool._idle.put(worker)
-    assert os.readlink(f"/proc/{worker.process.pid}/fd/2") == os.devnull
+    assert os.readlink(f"/proc/{pid_of_worker(pool)}/fd/2") == os.devnull
 
 
 def test_a_worker_has_no_more_memory_than_it_was_given(pool):
     """Read from the kernel: private memory, files and their size have an end."""
-    worker = pool._idle.get()
-    pool._idle.put(worker)
-    with open(f"/proc/{worker.process.pid}/limits") as file:
+    with open(f"/proc/{pid_of_worker(pool)}/limits") as file:
         limits = {line[:26].strip(): line[26:].split()[0] for line in file}
     assert 0 < int(limits["Max data size"]) < 2**31
     assert int(limits["Max file size"]) == (LIMITS.max_audio_s + 60) * 4 * 16_000

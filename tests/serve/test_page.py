@@ -6,17 +6,16 @@ import re
 from pathlib import Path
 
 import browser
-import demoing
 import httpx
 import numpy as np
 import pytest
+import serving
 import soundfile
 import toys
 from serving import URL, talking_to, wav
-from typer.testing import CliRunner
+from typed import typed
 
 from tiny_audio import load, save
-from tiny_audio.cli import app as command_line
 from tiny_audio.infer.formats import FORMATS, verbose
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.audio import load_audio
@@ -25,6 +24,7 @@ from tiny_audio.scope.trace.page import render
 from tiny_audio.serve.app import create_app
 from tiny_audio.serve.demo import PAGE, PAGES
 
+CLIP, TEXT = toys.samples()[2]
 HOSTILE = '<img src=x onerror=alert(1)> "a"'
 # Keeps every "0:00 of 3:20" that the page shows.
 NOTE_PROGRESS = r"""() => {
@@ -145,7 +145,7 @@ def test_a_trace_has_its_own_limit(visit, service, monkeypatch):
 
 
 def test_another_address_needs_a_token():
-    done = CliRunner().invoke(command_line, ["demo", "--host", "0.0.0.0"], env={"COLUMNS": "200"})
+    done = typed("demo", "--host", "0.0.0.0", env={"COLUMNS": "200"})
     assert done.exit_code == 2
     assert "--token-file" in done.output
 
@@ -157,7 +157,7 @@ def test_another_address_needs_a_token():
 def demo(tmp_path_factory):
     """A server whose folder is empty again and which asked nobody, once it has ended."""
     folder = tmp_path_factory.mktemp("uploads")
-    served = demoing.Demo(folder)
+    served = serving.demo(folder)
     yield served
     code, printed = served.end()
     assert code == 0, printed
@@ -182,7 +182,7 @@ def page(demo, request):
 @pytest.mark.slow
 def test_an_upload_is_read_while_it_plays(page, nano):
     path, text = toys.samples()[2]
-    assert demoing.transcribe(page, path) == text == nano.transcribe(path).text
+    assert serving.transcribe(page, path) == text == nano.transcribe(path).text
     words = nano.transcribe(path, timestamps="word").words
     page.click(".word >> nth=5")
     page.wait_for_selector(".now")
@@ -211,24 +211,24 @@ def test_an_upload_is_read_while_it_plays(page, nano):
 def test_a_sample_is_transcribed_and_explained(page, tmp_path):
     page.get_by_role("button", name="03.flac").click()
     page.wait_for_selector("#chosen:not([hidden])")
-    demoing.press(page)
-    assert page.inner_text("#text") == toys.samples()[2][1]
+    serving.press(page)
+    assert page.inner_text("#text") == TEXT
     page.fill("#hotwords", "Ada, " * 100)
-    demoing.press(page, "explain")
+    serving.press(page, "explain")
     with page.expect_download() as saved:
         page.get_by_role("link", name="Save the page").click()
     assert saved.value.suggested_filename == "03_trace.html"
     saved.value.save_as(tmp_path / "trace.html")
     reader = page.context.new_page()
     reader.goto((tmp_path / "trace.html").as_uri())
-    assert toys.samples()[2][1] in reader.locator("#models").inner_text()
+    assert TEXT in reader.locator("#models").inner_text()
     with page.expect_popup() as opened:  # under the policy of the page that opens it
         page.get_by_role("link", name="Open the page").click()
     shown = opened.value
     complaints = []
     shown.on("console", lambda said: complaints.append(said.text))
     shown.wait_for_selector("#panels canvas")
-    assert toys.samples()[2][1] in shown.locator("#models").inner_text()
+    assert TEXT in shown.locator("#models").inner_text()
     assert shown.locator("#panels canvas").first.bounding_box()["width"] > 250
     assert browser.overflow(shown) <= 0
     assert complaints == []
@@ -243,7 +243,7 @@ def answering(tmp_path_factory):
     model = load("nano")
     model.config.tasks = QUESTIONS
     folder = save(model, tmp_path_factory.mktemp("answering") / "model", whole=True)
-    served = demoing.Demo(tmp_path_factory.mktemp("uploads"), "--model", str(folder))
+    served = serving.demo(tmp_path_factory.mktemp("uploads"), "--model", str(folder))
     yield served, Transcriber.from_pretrained(folder)
     assert served.end()[0] == 0
 
@@ -290,11 +290,11 @@ def test_what_goes_wrong_is_said_on_the_page_and_runs_nothing(page, tmp_path):
     assert page.is_disabled("#transcribe")
     broken = tmp_path / f"{HOSTILE}.wav"
     broken.write_bytes(b"not audio at all" * 99)
-    assert "not audio" in demoing.transcribe(page, broken)
+    assert "not audio" in serving.transcribe(page, broken)
     assert page.inner_text("#name") == broken.name
     assert page.locator("main img").count() == 0
     soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
-    assert demoing.transcribe(page, tmp_path / "silent.wav") == "Nobody speaks in this clip."
+    assert serving.transcribe(page, tmp_path / "silent.wav") == "Nobody speaks in this clip."
     assert "no speech" in page.inner_text("#facts")
 
 
@@ -304,9 +304,9 @@ def test_a_long_file_says_how_far_it_is(page, tmp_path):
     pause = np.zeros(9_600, np.float32)
     long = np.concatenate([part for clip in clips * 2 for part in (clip, pause)])
     soundfile.write(tmp_path / "long.mp3", long, 16_000)
-    demoing.choose(page, tmp_path / "long.mp3")
+    serving.choose(page, tmp_path / "long.mp3")
     page.evaluate(NOTE_PROGRESS)
-    demoing.press(page)
+    serving.press(page)
     seen = [each for each in page.evaluate("[...seen]") if " of 1:" in each]
     assert len(seen) >= 2, seen
     said = " ".join(page.locator(".word").all_inner_texts())
@@ -316,7 +316,7 @@ def test_a_long_file_says_how_far_it_is(page, tmp_path):
 
 @pytest.mark.slow
 def test_a_microphone_is_heard(demo, tmp_path):
-    samples = load_audio(demoing.CLIP).samples.numpy()
+    samples = load_audio(CLIP).samples.numpy()
     quiet = np.zeros(16_000, np.float32)
     said = np.concatenate([quiet, samples, quiet])
     soundfile.write(tmp_path / "said.wav", said, 16_000)
@@ -334,7 +334,7 @@ def test_a_microphone_is_heard(demo, tmp_path):
             page.wait_for_timeout(1_000 * (1 + 2 * len(said) / 16_000))  # once whole, at least
             page.click("#record")
             page.wait_for_selector("#chosen:not([hidden])")
-            demoing.press(page)
+            serving.press(page)
             heard = page.inner_text("#result")
             if "thirtieth of august eighteen seventy seven" in heard:
                 break
@@ -346,8 +346,8 @@ def test_a_microphone_is_heard(demo, tmp_path):
 @pytest.mark.slow
 def test_a_token_is_asked_for_once(tmp_path):
     (tmp_path / "token").write_text("open sesame")
-    served = demoing.Demo(tmp_path, "--token-file", tmp_path / "token")
-    assert httpx.get(f"{served.url}page/about").status_code == 401
+    served = serving.demo(tmp_path, "--token-file", tmp_path / "token")
+    assert httpx.get(f"{served.url}/page/about").status_code == 401
     with browser.browse() as page:
         page.goto(served.url)
         page.wait_for_selector("#secret:not([hidden])")
@@ -355,6 +355,6 @@ def test_a_token_is_asked_for_once(tmp_path):
         page.press("#token", "Tab")
         page.wait_for_selector("#samples button")
         assert page.is_hidden("#secret")
-        assert demoing.transcribe(page, demoing.CLIP) == toys.samples()[2][1]
+        assert serving.transcribe(page, CLIP) == TEXT
     code, printed = served.end()
     assert code == 0, printed

@@ -7,9 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 from serving import URL, talking_to
 from starlette.websockets import WebSocketDisconnect
-from typer.testing import CliRunner
+from typed import typed
 
-from tiny_audio.cli import app as command_line
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.serve.address import check_origins, read_token
 from tiny_audio.serve.app import create_app
@@ -120,7 +119,7 @@ def test_a_port_that_cannot_be_had_is_a_sentence_before_anything_listens():
         taken.listen()
         used = taken.getsockname()[1]
         for port, said in ((used, f"Port {used}"), (70_000, "65535")):
-            done = CliRunner().invoke(command_line, ["serve", "--port", str(port)])
+            done = typed("serve", "--port", str(port))
             assert done.exit_code == 2
             assert said in done.output
             assert "listens on" not in done.output

@@ -2,11 +2,10 @@
 
 import copy
 import functools
-import io
 
-import soundfile
 import torch
 import toys
+from sounds import encode
 
 from tiny_audio.data.examples import Example
 from tiny_audio.data.mixture import Visit
@@ -37,10 +36,8 @@ STAGES = {
 @functools.cache
 def sound(number: int, num_samples: int) -> BytesSound:
     """A clip as the bytes of a wav file."""
-    file = io.BytesIO()
     clip = toys.clips(num_samples, seed=number)[0]
-    soundfile.write(file, clip.numpy(), 16_000, format="WAV", subtype="PCM_16")
-    return BytesSound(f"clip-{number}.wav", file.getvalue())
+    return BytesSound(f"clip-{number}.wav", encode(clip.numpy(), 16_000, subtype="PCM_16"))
 
 
 def example(number: int, text: str | None = None, size: int = 0, **fields: str) -> Example:

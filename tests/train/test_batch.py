@@ -288,11 +288,3 @@ def test_frames_and_samples_give_the_same_prompts(tmp_path):
     padded = Collator(model, few_shapes=True).collate(heard, visits(4))
     assert padded.audio.values.shape[1] == 64
     assert AUDIO_TOKEN in model.tokenizer.decode(live.ids_BL[0])
-
-
-def test_moving_a_batch_keeps_all_of_it():
-    batch = Collator(toy_model())([Visit(example(0), 0, 0)])
-    moved = batch.to("cpu")
-    assert torch.equal(moved.audio.values, batch.audio.values)
-    assert torch.equal(moved.labels_BL, batch.labels_BL)
-    assert (moved.where, moved.audio_s) == (batch.where, batch.audio_s)

@@ -58,26 +58,17 @@ def test_a_typo_names_the_nearest_key(arguments, said):
         compose_recipe(arguments)
 
 
+# The types of all other keys are told apart in the same way (tests/model/test_config.py).
 WRONG = {
     "seed=1.5": r"Recipe.seed is 1.5 \(float\), expected int",
-    "seed=true": r"Recipe.seed is True \(bool\), expected int",
     "data=5": "Recipe.data is 5",
-    "data.batch_s=long": "DataConfig.batch_s is 'long'",
     "data.batch_s=0": "data.batch_s=0 must be greater than 0",
-    "precision=fp16": "Recipe.precision is 'fp16'.*one of 'auto', 'bf16', 'fp32'",
-    "stages.projector.cache=1": "Stage.cache is 1",
-    "stages.projector.minutes=0": "one of steps, minutes and epochs",
-    "stages.projector.learning_rate.projector=abc": "Stage.learning_rate",
-    "data.sources.clips.path=''": "A source needs a path",
     "~stages.projector": "no stages",
-    "stages=null": "Recipe.stages is None",
-    "data.augment=5": "DataConfig.augment is 5",
+    "stages.projector.learning_rate.projector=abc": "Stage.learning_rate",
 }
 
 
-@pytest.mark.parametrize(
-    "override", toys.quick(WRONG, ("seed=1.5", "data=5", "data.batch_s=0", "~stages.projector"))
-)
+@pytest.mark.parametrize("override", WRONG)
 def test_a_wrong_type_or_value_is_refused(override):
     with pytest.raises(ConfigError, match=WRONG[override]):
         compose_recipe([QUICK, override])

@@ -2,17 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_audio.infer.ctc_head import CHARACTERS, decode_path, encode_characters
 from tiny_audio.model.features import Features
 from tiny_audio.train.ctc import colour, mask_patches, stretch_pitch
-
-
-def test_a_path_collapses_to_its_text():
-    ids = encode_characters("see it's")
-    path = [i for c in ids for i in (c, c, 0)]
-    assert decode_path(path) == "see it's"
-    assert decode_path([0, 0]) == ""
-    assert len(CHARACTERS) == 28
 
 
 def test_masks_stay_inside_the_clip():

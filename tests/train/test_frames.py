@@ -272,12 +272,6 @@ def test_copies_are_decoded_once(tmp_path, monkeypatch):
     assert (len(cache), len(decoded)) == (6, 2)
 
 
-def test_without_augmentation_a_clip_is_kept_once(tmp_path):
-    recipe = recipe_of()
-    cache, _ = filled(tmp_path, toy_model(), [example(0)], recipe)
-    assert len(cache) == 1
-
-
 def test_a_copy_does_not_outgrow_the_encoders_window(tmp_path):
     how = replace(SPEED, speed_range=(0.8, 0.8))
     long = example(0, size=28 * 16_000)

@@ -134,19 +134,6 @@ def test_the_loss_is_a_mean_over_all_tokens(tmp_path):
     assert (parts[0] + 5 * parts[1]) / 6 == pytest.approx(once["loss"])
 
 
-def test_micro_batches_add_up_to_their_batch(tmp_path):
-    rows = batch(0)
-    once = make(tmp_path / "a")
-    parts = make(tmp_path / "b")
-    for _ in range(3):
-        whole = once.update([rows])
-        cut = parts.update([rows[:1], rows[1:3], rows[3:]])
-        assert cut["loss"] == pytest.approx(whole["loss"], rel=1e-6)
-        assert cut["norm"] == pytest.approx(whole["norm"], rel=1e-5)
-    for a, b in zip(once.parameters.values(), parts.parameters.values(), strict=True):
-        torch.testing.assert_close(a, b)
-
-
 def test_saves_rotate(tmp_path):
     loop = make(tmp_path)
     for _ in range(3):

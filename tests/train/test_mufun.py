@@ -10,7 +10,7 @@ import toys
 
 from tiny_audio.data.examples import SourceConfig
 from tiny_audio.model.checkpoint import load
-from tiny_audio.model.encoder import EncoderConfig, features, load_encoder
+from tiny_audio.model.encoder import features, load_encoder
 from tiny_audio.presets import preset
 from tiny_audio.train.experiments import mufun_small
 from tiny_audio.train.run import train
@@ -86,12 +86,3 @@ def test_a_layer_norm_that_is_off_changes_no_key_of_frames_made_before_there_was
     assert encoder_key(encoder)["config"] == fingerprint(before)
     other = load_encoder(replace(encoder.config, layer_norm=True))
     assert encoder_key(other) != encoder_key(encoder)
-
-
-def test_four_layers_are_kept_and_no_more_at_true_scale():
-    config: EncoderConfig = preset("mufun").encoder
-    assert (config.width, config.pooled(1500)) == (5120, 600)
-    assert preset("mufun_10hz").encoder.pooled(1500) == 300
-    small = preset("mufun_small").config()
-    assert small.encoder_dim == 5 * 384
-    assert small.positions_for(30 * 16_000) == 300

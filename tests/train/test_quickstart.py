@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 import short
 from PIL import Image
-from typer.testing import CliRunner
+from typed import typed
 
-from tiny_audio.cli import app
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.model.checkpoint import load
 from tiny_audio.presets import load as load_preset
@@ -75,7 +74,7 @@ def test_eval_finds_the_figure_of_the_run_with_the_options_that_are_printed(tmp_
     ours = Evaluation(load_preset("nano"), examples, data, seed=0)()
     options = AS_MEASURED.format(beams=data.validation_beams).split()
     asked = ["eval", "nano", "--dataset", str(clips), *options, "--out", str(tmp_path / "out")]
-    assert CliRunner().invoke(app, asked).exit_code == 0
+    assert typed(*asked).exit_code == 0
     found = json.loads((tmp_path / "out" / "result.json").read_text())
     assert found["scores"]["wer"]["rate"] == ours["wer"]
     assert found["normalizer"]["id"] == ours["normalizer"]

@@ -55,6 +55,12 @@ def test_a_flipped_bit_of_a_save_is_found(save, at):
         read_save(save)
 
 
+def test_a_save_without_a_whole_header_is_refused(save):
+    save.write_bytes(save.read_bytes()[:40])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        read_counters(save)
+
+
 def test_changed_counters_of_a_save_are_found(save):
     data = save.read_bytes()
     save.write_bytes(data.replace(rb"{\"a\": 1}", rb"{\"a\": 2}"))

@@ -1,8 +1,8 @@
 """Load every file of a folder in this process and print one JSON line for each.
 
-`python worker.py FOLDER SECONDS`; a timer of processor time (a busy machine does not matter) ends
-the process when one file takes longer, so the parent finds the culprit after the last line, and the
-same for a crash.
+`python file_worker.py FOLDER SECONDS`; a timer of processor time (a busy machine does not matter)
+ends the process when one file takes longer, so the parent finds the culprit after the last line,
+and the same for a crash.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Evaluations as folders, written as `tiny-audio eval` writes them, with answers made up here."""
+"""Predictions, and the folders that `tiny-audio eval` writes, with answers made up here."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import toys
 
 from tiny_audio.evaluate.evaluator import PREDICTIONS, RUN, finish
+from tiny_audio.evaluate.metrics import utterances
 from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.predictions import Prediction
 from tiny_audio.evaluate.provenance import made
@@ -21,20 +22,27 @@ SPOILT = {  # clip → what is answered in place of its text
 }
 
 
+def prediction(number, ref, hyp, **fields):
+    outcome = "error" if hyp is None else "ok"
+    values = {"id": f"clips:{number}", "outcome": outcome, "duration_s": 2.0, "seconds": 0.5}
+    return Prediction(**{**values, "ref": ref, "hyp": hyp, **fields})
+
+
+def scored(*pairs, normal="none"):
+    return utterances([prediction(n, *pair) for n, pair in enumerate(pairs)], normalizer(normal))
+
+
 def predictions(spoilt: dict[int, str | None], name: str) -> list[Prediction]:
     """The repository's eight samples, three times over, answered right but for `spoilt`."""
     rows = []
     for n in range(24):
         path, text = toys.samples()[n % 8]
         hyp = spoilt.get(n, text)
-        outcome = "error" if hyp is None else "ok" if hyp else "no_speech"
-        columns = {"speaker": f"s{n % 3}", "age": 20 + n, "system": name}
-        error = "no memory" if hyp is None else ""
-        rows.append(
-            Prediction(
-                f"c{n}", text, hyp, outcome, 2.0 + n, 0.25, error, str(path), columns=columns
-            )
-        )
+        fields = {"id": f"c{n}", "duration_s": 2.0 + n, "seconds": 0.25, "audio": str(path)}
+        fields["columns"] = {"speaker": f"s{n % 3}", "age": 20 + n, "system": name}
+        fields["outcome"] = "error" if hyp is None else "ok" if hyp else "no_speech"
+        fields["error"] = "no memory" if hyp is None else ""
+        rows.append(prediction(n, text, hyp, **fields))
     return rows
 
 
