@@ -220,3 +220,16 @@ def test_figures_are_kept_when_they_are_measured(tmp_path, capsys, parts):
     lines = (tmp_path / "out" / "figures.jsonl").read_text().splitlines()
     assert [json.loads(line)["found"]["step_ms"] for line in lines] == [3.5, 7.0]
     assert capsys.readouterr().err.splitlines() == lines
+
+
+@pytest.mark.long
+def test_a_quick_run_of_inference_is_complete(tmp_path, python):
+    command = [python, str(FOLDER / "inference.py"), "--quick", "--out", str(tmp_path)]
+    subprocess.run(command, capture_output=True, check=True)
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["quick"]
+    assert set(found["variants"]) == {"float32", "bfloat16", "int8"}
+    assert all(row["same_tokens_as_last"] for row in found["mixed"]["rows"].values())
+    assert all(row["wall_s"] > 0 for row in found["short"]["rows"].values())
+    assert all(row["clips_per_s"] > 0 for row in found["variants"].values())
+    assert len(found["goals"]) == 4

@@ -127,6 +127,7 @@ TEMPLATES = {
         "{{- '<|header|>assistant<|/header|>\\n\\n' -}}{%- endif -%}"
     ),
 }
+UNSEEN = ("k_proj.bias",)  # softmax does not see a shift of all its keys
 SPECIAL = "<|pad|> <|im_start|> <|im_end|> <|endoftext|> <think> </think>".split()
 SPECIAL += "<|bos|> <|header|> <|/header|>".split()
 
@@ -225,6 +226,18 @@ def clips(*num_samples: int, seed: int = 0) -> list[torch.Tensor]:
         tones = torch.sin(2 * torch.pi * pitch * t * (1 + 0.3 * t)).sum(0)
         made.append(0.1 * tones + 0.02 * torch.randn(n, generator=generator))
     return made
+
+
+def assert_gradients(module: torch.nn.Module, zero: tuple[str, ...] = ()) -> None:
+    """What trains has a finite gradient, which is not nought but where a name ends so; nothing else
+    has one.
+    """
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.any() or name.endswith(zero), f"{name} gets no gradient"
+        else:
+            assert parameter.grad is None, f"{name} is frozen"
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -135,9 +135,7 @@ def test_frames_behind_a_clip_have_no_influence_and_windows_of_padding_give_no_n
     audio_BPD, _ = projector(frames_BTE, lengths_B)
     torch.testing.assert_close(projector(noisy_BTE, lengths_B)[0], audio_BPD, rtol=0, atol=0)
     (audio_BPD * torch.randn_like(audio_BPD)).sum().backward()
-    for name, parameter in projector.named_parameters():
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.any(), name
+    toys.assert_gradients(projector)
 
 
 def test_every_clip_stands_in_its_own_slot_of_its_own_prompt():

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import graphlib
 import importlib
+import tomllib
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -92,3 +93,11 @@ def test_a_default_stands_once():
             given[field].add(default)
     assert {LoopConfig, Stage, Recipe} <= configurations
     assert {f for f, values in given.items() if len(values) > 1} == OWN_MEANING
+
+
+def test_the_package_and_its_description_have_one_version():
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    assert project["version"] == tiny_audio.__version__
+    locked = tomllib.loads((ROOT.parent / "uv.lock").read_text())["package"]
+    (ours,) = [one for one in locked if one["name"] == "tiny-audio"]
+    assert ours["version"] == tiny_audio.__version__

@@ -1,4 +1,4 @@
-"""`tiny-audio eval`, `score` and `compare` as they are typed."""
+"""The commands of evaluation as they are typed."""
 
 import csv
 import json
@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
 
 import pytest
 import toys
-from evaluate.predicted import prediction
+from evaluate.predicted import prediction, write_run
 from typed import typed
 
 from tiny_audio.data.manifest import write_manifest
+
+FEW_KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +125,53 @@ def test_a_process_that_is_killed_goes_on_where_it_stopped(tmp_path):
     results = [json.loads((folder / "result.json").read_text()) for folder in (whole, cut)]
     assert results[0]["scores"] == results[1]["scores"]
     assert results[0]["counters"] == results[1]["counters"]
+
+
+def test_datasets_are_one_a_line_in_a_pipe():
+    done = typed("datasets")
+    lines = [line.split("\t") for line in done.stdout.splitlines() if line]
+    assert {len(line) for line in lines} == {7}
+    assert {"quickstart", "ami", "loquacious"} <= {line[0] for line in lines}
+
+
+def test_only_training_keeps_the_code_of_every_shape(monkeypatch):
+    for command, kept in (("datasets", "32"), ("train", None)):
+        monkeypatch.setenv(FEW_KERNELS, "")  # so that it is put back
+        monkeypatch.delenv(FEW_KERNELS)
+        typed(command)
+        assert os.environ.get(FEW_KERNELS) == kept
+
+
+@pytest.mark.slow
+def test_report_and_leaderboard_of_a_run(tmp_path):
+    folder, result = write_run(tmp_path / "run")
+    assert typed("report", folder).exit_code == 0
+    assert (folder / "report.html").is_file()
+    board = tmp_path / "board"
+    done = typed("leaderboard", "add", folder, "--folder", board)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in (board / "leaderboard.jsonl").read_text().splitlines()]
+    assert [row["wer"] for row in rows] == [result["scores"]["wer"]["rate"]]
+    assert rows[0]["date"].startswith(str(date.today().year))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("report", "nowhere"), "no evaluation"),
+        (("leaderboard", "add", "nowhere"), "no evaluation"),
+        (("robustness", "nano", "--conditions", "loud"), "No condition 'loud'"),
+        (("understand", "nano", "--task", "emotions", "--dataset", "quickstart"), "emotion"),
+        (("eval", "nano", "--dataset", "quickstrt"), "Did you mean 'quickstart'?"),
+        (("eval", "openai:nowhere#m", "--max-samples", "1"), "no address of a server"),
+        (("eval", "hf:some/model", "--whole"), "decodes in its own way"),
+        (("eval", "ctc:nano", "--whole"), "decodes in its own way"),
+        (("eval", "nano", "--ctc-weight", "0.3"), "give at least two beams"),
+    ],
+)
+def test_wrong_use_exits_with_2_and_says_why(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = typed(*arguments)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not list(tmp_path.rglob("*.jsonl"))

@@ -67,12 +67,6 @@ def test_words_characters_and_kinds_of_errors_agree_with_jiwer():
             assert counts.length == alone.hits + alone.substitutions + alone.deletions
 
 
-def test_the_corpus_is_not_the_mean_of_utterances():
-    table = scored(("a b c d e f g h i j", "a b c d e f g h i j"), ("a", "b"))
-    assert total(one.words for one in table).rate == 1 / 11
-    assert np.mean([one.words.rate for one in table]) == 0.5
-
-
 def test_what_is_written_where_nothing_is_said_is_inserted():
     silent, spoken = scored(("", "thank you")), scored(("one two", "one two"), ("", "thank you"))
     assert scores(silent)["wer"]["rate"] is None

@@ -2,6 +2,7 @@ import random
 
 import pytest
 import torch
+import toys
 from toys_nano import SENTENCES, small_decoder, small_tokenizer
 
 from recipes.nano import lm
@@ -47,10 +48,7 @@ def test_gradients_reach_every_weight():
     total, count = lm.row_loss(decoder, batch, audio_id)
     total.backward()
     assert count == int((batch.labels_BL != IGNORED).sum())
-    for name, parameter in decoder.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().sum() > 0, name
+    toys.assert_gradients(decoder)
 
 
 def test_padding_does_not_change_the_loss():

@@ -16,7 +16,7 @@ from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import PromptError
 from tiny_audio.model.features import Frames
 from tiny_audio.model.processing import AudioProcessor
-from tiny_audio.model.prompt import AUDIO_TOKEN, IGNORED, audio_token_id, stop_ids
+from tiny_audio.model.prompt import IGNORED, audio_token_id, stop_ids
 from tiny_audio.train.batch import (
     Collator,
     cached_key,
@@ -87,18 +87,6 @@ def test_the_prompt_trained_on_is_the_prompt_of_inference(family, encoder):
     name = model.config.encoder.record.input_name
     assert torch.equal(batch.audio.values, served[name])
     assert torch.equal(batch.audio.lengths_B, served[f"{name}_mask"].sum(-1))
-
-
-def test_several_tasks_share_a_batch():
-    model = toy_model()
-    asked = ["Name the speaker: <audio>", "", "How many words?"]
-    batch = Collator(model)([visit(n, prompt=prompt) for n, prompt in enumerate(asked)])
-    written = [model.tokenizer.decode(ids) for ids, _ in rows_of(batch)]
-    assert [prompt.split("<audio>")[0] in text for prompt, text in zip(asked, written, strict=True)]
-    assert "Name the speaker: <|audio|>" in written[0]
-    assert "Transcribe: <|audio|>" in written[1]
-    assert "How many words? <|audio|>" in written[2]
-    assert not any("Transcribe" in written[n] for n in (0, 2))
 
 
 def test_a_sample_of_several_files_shares_a_batch_with_samples_of_one(tmp_path):
@@ -274,17 +262,3 @@ def test_a_batch_of_nothing_usable_is_none_and_counts_every_clip_once():
     for turn in range(3):
         assert collate([broken(7)._replace(repeat=turn), broken(8)]) is None
     assert collate.dropped.places == {"not audio": ["clips:7", "clips:8"]}
-
-
-def test_frames_and_samples_give_the_same_prompts(tmp_path):
-    model = toy_model()
-    live = Collator(model)(visits(4))
-    frames, lengths_B = model.audio_tower(live.audio)
-    heard = [f[:n] for f, n in zip(frames, lengths_B.tolist(), strict=True)]
-    cached = Collator(model).collate(heard, visits(4))
-    assert isinstance(cached.audio, Frames)
-    for name in ("ids_BL", "mask_BL", "labels_BL"):
-        assert torch.equal(getattr(live, name), getattr(cached, name))
-    padded = Collator(model, few_shapes=True).collate(heard, visits(4))
-    assert padded.audio.values.shape[1] == 64
-    assert AUDIO_TOKEN in model.tokenizer.decode(live.ids_BL[0])

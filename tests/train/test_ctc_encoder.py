@@ -124,10 +124,7 @@ def test_frames_carry_gradients_to_the_encoder(checkpoint, clips, tmp_path):
     assert set(rates) == {"encoder.", "head."}
     batch = spelled.batch([Visit(e, 0, n) for n, e in enumerate(spelled.validation[:3])])
     spelled.loss(head, batch).total.backward()
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            assert torch.isfinite(parameter.grad).all(), name
-            assert parameter.grad.abs().sum() > 0, name
+    toys.assert_gradients(module)
 
 
 @pytest.mark.slow

@@ -12,13 +12,13 @@ import pytest
 import soundfile
 import torch
 import toys
-from hearing import STAGES, example, toy_model, visit
+from hearing import STAGES, toy_model, visit
 
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.examples import SourceConfig
 from tiny_audio.data.mixture import DataConfig
 from tiny_audio.model.encoder import features
-from tiny_audio.model.errors import ConfigError, PromptError
+from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.batch import Collator, cached_key
 from tiny_audio.train.data import Cost, gather, nothing, one_ahead, plan_of, tasks_of
 from tiny_audio.train.frames import FrameCache
@@ -106,11 +106,6 @@ def test_stretched_frames_cost_no_more_than_was_planned(tmp_path):
     taken = [int(collate([heard._replace(seed=seed)]).mask_BL.sum()) for seed in range(40)]
     assert max(taken) in (most - 1, most)
     assert min(taken) < Cost(model)(heard.example)
-
-
-def test_a_prompt_for_two_clips_is_refused_before_it_is_heard():
-    with pytest.raises(PromptError, match="2 <audio> placeholder"):
-        Cost(toy_model())(example(0, prompt="<audio> or <audio>?"))
 
 
 def test_noise_that_says_nothing_has_its_share(sources):
