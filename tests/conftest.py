@@ -37,6 +37,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def nano():
+    """The small model that ships, for tests that leave it as it is."""
+    from tiny_audio.infer.transcriber import Transcriber
+
+    return Transcriber.from_pretrained("nano")
+
+
+@pytest.fixture(scope="session")
 def python(tmp_path_factory) -> str:
     """A `python` for tests that run many commands: it has the imports behind it."""
     own, worker = tmp_path_factory.getbasetemp(), "PYTEST_XDIST_WORKER" in os.environ

@@ -83,7 +83,8 @@ def features_of(batch: Any) -> Features:
     return Features(batch[name], batch[f"{name}_mask"].sum(-1))
 
 
-def embeds_of(model: AudioLM, batch: Any) -> Tensor:
-    """Prompt embeddings of a batch, as `generation.write` takes them."""
+def prompts_of(model: AudioLM, batch: Any) -> tuple[Tensor, Tensor]:
+    """Prompt embeddings of a batch and their mask, as `generation.write` takes them."""
     audio = model.embed_audio(features_of(batch))
-    return model.fuse(batch["input_ids"], audio.audio_BPD, audio.lengths_B)
+    embeds = model.fuse(batch["input_ids"], audio.audio_BPD, audio.lengths_B)
+    return embeds, batch["attention_mask"]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from recipes.nano import scores
 from recipes.nano.sources import real_rows
-from tiny_audio import Transcriber, load
+from tiny_audio import load
 from tiny_audio.presets import NANO
 
 # The goal. 8.7 % of the 437 reported ones when the weights were packed; these are a fifth of all.
@@ -18,8 +18,7 @@ DIGIT_LIMIT = 0.10
 
 
 @pytest.mark.slow
-def test_nano_writes_digits_of_a_speaker_it_never_heard(shared):
-    nano = Transcriber.from_pretrained("nano")
+def test_nano_writes_digits_of_a_speaker_it_never_heard(shared, nano):
     rows = real_rows("fsdd", held_out=True)[::5]
     assert len(rows) == 100
     assert len({row["speaker"] for row in rows}) == 1

@@ -8,17 +8,18 @@ from pairs import (
     PAIRS,
     batch_of,
     decoder_of,
-    embeds_of,
     encoder_of,
     features_of,
     model_of,
     processor_of,
+    prompts_of,
 )
 
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import PromptError
 from tiny_audio.model.features import valid_mask
 from tiny_audio.model.generation import write
+from tiny_audio.model.modeling import positions_of
 from tiny_audio.model.projector import PROJECTORS, build_projector
 from tiny_audio.model.prompt import IGNORED
 
@@ -46,13 +47,7 @@ def test_audio_embeddings_and_greedy_tokens_are_the_same_alone_and_in_a_batch(en
     audio = model.embed_audio(features_of(batch))
     stop = processor_of(model).stop_ids()
     with torch.no_grad():
-        written = write(
-            model,
-            embeds_of(model, batch),
-            batch["attention_mask"],
-            stop,
-            [6] * len(batch["input_ids"]),
-        )
+        written = write(model, *prompts_of(model, batch), stop, [6] * len(clips))
         for number, clip in enumerate(clips):
             one = batch_of(model, [clip])
             alone = model.embed_audio(features_of(one))
@@ -61,7 +56,7 @@ def test_audio_embeddings_and_greedy_tokens_are_the_same_alone_and_in_a_batch(en
             torch.testing.assert_close(
                 audio.audio_BPD[number, :length], alone.audio_BPD[0], rtol=1e-4, atol=1e-5
             )
-            single = write(model, embeds_of(model, one), one["attention_mask"], stop, [6])[0]
+            single = write(model, *prompts_of(model, one), stop, [6])[0]
             assert written[number].tokens == single.tokens
             assert written[number].finish_reason == single.finish_reason
             assert written[number].logprobs == pytest.approx(single.logprobs, abs=1e-4)
@@ -101,13 +96,19 @@ def test_a_left_and_a_right_padded_batch_train_the_projector_equally():
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
 
+def test_position_ids_count_only_real_tokens_on_either_side():
+    """Logits do not show it: rotations see distances alone."""
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])
+    assert positions_of(mask)[0, 2:].tolist() == positions_of(mask)[1, :3].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("family", toys.DECODERS)
 def test_without_the_mask_a_padded_prompt_would_give_other_logits(family):
     """What the tests above hold against: padding that is read changes everything (trap T1)."""
     model = model_of("whisper", "linear", family)
     batch = batch_of(model, toys.clips(9_000, 400))
-    embeds = embeds_of(model, batch)
-    masked = model(inputs_embeds=embeds, attention_mask=batch["attention_mask"]).logits[1, -1]
+    embeds, mask = prompts_of(model, batch)
+    masked = model(inputs_embeds=embeds, attention_mask=mask).logits[1, -1]
     unmasked = model(inputs_embeds=embeds).logits[1, -1]
     assert (masked - unmasked).norm() > 0.01 * masked.norm()
 
@@ -116,13 +117,7 @@ def test_writing_from_a_right_padded_prompt_is_refused():
     model = model_of("whisper", "linear")
     batch = batch_of(model, toys.clips(9_000, 400), padding_side="right")
     with pytest.raises(PromptError, match="left"):
-        write(
-            model,
-            embeds_of(model, batch),
-            batch["attention_mask"],
-            [2],
-            [3] * len(batch["input_ids"]),
-        )
+        write(model, *prompts_of(model, batch), [2], [3] * 2)
 
 
 @pytest.mark.parametrize("kind", PROJECTORS)

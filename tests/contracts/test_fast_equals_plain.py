@@ -6,7 +6,7 @@ import pytest
 import torch
 import toys
 
-from tiny_audio.infer.transcriber import Transcriber, Window
+from tiny_audio.infer.transcriber import Window
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.generation import LOOP_REPEATS, write
@@ -177,12 +177,11 @@ def test_a_bias_favours_tokens_of_its_row_and_leaves_the_log_probabilities_alone
 
 
 @pytest.mark.slow
-def test_nano_writes_32_mixed_clips_as_it_writes_each_alone():
-    transcriber = Transcriber.from_pretrained("nano")
+def test_nano_writes_32_mixed_clips_as_it_writes_each_alone(nano):
     files = sorted((EMBEDDED / "held-out").glob("*.opus"))[::9][:32]
     windows = [Window(0, load_audio(file).samples) for file in files]
-    together = transcriber.write(windows)
-    same(together, [transcriber.write([window])[0] for window in windows])
+    together = nano.write(windows)
+    same(together, [nano.write([window])[0] for window in windows])
     assert len({tuple(row.tokens) for row in together}) > 20
 
 

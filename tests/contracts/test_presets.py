@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 import toys
-from pairs import batch_of, embeds_of, processor_of
+from pairs import batch_of, processor_of, prompts_of
 from transformers import AutoModelForCausalLM
 
 from tiny_audio.model.checkpoint import empty, load
@@ -151,12 +151,12 @@ def test_a_preset_writes_the_same_after_save_and_load_alone_and_in_a_batch(name,
     clips = toys.clips(9_000, 400, 17_001)
     stop = processor_of(model).stop_ids()
     batch = batch_of(model, clips)
-    written = write(model, embeds_of(model, batch), batch["attention_mask"], stop, [5] * 3)
-    again = write(loaded, embeds_of(loaded, batch), batch["attention_mask"], stop, [5] * 3)
+    written = write(model, *prompts_of(model, batch), stop, [5] * 3)
+    again = write(loaded, *prompts_of(loaded, batch), stop, [5] * 3)
     assert written == again
     for clip, expected in zip(clips, written, strict=True):
         one = batch_of(loaded, [clip])
-        alone = write(loaded, embeds_of(loaded, one), one["attention_mask"], stop, [5])[0]
+        alone = write(loaded, *prompts_of(loaded, one), stop, [5])[0]
         assert alone.tokens == expected.tokens
 
 

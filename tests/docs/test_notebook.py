@@ -18,7 +18,7 @@ def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch, python):
     monkeypatch.setenv("TINY_AUDIO_MINUTES", "0.2")
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "tiny-audio"
-    command.write_text(f'#!/bin/sh\nexec {python} {pages.ROOT}/tests/short.py "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {python} {pages.ROOT}/tests/short_quickstart.py "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("SPAWNED_PYTHON", python)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")

@@ -54,7 +54,7 @@ def reader(tmp_path, monkeypatch, python):
     (tools / "uv").write_text(
         UV.replace("PYTHON", python)
         .replace("TOOLS", installed)
-        .replace("SHORT", str(pages.ROOT / "tests" / "short.py"))
+        .replace("SHORT", str(pages.ROOT / "tests" / "short_quickstart.py"))
     )
     (tools / "uv").chmod(0o755)
     (tools / "pip").write_text("#!/bin/bash\n")

@@ -6,13 +6,12 @@ import math
 import pytest
 import torch
 import toys
-from pairs import batch_of, embeds_of, model_of
+from pairs import batch_of, model_of, prompts_of
 
 from tiny_audio.infer.ctc_head import CHARACTERS, decode_path, encode_characters
 from tiny_audio.infer.ctc_score import UNKNOWN, CtcScore, by_characters, by_tokens
 from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.token_head import TokenHead
-from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.beam import Text, search
 from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.errors import ConfigError
@@ -119,7 +118,7 @@ def test_it_decides_a_search():
     """A word that the decoder finds unlikely is written where the judge wants it."""
     model = model_of("hubert", "mlp")
     batch = batch_of(model, toys.clips(9_000))
-    embeds, mask = embeds_of(model, batch), batch["attention_mask"]
+    embeds, mask = prompts_of(model, batch)
     free = search(model, embeds, mask, [10_000], [3], beams=4)[0]
     liked = search(model, embeds, mask, [10_000], [3], beams=40)[0].tokens
     wanted = next(t for t in range(50, 400) if t not in liked)
@@ -157,18 +156,16 @@ def test_what_a_request_leaves_open_the_model_decides():
 
 
 @pytest.mark.slow
-def test_nano_listens_to_its_own_head():
-    transcriber = Transcriber.from_pretrained("nano")
+def test_nano_listens_to_its_own_head(nano):
     for path, text in toys.samples()[:2]:
-        assert transcriber.transcribe(path, beams=5, ctc_weight=0.3).text == text
+        assert nano.transcribe(path, beams=5, ctc_weight=0.3).text == text
 
 
 @pytest.mark.slow
-def test_a_digit_is_no_way_around_the_head(monkeypatch):
+def test_a_digit_is_no_way_around_the_head(nano, monkeypatch):
     """Every digit is six nats behind the likeliest token, and no word is left to it."""
-    transcriber = Transcriber.from_pretrained("nano")
-    digits = [transcriber.model.tokenizer.convert_tokens_to_ids(str(digit)) for digit in range(10)]
-    head = transcriber.model.language_model.lm_head
+    digits = [nano.model.tokenizer.convert_tokens_to_ids(str(digit)) for digit in range(10)]
+    head = nano.model.language_model.lm_head
     forward = head.forward
 
     def with_digits(hidden):
@@ -178,5 +175,5 @@ def test_a_digit_is_no_way_around_the_head(monkeypatch):
 
     monkeypatch.setattr(head, "forward", with_digits)
     request = Request(beams=5, ctc_weight=0.3)
-    heard = transcriber.transcribe_many([path for path, _ in toys.samples()[:4]], request)
+    heard = nano.transcribe_many([path for path, _ in toys.samples()[:4]], request)
     assert not any(character.isdigit() for one in heard for character in one.text)

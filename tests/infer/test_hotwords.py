@@ -5,7 +5,7 @@ import torch
 import toys
 
 from tiny_audio.infer.hotwords import FIRST_BONUS, NEXT_BONUS, Hotwords
-from tiny_audio.infer.transcriber import Request, Transcriber
+from tiny_audio.infer.transcriber import Request
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.prompt import encode_text
 
@@ -13,11 +13,6 @@ from tiny_audio.model.prompt import encode_text
 @pytest.fixture(scope="module")
 def tokenizer():
     return toys.tokenizer("qwen3")
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return Transcriber.from_pretrained("nano")
 
 
 def test_a_word_that_was_begun_is_favoured_and_one_can_begin_anywhere(tokenizer):

@@ -13,7 +13,6 @@ from tiny_audio.infer.jobs import Job
 from tiny_audio.infer.joining import WORDS_PER_S, join
 from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment, Timings, Word
-from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.audio import load_audio
 
 
@@ -131,10 +130,9 @@ def test_a_file_is_joined_by_times_that_its_words_do_not_keep():
 
 
 @pytest.mark.slow
-def test_nano_times_the_words_of_a_window():
+def test_nano_times_the_words_of_a_window(nano):
     path, _ = toys.samples()[0]
     samples_N = load_audio(path).samples
-    nano = Transcriber.from_pretrained("nano")
     (segment,) = nano.transcribe_windows([Window(16_000, samples_N)])
     timed = nano.timed(Window(16_000, samples_N), segment)
     assert [word.text for word in timed.words] == segment.text.split()

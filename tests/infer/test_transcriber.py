@@ -70,8 +70,7 @@ def test_outcome_tells_the_worst_and_no_speech_apart():
     assert not transcript("loop").complete
 
 
-def test_nano_writes_its_sample_clips():
-    nano = Transcriber.from_pretrained("nano")
+def test_nano_writes_its_sample_clips(nano):
     samples = toys.samples()
     assert samples, "samples/manifest.jsonl lists no clip"
     for path, text in samples:
@@ -79,7 +78,7 @@ def test_nano_writes_its_sample_clips():
 
 
 @pytest.mark.slow
-def test_nano_writes_a_long_file_in_order():
+def test_nano_writes_a_long_file_in_order(nano):
     """Sample clips one after the other with pauses: every sentence in its place and in a window of
     its own (21 % WER when windows were filled).
     """
@@ -87,7 +86,7 @@ def test_nano_writes_a_long_file_in_order():
     clips = [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path, _ in samples]
     pause = torch.zeros(int(0.8 * RATE))
     joined = torch.cat([part for clip in clips for part in (clip, pause)])
-    transcript = Transcriber.from_pretrained("nano").transcribe(joined, sampling_rate=RATE)
+    transcript = nano.transcribe(joined, sampling_rate=RATE)
     assert len(transcript.segments) > 1
     said = " ".join(text for _, text in samples)
     assert wer(said, transcript.text) <= 0.05
@@ -157,8 +156,7 @@ def test_work_is_timed_and_words_have_confidences(transcriber):
     assert transcript.words[0].start_s is None
 
 
-def test_a_loop_is_cut_to_what_was_said_before_it():
-    nano = Transcriber.from_pretrained("nano")
+def test_a_loop_is_cut_to_what_was_said_before_it(nano):
     tokens = nano.model.tokenizer.encode("turn on the light" + " zero" * 16)
     window = Window(0, torch.ones(RATE))
     written = Written(tokens, [-0.1] * len(tokens), "loop")
@@ -166,8 +164,7 @@ def test_a_loop_is_cut_to_what_was_said_before_it():
     assert (segment.text, segment.outcome) == ("turn on the light", "loop")
 
 
-def test_what_the_decoder_hardly_believes_is_no_speech_unless_all_is_kept():
-    nano = Transcriber.from_pretrained("nano")
+def test_what_the_decoder_hardly_believes_is_no_speech_unless_all_is_kept(nano):
     tokens = nano.model.tokenizer.encode("turn on the light")
     window, written = Window(0, torch.ones(RATE)), Written(tokens, [-1.2] * len(tokens), "stop")
     assert nano.segment(window, written).text == "turn on the light"

@@ -3,20 +3,15 @@
 import pytest
 import torch
 import toys
-from pairs import batch_of, embeds_of, model_of
+from pairs import batch_of, model_of, prompts_of
 
-from tiny_audio.infer.transcriber import Request, Transcriber
+from tiny_audio.infer.transcriber import Request
 from tiny_audio.model.beam import search
 from tiny_audio.model.errors import ConfigError, PromptError
 from tiny_audio.model.generation import LOOP_REPEATS, write
 
 MIXED = (9_000, 400, 20_000)
 NO_STOP = [10_000]
-
-
-def prompts_of(model, *num_samples):
-    batch = batch_of(model, toys.clips(*num_samples))
-    return embeds_of(model, batch), batch["attention_mask"]
 
 
 def logprobs_after(model, embeds_1LD, tokens):
@@ -31,7 +26,7 @@ def logprobs_after(model, embeds_1LD, tokens):
 def test_with_room_for_all_texts_it_finds_the_likeliest(family):
     """Every text that can stop within its limit is scored by itself, without a cache."""
     model = model_of("hubert", "mlp", family)
-    embeds, mask = prompts_of(model, 9_000)
+    embeds, mask = prompts_of(model, batch_of(model, toys.clips(9_000)))
     first = logprobs_after(model, embeds, [])[0]
     likely = first.topk(12).indices.tolist()
     stops = [likely[3], likely[7]]
@@ -47,7 +42,7 @@ def test_with_room_for_all_texts_it_finds_the_likeliest(family):
 
 def test_a_proposed_token_is_judged_however_unlikely_it_is():
     model = model_of("hubert", "mlp", "qwen3")
-    embeds, mask = prompts_of(model, 9_000)
+    embeds, mask = prompts_of(model, batch_of(model, toys.clips(9_000)))
     unlikely = int(logprobs_after(model, embeds, [])[0].argmin())
 
     def judge(texts):
@@ -61,7 +56,7 @@ def test_a_proposed_token_is_judged_however_unlikely_it_is():
 @pytest.mark.parametrize("family", toys.quick(toys.DECODERS, ("qwen3",)))
 def test_one_beam_is_greedy_and_more_are_never_less_likely(family):
     model = model_of("hubert", "mlp", family)
-    embeds, mask = prompts_of(model, *MIXED)
+    embeds, mask = prompts_of(model, batch_of(model, toys.clips(*MIXED)))
     greedy = write(model, embeds, mask, NO_STOP, [9] * 3)
     one, four = (search(model, embeds, mask, NO_STOP, [9] * 3, beams=n) for n in (1, 4))
     assert [row.tokens for row in one] == [row.tokens for row in greedy]
@@ -74,13 +69,12 @@ def test_one_beam_is_greedy_and_more_are_never_less_likely(family):
 @pytest.mark.parametrize("family", toys.quick(toys.DECODERS, ("qwen3",)))
 def test_a_prompt_gets_the_same_text_alone_in_a_batch_and_the_plain_way(family):
     model = model_of("whisper", "swiglu", family)
-    embeds, mask = prompts_of(model, *MIXED)
+    embeds, mask = prompts_of(model, batch_of(model, toys.clips(*MIXED)))
     stop, limits = write(model, embeds, mask, NO_STOP, [12] * 3)[0].tokens[4:5], [12, 3, 9]
     together = search(model, embeds, mask, stop, limits, beams=3)
     plain = search(model, embeds, mask, stop, limits, beams=3, plain=True)
     for number, clip in enumerate(toys.clips(*MIXED)):
-        batch = batch_of(model, [clip])
-        own, seen = embeds_of(model, batch), batch["attention_mask"]
+        own, seen = prompts_of(model, batch_of(model, [clip]))
         alone = search(model, own, seen, stop, limits[number : number + 1], beams=3)[0]
         for other in (alone, plain[number]):
             assert other.tokens == together[number].tokens
@@ -94,7 +88,7 @@ def test_a_prompt_gets_the_same_text_alone_in_a_batch_and_the_plain_way(family):
 def test_how_the_likeliest_text_ended_is_said(stop_logit, reason, monkeypatch):
     """A loop or a cut is not hidden behind some unlikely text that stopped."""
     model = model_of("hubert", "mlp")
-    embeds, mask = prompts_of(model, 9_000)
+    embeds, mask = prompts_of(model, batch_of(model, toys.clips(9_000)))
     word, stop, head = 5, 6, model.get_output_embeddings()
     logits = torch.full((head.out_features,), -20.0)
     logits[word], logits[stop] = 9.0, stop_logit
@@ -109,7 +103,7 @@ def test_how_the_likeliest_text_ended_is_said(stop_logit, reason, monkeypatch):
 
 def test_what_cannot_be_searched_is_refused():
     model = model_of("hubert", "mlp")
-    embeds, mask = prompts_of(model, 9_000)
+    embeds, mask = prompts_of(model, batch_of(model, toys.clips(9_000)))
     with pytest.raises(ConfigError, match="beams=0"):
         search(model, embeds, mask, NO_STOP, [4], beams=0)
     with pytest.raises(PromptError, match="pad on the left"):
@@ -120,10 +114,9 @@ def test_what_cannot_be_searched_is_refused():
         Request(hotwords=("Ada",), beams=2)
 
 
-def test_nano_searches_where_it_is_asked_to():
-    transcriber = Transcriber.from_pretrained("nano")
+def test_nano_searches_where_it_is_asked_to(nano):
     path, text = toys.samples()[0]
-    found = transcriber.transcribe(path, beams=5)
-    greedy = transcriber.transcribe(path)
+    found = nano.transcribe(path, beams=5)
+    greedy = nano.transcribe(path)
     assert found.text == text
     assert found.segments[0].mean_logprob == pytest.approx(greedy.segments[0].mean_logprob, abs=0.1)

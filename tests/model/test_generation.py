@@ -5,7 +5,7 @@ import torch
 import toys
 from hypothesis import given
 from hypothesis import strategies as st
-from pairs import batch_of, embeds_of, model_of, processor_of
+from pairs import batch_of, model_of, processor_of, prompts_of
 
 from tiny_audio.model.errors import PromptError
 from tiny_audio.model.generation import LOOP_REPEATS, loops, token_limit, write
@@ -21,7 +21,7 @@ def test_greedy_writing_equals_generate(family, encoder):
     model = model_of(encoder, "mlp", family)
     batch = batch_of(model, toys.clips(*MIXED))
     stop = processor_of(model).stop_ids()
-    ours = write(model, embeds_of(model, batch), batch["attention_mask"], stop, [9] * 3)
+    ours = write(model, *prompts_of(model, batch), stop, [9] * 3)
     theirs = model.generate(
         **batch, max_new_tokens=9, do_sample=False, eos_token_id=stop, pad_token_id=0
     )
@@ -35,8 +35,8 @@ def test_greedy_writing_equals_generate(family, encoder):
 def test_greedy_writing_equals_a_loop_without_a_cache(family):
     model = model_of("hubert", "mlp", family)
     batch = batch_of(model, toys.clips(9_000))
-    embeds = embeds_of(model, batch)
-    ours = write(model, embeds, batch["attention_mask"], [10_000], [8])[0]
+    embeds, mask = prompts_of(model, batch)
+    ours = write(model, embeds, mask, [10_000], [8])[0]
     with torch.no_grad():
         for token, logprob in zip(ours.tokens, ours.logprobs, strict=True):
             scores = model.decoder(inputs_embeds=embeds).logits[0, -1].log_softmax(-1)
@@ -63,7 +63,7 @@ def test_beams_hear_the_clip_of_their_own_prompt_and_refuse_several():
 def test_every_row_ends_at_its_own_stop_or_its_own_limit():
     model = model_of("hubert", "mlp")
     batch = batch_of(model, toys.clips(*MIXED))
-    embeds, mask = embeds_of(model, batch), batch["attention_mask"]
+    embeds, mask = prompts_of(model, batch)
     free = write(model, embeds, mask, [10_000], [12] * 3)
     assert [row.finish_reason for row in free] == ["length"] * 3
     stop = free[0].tokens[4]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import toys
-from pairs import batch_of, embeds_of, model_of
+from pairs import batch_of, model_of, prompts_of
 
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.errors import CheckpointError
@@ -27,7 +27,7 @@ def adapted():
 def first_logits(model):
     batch = batch_of(model, toys.clips(9_000, 5_000))
     steps = steps_of(model.language_model)
-    return steps.begin(embeds_of(model, batch), batch["attention_mask"])
+    return steps.begin(*prompts_of(model, batch))
 
 
 @torch.inference_mode()

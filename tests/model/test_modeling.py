@@ -3,7 +3,7 @@
 import pytest
 import torch
 import toys
-from pairs import batch_of, decoder_of, embeds_of, encoder_of, features_of, model_of, processor_of
+from pairs import batch_of, decoder_of, encoder_of, features_of, model_of, processor_of, prompts_of
 from transformers import AutoModelForCausalLM
 
 from tiny_audio.model.configuration import LoraConfig
@@ -223,7 +223,7 @@ def test_frozen_parts_in_bfloat16_stay_near_float32_and_the_projector_trains(enc
 def test_embeddings_of_a_prompt_can_be_handed_to_a_stock_decoder(model):
     batch = batch_of(model, toys.clips(9_000, 700))
     stock = AutoModelForCausalLM.from_pretrained(toys.decoder_folder("qwen3")).eval()
-    embeds, mask = embeds_of(model, batch), batch["attention_mask"]
+    embeds, mask = prompts_of(model, batch)
     theirs = stock(
         inputs_embeds=embeds, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)
     )

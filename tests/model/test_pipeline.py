@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import toys
-from pairs import batch_of, embeds_of, processor_of
+from pairs import batch_of, processor_of, prompts_of
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -96,9 +96,7 @@ def test_the_speech_pipeline_writes_what_our_loop_writes(folder):
     model = load(folder)
     samples = toys.clips(9_000)[0]
     batch, processor = batch_of(model, [samples]), processor_of(model)
-    row = write(
-        model, embeds_of(model, batch), batch["attention_mask"], processor.stop_ids(), [12]
-    )[0]
+    row = write(model, *prompts_of(model, batch), processor.stop_ids(), [12])[0]
     expected = {"text": model.tokenizer.decode(row.tokens, skip_special_tokens=True).strip()}
     speech = pipeline(TASK, model=str(folder))
     raw = {"raw": samples.numpy(), "sampling_rate": 16_000}

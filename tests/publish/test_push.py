@@ -221,15 +221,7 @@ def test_a_public_or_foreign_repository_is_refused(published, trained, tmp_path)
 
 
 def test_a_result_of_another_model_has_no_place_on_the_card(trained, tmp_path):
-    options = [
-        "--repo",
-        "ada/x",
-        "--dry-run",
-        "--out",
-        str(tmp_path / "o"),
-        "--licence",
-        "model=mit",
-    ]
-    done = typed("push", "nano", *options, "--result", str(trained.result))
+    options = ["--dry-run", "--licence", "model=mit", "--out", tmp_path / "o"]
+    done = typed("push", "nano", "--repo", "ada/x", *options, "--result", trained.result)
     assert done.exit_code == 2
     assert "is of another model (toy)" in " ".join(done.output.split())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import toys
-from train.hearing import example
+from toy_runs import example
 
 from recipes.ears.frames import ALL_LAYERS, Heard, chosen, encoder_config
 from recipes.ears.train import Plan, answers, build, controls, fit, pace

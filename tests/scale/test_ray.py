@@ -6,7 +6,6 @@ uv run --extra ray pytest tests/scale/test_ray.py -n0 -m slow
 import json
 import socket
 import threading
-import time
 
 import pytest
 import soundfile
@@ -86,7 +85,6 @@ def test_a_lost_machine_loses_and_doubles_nothing(machines, manifest, tmp_path):
             cluster.remove_node(nodes[0], allow_graceful=False)
             lost.set()
 
-    started = time.monotonic()
     made = lines(work, manifest, work.waiting(Shard()), "cpu", Cluster(workers=2))
     work.write("ray", made, tell)
     work.report()
@@ -95,4 +93,3 @@ def test_a_lost_machine_loses_and_doubles_nothing(machines, manifest, tmp_path):
     written = (tmp_path / "ray" / "ray" / TEXTS).read_text().splitlines()
     assert len(written) == len(told) == NUM + 1
     assert work.waiting(Shard()) == []
-    print(f"{time.monotonic() - started:.0f} s")

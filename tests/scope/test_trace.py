@@ -157,8 +157,7 @@ def test_neighbours_and_padding_change_nothing():
     audio = made.audio_BPD[0][valid_mask(made.lengths_B, made.audio_BPD.shape[1])[0]]
     torch.testing.assert_close(found.audio.values_SC, audio.detach(), rtol=1e-4, atol=1e-5)
     stops = AudioProcessor(model.tokenizer, model.config).stop_ids()
-    embeds = pairs.embeds_of(model, batch)
-    together = write(model, embeds, batch["attention_mask"], stops, [46, 63])[0]
+    together = write(model, *pairs.prompts_of(model, batch), stops, [46, 63])[0]
     assert found.answers[0].ids[-len(together.tokens) :] == tuple(together.tokens)
 
 

@@ -7,7 +7,6 @@ import pytest
 import toys
 from serving import talking_to
 
-from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.presets import NANO
 from tiny_audio.serve.app import create_app
 from tiny_audio.serve.limits import Limits
@@ -21,11 +20,6 @@ SMALL = Limits(
     decode_timeout_s=5,
     decode_workers=1,
 )
-
-
-@pytest.fixture(scope="session")
-def nano():
-    return Transcriber.from_pretrained("nano")
 
 
 @pytest.fixture(scope="session")

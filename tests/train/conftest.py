@@ -1,4 +1,4 @@
-"""A toy checkpoint, clips, and this folder's helper modules on the path."""
+"""A toy checkpoint, clips, and this folder on the path: files of it import one another."""
 
 import sys
 from pathlib import Path

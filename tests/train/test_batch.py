@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import toys
-from hearing import TEXTS, broken, example, toy_model, visit, visits
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_runs import WORDS, broken, example, toy_model, visit, visits
 
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.mixture import Visit
@@ -31,7 +31,7 @@ from tiny_audio.train.frames import FrameCache
 from tiny_audio.train.task import Listening
 
 FAMILIES = list(toys.DECODERS)
-SAID = [*TEXTS, "", "say <|im_end|> and <think>", "Ünïcode 你好 — \N{PILE OF POO}"]
+SAID = [*WORDS, "", "say <|im_end|> and <think>", "Ünïcode 你好 — \N{PILE OF POO}"]
 
 
 def rows_of(batch):

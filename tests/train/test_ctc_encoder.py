@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import toys
-from hearing import STAGES
 from safetensors.torch import load_file
 from test_head import recipe_of
+from toy_runs import STAGES
 
 from tiny_audio.commands.train_head import shared
 from tiny_audio.data.augment import Augment

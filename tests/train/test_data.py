@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 import toys
-from hearing import STAGES, toy_model, visit
+from toy_runs import STAGES, toy_model, visit
 
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.examples import SourceConfig

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hearing import example, toy_model
+from toy_runs import example, toy_model
 
 from tiny_audio.data.mixture import DataConfig
 from tiny_audio.infer.transcriber import AS_WRITTEN, Transcriber, Window

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hearing import broken, example, sound, toy_model, visit
+from toy_runs import broken, example, sound, toy_model, visit
 
 from tiny_audio.data.augment import Augment
 from tiny_audio.data.examples import SourceConfig

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-import short
+import short_quickstart
 from PIL import Image
 from typed import typed
 
@@ -45,7 +45,7 @@ def test_the_embedded_corpus_is_what_its_card_says():
 @pytest.mark.usefixtures("spawns_at_once")
 def test_a_short_quickstart_leaves_a_whole_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(short.module, "recipe_of", short.recipe)
+    monkeypatch.setattr(short_quickstart.module, "recipe_of", short_quickstart.recipe)
     result = quickstart(tmp_path / "run", minutes=0.2, fresh=False)
     assert result["clips"] == 24
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hearing import LORA, STAGES, toy_model, visits
+from toy_runs import LORA, STAGES, toy_model, visits
 
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.errors import ConfigError

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 import toys
-from hearing import STAGES, WAVLM_LORA, toy_model, visit, visits
 from torch import nn
 from torch.nn import functional as F
+from toy_runs import STAGES, WAVLM_LORA, toy_model, visit, visits
 
 from tiny_audio.model.features import Frames, valid_mask
 from tiny_audio.model.prompt import IGNORED

@@ -1,4 +1,4 @@
-"""`tiny-audio` as it is, but for a quickstart on a part of its clips: `python tests/short.py …`.
+"""`tiny-audio` as it is, but for a quickstart on a part of its clips.
 
 CI takes the quickstart's three minutes once; in the documents it is one command among many.
 """
