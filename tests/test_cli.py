@@ -228,12 +228,10 @@ WRONG = {
     "xml": ("--format", "xml"),
     "nowhere": ("--timestamps", "word", "--aligner", "nowhere"),
     "--format": ("--fromat", "json"),
-    "Hotwords work with greedy": ("--hotwords", "Ada", "--beams", "5"),
     "would be one srt file on stdout": ("other.wav", "--format", "srt"),
     "cannot be made": ("--output-dir", "/dev/null/x"),
     "give at least two beams": ("--ctc-weight", "0.3"),
     "nothing uses this head": ("--aligner", "nowhere"),
-    "expected a number": ("--beams", "5", "--ctc-weight", "inf"),
 }
 
 

@@ -162,25 +162,6 @@ def test_stages_hand_over_and_adapters_stay(tmp_path):
     assert all(torch.equal(before[k], v) for k, v in weights(whole).items())
 
 
-def test_cached_frames_train_as_live_ones(tmp_path):
-    """Not bit for bit: the cache keeps bfloat16."""
-    losses = {}
-    for cache in (False, True):
-        given = toy_runs.recipe(tmp_path / str(cache), cache=cache)
-        losses[cache] = [r["loss"] for r in toy_runs.rows(train(given), "train")]
-    assert losses[True] == pytest.approx(losses[False], rel=2e-2)
-
-
-def test_a_second_run_encodes_nothing_again(tmp_path):
-    given = toy_runs.recipe(tmp_path, cache=True)
-    train(given)
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "frames").rglob("*.safetensors")}
-    other = {"kind": "mlp", "k": 2, "hidden": 8}
-    train(replace(given, output=str(tmp_path / "b"), model=replace(given.model, projector=other)))
-    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "frames").rglob("*.safetensors")}
-    assert before == after
-
-
 @pytest.mark.usefixtures("spawns_at_once")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_train_as_one(tmp_path, strategy):
