@@ -19,7 +19,7 @@ from tiny_audio.data.sounds import BytesSound
 from tiny_audio.model.checkpoint import build
 from tiny_audio.model.configuration import LoraConfig
 from tiny_audio.model.modeling import AudioLM
-from tiny_audio.model.projector import ProjectorConfig
+from tiny_audio.model.projection import ProjectorConfig
 from tiny_audio.model.saving import save
 from tiny_audio.train.recipe import ModelConfig, Recipe, Stage
 

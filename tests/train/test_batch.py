@@ -14,7 +14,6 @@ from tiny_audio.data.augment import Augment
 from tiny_audio.data.mixture import Visit
 from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import PromptError
-from tiny_audio.model.features import Frames
 from tiny_audio.model.processing import AudioProcessor
 from tiny_audio.model.prompt import IGNORED, audio_token_id, stop_ids
 from tiny_audio.train.batch import (
