@@ -52,7 +52,7 @@ def test_audio_embeddings_and_greedy_tokens_are_the_same_alone_and_in_a_batch(en
             one = batch_of(model, [clip])
             alone = model.embed_audio(features_of(one))
             length = int(alone.lengths_B[0])
-            assert audio.lengths_B[number] == length
+            assert audio.lengths_B[number] == length == model.config.positions_for(len(clip))
             torch.testing.assert_close(
                 audio.audio_BPD[number, :length], alone.audio_BPD[0], rtol=1e-4, atol=1e-5
             )

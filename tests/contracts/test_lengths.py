@@ -5,7 +5,7 @@ import torch
 import toys
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pairs import PAIRS, encoder_of, model_of, toy_encoder
+from pairs import encoder_of, toy_encoder
 
 from tiny_audio.model.encoder import ENCODERS as FAMILIES
 from tiny_audio.model.encoder import features
@@ -114,17 +114,6 @@ def test_positions_never_shrink_when_audio_grows_and_are_never_zero(kind):
     assert positions[0] >= 1
     assert positions == sorted(positions)
     assert positions[-1] == pytest.approx(1500 / config.frames_per_position, abs=3)
-
-
-@pytest.mark.parametrize(("encoder", "projector"), PAIRS)
-@settings(max_examples=3)
-@given(num_samples=st.integers(1, 60_000))
-def test_a_clip_takes_the_positions_that_the_whole_config_promises(encoder, projector, num_samples):
-    model = model_of(encoder, projector)
-    clip = torch.ones(num_samples)
-    audio = model.embed_audio(features(model.config.encoder, [clip]))
-    assert audio.lengths_B.tolist() == [model.config.positions_for(num_samples)]
-    assert audio.audio_BPD.shape[:2] == (1, model.config.positions_for(num_samples))
 
 
 @pytest.mark.parametrize("window", ["full", "true_length"])

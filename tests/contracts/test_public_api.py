@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import tiny_audio
+from tiny_audio.presets import NANO
 
 PUBLIC = (
     "ASRConfig ASRModel AudioError AudioLM AudioLMConfig AudioProcessor CheckpointError "
@@ -22,9 +23,12 @@ def test_public_names_are_exactly_these_and_importable():
 
 
 def test_the_courses_names_give_the_same_classes():
-    config = tiny_audio.ASRConfig.from_pretrained("nano")
+    config = tiny_audio.ASRConfig.from_pretrained(NANO)
     assert type(config) is tiny_audio.AudioLMConfig
     assert isinstance(tiny_audio.ASRModel(config), tiny_audio.AudioLM)
+    model = tiny_audio.ASRModel.from_pretrained(NANO, config=config)
+    ids = model.tokenizer("hello world", return_tensors="pt").input_ids
+    assert model.decoder.get_input_embeddings()(ids).shape[-1] == config.llm_dim
 
 
 def test_parts_are_handed_in():

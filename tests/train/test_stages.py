@@ -15,15 +15,10 @@ from tiny_audio.train.optim import adamw
 from tiny_audio.train.recipe import Stage
 from tiny_audio.train.task import Listening
 
-PROJECTOR = Stage(steps=3)
+PROJECTOR, BOTH = STAGES["projector"], STAGES["lora"]
 ADAPTERS = Stage(
     steps=3,
     learning_rate={"encoder": 1e-3, "decoder": 1e-3},
-    lora={"encoder": LORA, "decoder": LORA},
-)
-BOTH = Stage(
-    steps=3,
-    learning_rate={"projector": 1e-3, "encoder": 1e-3, "decoder": 1e-3},
     lora={"encoder": LORA, "decoder": LORA},
 )
 # LORA is of rank 4 on q_proj and v_proj, two layers of each part. The encoder's are 32 → 32; the
