@@ -284,6 +284,7 @@ class Loop:
             for old in saves(self.folder)[: -self.config.keep]:
                 for path in [*self.folder.glob(f"{old.stem}-*.safetensors"), old]:
                     path.unlink()
+        wait_for_all()  # no process says "saved" before there is a save
 
     def _path(self) -> Path:
         return self.folder / f"step-{self.step:08d}.safetensors"
