@@ -6,9 +6,11 @@ How fast anything is depends on the machine and is not tested.
 import importlib
 import json
 import math
+import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import toys
@@ -233,3 +235,28 @@ def test_a_quick_run_of_inference_is_complete(tmp_path, python):
     assert all(row["wall_s"] > 0 for row in found["short"]["rows"].values())
     assert all(row["clips_per_s"] > 0 for row in found["variants"].values())
     assert len(found["goals"]) == 4
+
+# Who spoke ------------------------------------------------------------------------------------
+
+
+def test_errors_of_speakers_are_those_of_the_best_mapping(parts):
+    speakers = parts("speakers")
+    truth = np.array([0] * 4 + [-1] * 2 + [1] * 4)
+    found = np.array([5] * 3 + [-1] * 2 + [0] * 5)
+    assert speakers.errors(truth, found, 0) == (8, 1, 1, 0)
+    assert speakers.errors(truth, found, 0).rate == 2 / 8
+    one = np.zeros(10, int)
+    assert speakers.errors(truth, one, 0) == (8, 0, 2, 4)
+    assert speakers.errors(truth, truth, 1) == (4, 0, 0, 0)
+
+
+def test_a_conversation_is_as_long_as_its_truth(parts):
+    speakers, rng = parts("speakers"), random.Random(1)
+    made = speakers.conversation(lambda n, _: 0.1 * (1 + n) * torch.randn(16_050), 3, rng)
+    assert len(made.samples_N) == len(made.truth_T) * speakers.FRAME
+    assert set(made.truth_T.tolist()) == {-1, 0, 1, 2}
+    for start in np.flatnonzero(np.diff(made.truth_T)) + 1:
+        first = made.samples_N[start * speakers.FRAME :][: speakers.FRAME]
+        assert float(first.std()) == pytest.approx(
+            0.1 * (1 + made.truth_T[start]), rel=0.3, abs=1e-3
+        )

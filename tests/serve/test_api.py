@@ -10,9 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from model.splices import muxed
 from serving import CHAT, URL, audio_part, clip_part, talking_to, wav
 
+from tiny_audio.infer.formats import diarized
 from tiny_audio.infer.results import Segment
 from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import Reason
@@ -52,6 +54,33 @@ def test_words_have_times_where_they_are_asked_for(ask, clips, clip, times_of_wo
     assert (
         "verbose_json" in error(post(ask, clip, **{**fields, "response_format": "json"}))["message"]
     )
+
+
+def by_sign(stretches_BN):
+    """A toy that tells nobody apart."""
+    return torch.ones(len(stretches_BN), 1)
+
+
+def test_words_get_speakers_where_they_are_asked_for(
+    ask, clips, clip, nano, service, monkeypatch, times_of_words
+):
+    monkeypatch.setitem(vars(nano), "voices", by_sign)
+    monkeypatch.setattr(service, "_unvoiced", None)
+    fields = {"response_format": "diarized_json", "chunking_strategy": "auto"}
+    found = post(ask, clip, **fields).json()
+    (segment,) = found["segments"]
+    assert (segment["speaker"], segment["text"]) == ("A", clips[clip])
+    offline = diarized(nano.transcribe(clip, diarize=True))
+    assert found == offline
+    refused = post(ask, clip, **fields, **{"timestamp_granularities[]": "word"})
+    assert "shows no times of words" in error(refused)["message"]
+    assert "diarized_json" in error(post(ask, clip, speakers="2"))["message"]
+
+
+def test_a_service_without_the_network_for_voices_says_so(ask, service, clip, monkeypatch):
+    monkeypatch.setattr(service, "_unvoiced", "Type: pip install 'tiny-audio[diarize]'")
+    found = error(post(ask, clip, response_format="diarized_json"))
+    assert "cannot say who spoke" in found["message"]
 
 
 @pytest.mark.slow

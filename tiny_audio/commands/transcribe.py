@@ -62,6 +62,7 @@ class Format(StrEnum):
     verbose_json = "verbose_json"
     srt = "srt"
     vtt = "vtt"
+    diarized_json = "diarized_json"
 
 
 class Timestamps(StrEnum):
@@ -72,7 +73,8 @@ class Timestamps(StrEnum):
     word = "word"
 
 
-SUFFIXES = {Format.text: ".txt", Format.verbose_json: ".json"}  # the others are called as they are
+# The others are called as they are.
+SUFFIXES = {Format.text: ".txt", Format.verbose_json: ".json", Format.diarized_json: ".json"}
 
 
 Files = Annotated[
@@ -92,6 +94,16 @@ Timed = Annotated[
             "subtitles begin and end with a word. Both need a CTC head."
         )
     ),
+]
+Diarize = Annotated[
+    bool,
+    typer.Option(
+        "--diarize", help="Say who spoke: A, B … in text, json or diarized_json (extra diarize)."
+    ),
+]
+Speakers = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many speakers there are; without it --diarize finds it."),
 ]
 OutputDir = Annotated[
     Path | None,
@@ -117,6 +129,8 @@ def transcribe(
     whole: Whole = False,
     format: Form = Format.text,
     timestamps: Timed = Timestamps.segment,
+    diarize: Diarize = False,
+    speakers: Speakers = None,
     aligner: AlignerFolder = None,
     min_logprob: MinLogprob = None,
     output_dir: OutputDir = None,
@@ -140,11 +154,10 @@ def transcribe(
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from tiny_audio.infer.request import Request
 
-        timed: Literal["segment", "word"] = "segment" if timestamps == "segment" else "word"
-        words = words_of(hotwords)
-        request = Request(prompt, words, timed, min_logprob, beams, ctc_weight, whole=whole)
+        output = Output(format, timestamps, output_dir, diarize or format == "diarized_json")
+        words, timed, named = words_of(hotwords), output.timed, (output.diarize, speakers)
+        request = Request(prompt, words, timed, min_logprob, beams, ctc_weight, whole, *named)
         many = Many(manifest, out, shard, retry, engine, workers, address)
-        output = Output(format, timestamps, output_dir)
         reading = {"channel": channel, "track": track, "allow_truncated": allow_truncated}
         of_files = {"FILES": files, **output.given(), "--channel": channel is not None}
         of_files |= {"--track": track, "--allow-truncated": allow_truncated}
@@ -167,12 +180,28 @@ class Output:
     format: Format
     timestamps: Timestamps
     folder: Path | None
+    diarize: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a format that does not show who spoke, where that was asked."""
+        if self.diarize and self.format not in (Format.text, Format.json, Format.diarized_json):
+            raise ConfigError(
+                f"--format {self.format.value} does not show who spoke. Use --format text, json or "
+                f"diarized_json, or leave out --diarize."
+            )
+
+    @property
+    def timed(self) -> Literal["segment", "word"]:
+        """Return what needs times: who spoke is said of words."""
+        by_segment = self.timestamps is Timestamps.segment and not self.diarize
+        return "segment" if by_segment else "word"
 
     def given(self) -> dict[str, Any]:
         """Return the options, with whether they were typed."""
         return {
             "--format": self.format is not Format.text,
             "--timestamps": self.timestamps is not Timestamps.segment,
+            "--diarize": self.diarize,
             "--output-dir": self.folder,
         }
 
@@ -213,9 +242,10 @@ class Output:
 
     def emit(self, name: str, made: Transcript, path: Path | None, console: Console) -> None:
         """Print or write one result; what a reader must know besides goes to stderr."""
-        from tiny_audio.infer.formats import BY_WORD, FORMATS
+        from tiny_audio.infer.formats import BY_WORD, FORMATS, WITH_SPEAKERS
 
         forms = BY_WORD if self.timestamps == "word" else FORMATS
+        forms = WITH_SPEAKERS if self.diarize else forms
         text = forms[self.format](made).rstrip("\n")
         if self.format is Format.text:  # one line per file
             text = text or f"[{made.outcome.replace('_', ' ')}]"

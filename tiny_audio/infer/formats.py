@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from .results import Segment, Transcript
+from .speakers import utterances
 from .subtitles import Cue, clean, cues, word_cues
 
 
@@ -98,6 +99,37 @@ def to_vtt(transcript: Transcript, parted: Callable[[Transcript], list[Cue]] = c
     )
 
 
+def to_dialogue(transcript: Transcript) -> str:
+    """Return a line for every utterance, behind its speaker: `A: How are you?`."""
+    return "\n".join(f"{one.speaker}: {clean(one.text)}" for one in utterances(transcript))
+
+
+def to_diarized_json(transcript: Transcript) -> str:
+    """Return `diarized` as one JSON object on one line."""
+    return json.dumps(diarized(transcript), ensure_ascii=False)
+
+
+def diarized(transcript: Transcript) -> dict[str, Any]:
+    """Return OpenAI's `diarized_json`: an utterance is a segment."""
+    return {
+        "task": "transcribe",
+        "duration": round(transcript.duration_s, 3),
+        "text": transcript.text,
+        "segments": [
+            {
+                "type": "transcript.text.segment",
+                "id": f"seg_{number}",
+                "start": round(one.start_s, 3),
+                "end": round(one.end_s, 3),
+                "text": one.text,
+                "speaker": one.speaker,
+            }
+            for number, one in enumerate(utterances(transcript), 1)
+        ],
+        **notes_of(transcript),
+    }
+
+
 FORMATS: dict[str, Callable[[Transcript], str]] = {
     "text": to_text,
     "json": to_json,
@@ -109,6 +141,12 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 BY_WORD = FORMATS | {
     "srt": partial(to_srt, parted=word_cues),
     "vtt": partial(to_vtt, parted=word_cues),
+}
+# What shows who spoke.
+WITH_SPEAKERS: dict[str, Callable[[Transcript], str]] = {
+    "text": to_dialogue,
+    "json": to_json,
+    "diarized_json": to_diarized_json,
 }
 
 

@@ -14,6 +14,8 @@ from tiny_audio.model.errors import TinyAudioError
 from .joining import join
 from .longform import Window
 from .results import Segment, Timings, Transcript, withheld_note
+from .speakers import with_speakers
+from .voices import Embed, Voice, voices_of
 
 # Windows that are held back so that those of about one length can share a batch, and the seconds
 # of a batch, padding counted.
@@ -45,6 +47,9 @@ class Job:
     error: TinyAudioError | None = None
     timed: Timed | None = None  # gives words their times, to join windows by
     last: Window | None = None
+    embed: Embed | None = None  # tells voices apart, where it is asked who spoke
+    num_speakers: int | None = None
+    voices: list[Voice] = field(default_factory=list)
 
     def read(self, windows: Iterator[Window]) -> Iterator[Window]:
         """Yield the windows of this source; an error ends them and is kept."""
@@ -69,6 +74,10 @@ class Job:
             self.segments[-1], segment = self._joined(self.segments[-1], window, segment)
         self.segments.append(segment)
         self.last = window
+        if self.embed and segment.words:
+            started = perf_counter()
+            self.voices += voices_of(window, self.embed)
+            self.spend(Timings(encode_s=perf_counter() - started))
 
     def _joined(self, before: Segment, window: Window, after: Segment) -> tuple[Segment, Segment]:
         """Join the segment with the one before, by word times that are found only for this."""
@@ -98,7 +107,8 @@ class Job:
         end_s = self.segments[-1].end_s
         found = tuple(self.segments)
         notes = (*self.notes, *withheld_note(found, KEEP))
-        return Transcript(source_name(self.source), end_s, found, notes, self.timings)
+        made = Transcript(source_name(self.source), end_s, found, notes, self.timings)
+        return with_speakers(made, self.voices, self.num_speakers)
 
 
 def finished(jobs: deque[Job]) -> Iterator[Transcript | Failed]:

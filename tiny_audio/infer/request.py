@@ -21,7 +21,8 @@ class Request:
     (`hotwords.py`); `timestamps="word"` gives words their times. `beams`, `ctc_weight` and
     `min_logprob` are explained in `DecodingConfig`; None is the model's own value. A `prompt` keeps
     all that is written (a description is less sure of its words), and so does `KEEP_ALL` as
-    `min_logprob`. `whole` cuts audio at the encoder's limit only, not in pauses.
+    `min_logprob`. `whole` cuts audio at the encoder's limit only, not in pauses. `diarize` says of
+    every word who spoke it (`speakers.py`), `speakers` how many there are, if that is known.
     """
 
     prompt: str | None = None
@@ -31,6 +32,8 @@ class Request:
     beams: int | None = None
     ctc_weight: float | None = None
     whole: bool = False
+    diarize: bool = False
+    speakers: int | None = None
 
     def __post_init__(self) -> None:
         if (self.beams or 1) > 1 and self.hotwords:
@@ -40,6 +43,12 @@ class Request:
         self.decoding(DecodingConfig(beams=2))  # what is wrong for every model
         if self.timestamps not in ("segment", "word"):
             raise ConfigError(f'timestamps={self.timestamps!r}: expected "segment" or "word".')
+        if self.diarize and self.timestamps != "word":
+            raise ConfigError('Saying who spoke needs the times of words: timestamps="word".')
+        if self.speakers is not None and (not self.diarize or self.speakers < 1):
+            raise ConfigError(
+                f"speakers={self.speakers}: expected 1 or more, together with diarize (--diarize)."
+            )
         if isinstance(self.hotwords, str):
             raise ConfigError(f"hotwords={self.hotwords!r}: expected words, e.g. ('Ada', 'Grace').")
 

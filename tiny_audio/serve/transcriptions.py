@@ -11,8 +11,10 @@ from typing import Annotated, Any, BinaryIO, Literal
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from tiny_audio.infer.formats import FORMATS, notes_of, verbose
+from tiny_audio.infer.formats import FORMATS, diarized, notes_of, verbose
+from tiny_audio.infer.request import Timestamps
 from tiny_audio.infer.results import Segment, Timings, Transcript, withheld_note
+from tiny_audio.infer.speakers import with_speakers
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.errors import TinyAudioError, nearest
 
@@ -22,13 +24,14 @@ from .service import Service, first_of, unless_gone
 router = APIRouter()
 # "all" is ours: every format in one answer, and with it everything that is known ("json" of the
 # command line: outcome, notes, confidence).
-ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt", "all"]
+ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json", "all"]
+WITHOUT_WORD_TIMES = ("json", "text", "diarized_json")
 MOST_HEADER_CHARS = 2_000
 LEAST_SPELLED, MOST_SPELLED = 4, 100  # letters of a word, words of a prompt
 MOST_HOTWORDS = 200
 FIELDS = [
     *"file model language prompt instruction hotwords response_format".split(),
-    *"temperature stream track".split(),
+    *"temperature stream track chunking_strategy speakers".split(),
     "timestamp_granularities[]",
 ]
 
@@ -51,6 +54,12 @@ async def transcribe(
     temperature: Annotated[float, Form(ge=0, le=0, description="Decoding is greedy.")] = 0.0,
     stream: Annotated[bool, Form()] = False,
     track: Annotated[int | None, Form(ge=1, description="Of a video with several.")] = None,
+    chunking_strategy: Annotated[
+        Literal["auto"] | None, Form(description="Audio is cut in pauses in any case.")
+    ] = None,
+    speakers: Annotated[
+        int | None, Form(ge=1, description="How many there are, for diarized_json.")
+    ] = None,
 ) -> Response:
     """Return the text of one file."""
     service: Service = request.app.state.service
@@ -59,13 +68,19 @@ async def transcribe(
     for name, text in (("prompt", prompt), ("instruction", instruction), ("hotwords", hotwords)):
         service.check_text(text, name)
     check_language(language, service.language)
-    words = "word" in timestamp_granularities
-    if words and response_format in ("json", "text"):
-        message = f"response_format={response_format} shows no times"
+    words, diarize = "word" in timestamp_granularities, response_format == "diarized_json"
+    if words and response_format in WITHOUT_WORD_TIMES:
+        message = f"response_format={response_format} shows no times of words"
         raise Refusal(400, f"{message}. Use verbose_json.", param="timestamp_granularities[]")
     if stream and response_format not in ("json", "text", "all"):
         message = f"stream=true sends text; it cannot send {response_format}"
         raise Refusal(400, f"{message}. Leave one of them out.", param="stream")
+    if speakers is not None and not diarize:
+        message = f"response_format={response_format} does not show who spoke"
+        raise Refusal(400, f"{message}. Use diarized_json.", param="speakers")
+    if diarize and await service.unvoiced():
+        message = "This service cannot say who spoke. Use verbose_json"
+        raise Refusal(400, f"{message}.", param="response_format")
     if words and await service.untimed():
         message = "This model does not know the times of words. Ask for segments"
         raise Refusal(400, f"{message}.", param="timestamp_granularities[]")
@@ -73,7 +88,8 @@ async def transcribe(
         message = f"{len(words_given):,} hotwords; the limit is {MOST_HOTWORDS}"
         raise Refusal(400, f"{message}. Send those that matter.", param="hotwords")
     favoured = (*words_given, *spelled(prompt))
-    asked = Asked(instruction, favoured, "word" if words else "segment")
+    timed: Timestamps = "word" if words or diarize else "segment"
+    asked = Asked(instruction, favoured, timed, diarize=diarize, speakers=speakers)
     if stream:
         return await streamed(request, service, file, asked, response_format == "all", track)
     work = transcript(service, file, asked, track)
@@ -143,9 +159,11 @@ async def written(
             async for segment in segments:
                 found.append(segment)
                 yield segment
+        voices = await service.voices(audio, found) if asked.diarize else []
     timings = Timings(decoded - started, 0.0, time.monotonic() - decoded)
     notes = (*audio.notes, *withheld_note(found))
-    yield Transcript("upload", audio.duration_s, tuple(found), notes, timings)
+    whole = Transcript("upload", audio.duration_s, tuple(found), notes, timings)
+    yield with_speakers(whole, voices, asked.speakers)
 
 
 def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> Response:
@@ -154,6 +172,8 @@ def formatted(transcript: Transcript, wanted: ResponseFormat, language: str) -> 
         return JSONResponse({"text": transcript.text, **notes_of(transcript)})
     if wanted == "verbose_json":
         return JSONResponse(verbose(transcript, language))
+    if wanted == "diarized_json":
+        return JSONResponse(diarized(transcript))
     if wanted == "all":
         return JSONResponse(every_format(transcript, language))
     body = FORMATS[wanted](transcript)
