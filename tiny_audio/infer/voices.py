@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,7 +116,7 @@ def load_voices() -> VoiceEncoder:
 
 
 @torch.no_grad()
-def fill(parameters: list[nn.Parameter], data: bytes, start: int) -> None:
+def fill(parameters: Sequence[Tensor], data: bytes, start: int) -> None:
     """Copy numbers that lie one after another from the byte `start` on."""
     for parameter in parameters:
         values = np.frombuffer(data, "<f4", parameter.numel(), start)
