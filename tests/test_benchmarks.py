@@ -236,6 +236,7 @@ def test_a_quick_run_of_inference_is_complete(tmp_path, python):
     assert all(row["clips_per_s"] > 0 for row in found["variants"].values())
     assert len(found["goals"]) == 4
 
+
 # Who spoke ------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ INTERNALS = {
     "_forward_hooks": "torch",
     "_forward_pre_hooks": "torch",
     "_is_avx512_bf16_supported": "torch",
+    "_weight_int8pack_mm": "torch",
     "_is_amx_tile_supported": "torch",
     "_get_dummy_audios": "vllm",
     "_mark_language_model": "vllm",

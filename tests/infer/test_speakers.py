@@ -18,7 +18,6 @@ from tiny_audio.infer.longform import Window
 from tiny_audio.infer.request import Request
 from tiny_audio.infer.results import Segment, Transcript, Word
 from tiny_audio.infer.speakers import Groups, centres, joined, letters, utterances, with_speakers
-from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.infer.voices import STRETCH, load_voices, voices_of
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.errors import CheckpointError, ConfigError, MissingExtra
@@ -153,11 +152,6 @@ def test_speakers_are_letters_that_do_not_run_out():
 
 
 # The whole way --------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return Transcriber.from_pretrained("nano")
 
 
 def two_samples():
