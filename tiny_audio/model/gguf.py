@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .binary import BinaryFile, parsing
-from .errors import CheckpointError, needing
+from .errors import CheckpointError, MissingExtra
 
 # Metadata types that have a fixed width, as `struct` spells them; 8 is a text, 9 an array.
 SCALARS = {
@@ -96,8 +96,10 @@ def block_of(kind: int, path: str) -> tuple[str, int, int]:
 
 def gguf_package() -> Any:
     """Import the `gguf` package, for types that are not in BLOCKS."""
-    with needing("Reading a GGUF file of this type", "gguf"):
+    try:  # transformers asks for what a model's files import otherwise
         import gguf
+    except ImportError as error:
+        raise MissingExtra("Reading a GGUF file of this type", "gguf") from error
     return gguf
 
 

@@ -5,7 +5,7 @@ import re
 from torch import nn
 
 from .configuration import LoraConfig
-from .errors import ConfigError, needing
+from .errors import ConfigError, MissingExtra
 
 
 def inject(module: nn.Module, part: str, lora: LoraConfig) -> None:
@@ -14,8 +14,10 @@ def inject(module: nn.Module, part: str, lora: LoraConfig) -> None:
     `part` is what messages call the module. Raises `ConfigError` where it has adapters already, or
     no such layer, and `MissingExtra` without PEFT.
     """
-    with needing("LoRA", "lora"):
+    try:  # transformers asks for what a model's files import otherwise
         import peft
+    except ImportError as error:
+        raise MissingExtra("LoRA", "lora") from error
     if any("lora_" in name for name, _ in module.named_parameters()):
         raise ConfigError(f"The {part} has LoRA adapters already; train those on.")
     targets = rf".*\.({'|'.join(lora.targets)})"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .containers import MEDIA
-from .errors import AudioError, Reason, needing
+from .errors import AudioError, MissingExtra, Reason
 from .source import BLOCK_VALUES, Chunk, DamageError, Decoded, Origin, Pipe, Reader, scale
 
 CONVERT = "Convert it with: ffmpeg -i FILE -ac 1 -ar 16000 out.wav"
@@ -48,8 +48,10 @@ def pyav(what: str = "Reading this container") -> Any:
     """PyAV, of the extra `media`. The only import of it: whoever loads these files as a model's
     own code is asked by transformers for each library that is imported without a way around.
     """
-    with needing(what, "media"):
+    try:  # transformers asks for what a model's files import otherwise
         import av
+    except ImportError as error:
+        raise MissingExtra(what, "media") from error
     return av
 
 
