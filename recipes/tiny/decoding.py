@@ -2,12 +2,14 @@
 
 Word error rates of the clips that training watched (held-out readers, unread sentences) by beam
 width and weight of the CTC heads; then, for the model's own way, how many of these clips and how
-many sounds without speech (ESC-10) fall below each limit of the mean log-probability a token.
+many sounds without speech (ESC-10) count as no speech at each limit of the mean log-probability a
+token, and how the CTC heads support what was written.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -18,6 +20,7 @@ from recipes.tiny.clips import Clip, environmental
 from recipes.tiny.train import TRAILING_S, watched
 from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.evaluate.normalize import normalizer
+from tiny_audio.infer.judging import SUPPORTED
 from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Transcriber, Window
@@ -28,16 +31,25 @@ LIMITS = (-0.8, -1.0, -1.2, -1.5, -1.8, -2.2)
 BATCH = 8
 
 
+class Found(NamedTuple):
+    """A segment, and how the CTC heads support its text."""
+
+    segment: Segment
+    support: float | None
+
+
 def written(
     transcriber: Transcriber, sounds: Sequence[torch.Tensor], request: Request
-) -> list[Segment]:
+) -> list[Found]:
     """The segment of every sound, shortest sounds first in a batch, in the order given."""
     order = sorted(range(len(sounds)), key=lambda n: len(sounds[n]))
-    found: dict[int, Segment] = {}
+    found: dict[int, Found] = {}
     for at in range(0, len(order), BATCH):
         rows = order[at : at + BATCH]
         windows = [Window(0, sounds[n]) for n in rows]
-        found |= zip(rows, transcriber.transcribe_windows(windows, request=request), strict=True)
+        answers = transcriber.write_prompts(windows, *transcriber.encode(windows), request)
+        for n, window, answer in zip(rows, windows, answers, strict=True):
+            found[n] = Found(transcriber.segment(window, answer, request), answer.support)
     return [found[n] for n in range(len(sounds))]
 
 
@@ -46,9 +58,9 @@ def padded(clips: Sequence[Clip]) -> list[torch.Tensor]:
     return [torch.cat([torch.from_numpy(clip.samples), silence]) for clip in clips]
 
 
-def error_rate(clips: Sequence[Clip], segments: Sequence[Segment]) -> float:
+def error_rate(clips: Sequence[Clip], found: Sequence[Found]) -> float:
     plain = normalizer()
-    texts = [plain(segment.text) for segment in segments]
+    texts = [plain(one.segment.text) for one in found]
     return float(word_errors([plain(clip.text) for clip in clips], texts)["wer"])
 
 
@@ -73,15 +85,27 @@ def by_limit(transcriber: Transcriber, sets: dict[str, list[Clip]]) -> Table:
     minutes = sum(map(len, sounds)) / SAMPLE_RATE / 60
     table = Table("min_logprob", *(f"{n} lost" for n in sets), "false words a minute")
     for limit in LIMITS:
-        lost = [sum(below(s, limit) for s in segments) for segments in speech.values()]
-        words = sum(len(s.text.split()) for s in noise if not below(s, limit))
+        lost = [sum(is_doubted(one, limit) for one in found) for found in speech.values()]
+        words = sum(len(one.segment.text.split()) for one in noise if not is_doubted(one, limit))
         table.add_row(f"{limit:g}", *map(str, lost), f"{words / minutes:.1f}")
+    least = [sorted(supports(found))[:3] for found in speech.values()]
+    table.add_row("support", *map(listed, least), listed(sorted(supports(noise))[-3:]))
     return table
 
 
-def below(segment: Segment, limit: float) -> bool:
+def supports(found: Sequence[Found]) -> list[float]:
+    """How the heads support the texts, where something was written."""
+    return [one.support for one in found if one.segment.text and one.support is not None]
+
+
+def listed(supports: Sequence[float]) -> str:
+    return ", ".join(f"{support:.1f}" for support in supports) or "no text"
+
+
+def is_doubted(found: Found, limit: float) -> bool:
     """Whether a text would count as no speech."""
-    return segment.mean_logprob is not None and segment.mean_logprob < limit
+    mean, support = found.segment.mean_logprob, found.support
+    return mean is not None and mean < limit and (support is None or support < SUPPORTED)
 
 
 def main() -> None:

@@ -54,24 +54,12 @@ def shipped_weights(start: CtcStart) -> None:
     folder = SHIPPED["tiny"]
     trained = load(folder)
     start.encoder.load_state_dict(trained.audio_tower.state_dict())
-    deepen(start.projector, trained.projector.state_dict())
+    start.projector.load_state_dict(trained.projector.state_dict())
     head = CtcHead.from_pretrained(folder / "ctc", trained.audio_tower)
     start.head.load_state_dict(head.state_dict())
     stored = load_file(folder / "tokens" / "head.safetensors")
     for name, parameter in start.token_head.named_parameters():
         parameter.copy_(stored[name])
-
-
-def deepen(projector: Any, stored: dict[str, Tensor]) -> None:
-    """Load a projector of as many layers or fewer; further layers begin as no change at all."""
-    own = projector.state_dict()
-    further = {name: own[name].clone() for name in own.keys() - stored.keys()}
-    for name, tensor in further.items():
-        if not name.startswith("layers."):
-            raise KeyError(f"{name} is in no layer of the stored projector")
-        if name.endswith(("out.weight", "down.weight")):
-            tensor.zero_()
-    projector.load_state_dict(stored | further)
 
 
 @torch.no_grad()

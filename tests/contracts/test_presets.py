@@ -25,7 +25,7 @@ QWEN3_8B, SMOLLM3_3B = 8_190_735_360, 3_075_098_624
 README = (toys.REPOSITORY / "README.md").read_text()
 COUNTS = {
     "nano": (4_334_592, 591_104, 3_049_600),
-    "tiny": (8_208_384, 11_770_816, 134_515_008),
+    "tiny": (8_208_384, 6_525_888, 134_515_008),
     "whisper_tiny": (8_208_384, 3_737_664, 134_515_008),
     "hubert_swiglu_qwen3": (HUBERT_XLARGE, 138_422_528, QWEN3_8B),
     "whisper_swiglu_smollm3": (WHISPER_LARGE, 121_643_264, SMOLLM3_3B),

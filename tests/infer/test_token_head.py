@@ -8,13 +8,14 @@ import toys
 from pairs import model_of
 from safetensors.torch import load_file, save_file
 
-from tiny_audio.infer.judging import judge
+from tiny_audio.infer.judging import SUPPORTED, judge, support
 from tiny_audio.infer.longform import Window
 from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.token_head import TokenHead, load_token_head, token_log_probs
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.beam import Text
 from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.generation import Written
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +107,18 @@ def test_a_search_asks_it(model, tmp_path):
         written += transcriber.write_prompts([window], *prompts, asked)
     scores = scored([Text(tokens=tuple(one.tokens[:2])) for one in written])
     assert scores[1] > scores[0]
+    # Only the text that heads judged says how they support it.
+    assert written[0].support is None
+    assert written[1].support == pytest.approx(support(scored, written[1].tokens, 1.0), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("supported", "kept"), [(None, False), (SUPPORTED - 0.1, False), (SUPPORTED, True)]
+)
+def test_an_unsure_text_is_kept_where_heads_find_it_in_the_sound(model, supported, kept):
+    transcriber, window = Transcriber(model), Window(0, toys.clips(9_000)[0])
+    tokens = model.tokenizer.encode("one two", add_special_tokens=False)
+    unsure = Written(tokens, [-5.0] * len(tokens), "stop", supported)
+    segment = transcriber.segment(window, unsure, Request(min_logprob=-1.0))
+    assert (segment.outcome, bool(segment.text)) == (("ok", True) if kept else ("no_speech", False))
+    assert bool(segment.withheld) is not kept

@@ -33,7 +33,7 @@ from .asking import Answer, Question, answer, question
 from .hotwords import Hotwords
 from .hum import without_hum
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
-from .judging import Head, judge, of_characters, of_tokens
+from .judging import SUPPORTED, Head, judge, of_characters, of_tokens, support
 from .longform import CutPolicy, Window, cut, policy_of
 from .request import AS_WRITTEN, PLAIN, Request, Timestamps
 from .results import Outcome, Segment, Timings, Transcript, Word
@@ -322,7 +322,11 @@ class Transcriber:
                 return search(*asked, how.beams)
             read = [judge(self.heads, w.samples_N, how.ctc_weight) for w in windows]
             judges, proposed = zip(*read, strict=True)
-            return search(*asked, how.beams, judges, proposed=proposed)
+            found = search(*asked, how.beams, judges, proposed=proposed)
+            return [
+                replace(w, support=support(j, w.tokens, how.ctc_weight))
+                for w, j in zip(found, judges, strict=True)
+            ]
         return write(*asked, self._bias(request))
 
     @cached_property
@@ -346,7 +350,8 @@ class Transcriber:
         text = self.processor.tokenizer.decode(written.tokens, skip_special_tokens=True).strip()
         outcome = OUTCOMES[written.finish_reason]
         mean = sum(written.logprobs) / len(written.logprobs) if written.logprobs else None
-        doubted = mean is not None and mean < self.decoding(request).min_logprob
+        unsure = mean is not None and mean < self.decoding(request).min_logprob
+        doubted = unsure and (written.support is None or written.support < SUPPORTED)
         withheld = ""
         if outcome == "ok" and (not text or doubted):
             outcome, text, withheld = "no_speech", "", text

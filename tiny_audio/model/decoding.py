@@ -14,7 +14,7 @@ class DecodingConfig(StrictConfig):
     `beams` above 1 searches for the likeliest text (`beam.py`); `ctc_weight` is the weight of a CTC
     head in that search. A transcription whose mean log-probability a token is below `min_logprob`
     counts as no speech: on sounds without speech most texts are, of clips of speech few
-    (docs/decisions/020).
+    (docs/decisions/020). A text that CTC heads judged, and find in the sound, is kept all the same.
     """
 
     beams: int = 1

@@ -33,6 +33,8 @@ class Written:
     tokens: list[int]
     logprobs: list[float]  # of every token, natural logarithm
     finish_reason: FinishReason
+    # How much likelier than silence CTC heads find it (natural logarithm a token), if they judged.
+    support: float | None = None
 
 
 def token_limit(duration_s: float) -> int:

