@@ -417,8 +417,10 @@ def test_a_text_left_out_as_unsure_is_quoted_as_on_the_command_line():
         async def segments(self, audio, asked):
             yield Segment(0.0, 1.0, "", "no_speech", -3.0, withheld="As not.")
 
+    asked = SimpleNamespace(diarize=False, speakers=None)
+
     async def last():
-        return [piece async for piece in written(Service(), None, None, None)][-1]
+        return [piece async for piece in written(Service(), None, asked)][-1]
 
     first, second = asyncio.run(last()).notes
     assert first == "cut off"
