@@ -22,7 +22,7 @@ from recipes.tiny.paths import CORPUS
 from recipes.tiny.texts import is_held_out
 from tiny_audio.data import augment
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
-from tiny_audio.model.encoder import Features, log_mel
+from tiny_audio.model.features import Features, log_mel
 from tiny_audio.train.stopping import end_with
 
 BUCKETS = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiny_audio.train.loop import multiplies_bf16
+from tiny_audio.train.hardware import multiplies_bf16
 
 # One product each: where the layers lie in the block, and which they are.
 PRODUCTS = {

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from recipes.tiny.paths import RUNS
 from tiny_audio.model.audio import SAMPLE_RATE
-from tiny_audio.model.encoder import log_mel
+from tiny_audio.model.features import log_mel
 from tiny_audio.parts.convert import convert
 from tiny_audio.presets import preset
-from tiny_audio.train.loop import multiplies_bf16
+from tiny_audio.train.hardware import multiplies_bf16
 
 PAUSE_S, WINDOW_S, BATCH = 0.9, 29.0, 16
 MOST_TOKENS = 220

@@ -16,7 +16,7 @@ from recipes.tiny.clips import Batch
 from recipes.tiny.decoder import AdaptedLlama
 from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encode_characters, spell
 from tiny_audio.infer.token_head import TokenHead
-from tiny_audio.model.encoder import Features
+from tiny_audio.model.features import Features
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import render, stop_ids, transcription_turns
 from tiny_audio.train.loop import Losses

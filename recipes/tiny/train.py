@@ -29,7 +29,8 @@ from tiny_audio.model.encoder import features
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import SHIPPED, build, load, preset
 from tiny_audio.train.distributed import gather_dealt, launch, rank, world_size
-from tiny_audio.train.loop import Loop, LoopConfig, multiplies_bf16
+from tiny_audio.train.hardware import multiplies_bf16
+from tiny_audio.train.loop import Loop, LoopConfig
 from tiny_audio.train.saves import last_save, restore
 
 TRAILING_S = 0.3  # of silence behind evaluated clips: recordings are often cut at the last sound

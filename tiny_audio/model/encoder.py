@@ -33,14 +33,13 @@ from .features import (
     HOP_SAMPLES,
     MIN_SAMPLES,
     Convolution,
+    Features,
     average_pool,
     in_groups,
     mel_row,
     valid_mask,
     waveform_row,
 )
-from .features import Features as Features
-from .features import log_mel as log_mel
 from .hub import read_part
 
 

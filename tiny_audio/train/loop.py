@@ -23,7 +23,6 @@ from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.progress import progress
 from tiny_audio.train.distributed import all_sum, rank, spread, wait_for_all, whole, world_size
 from tiny_audio.train.hardware import autocast, peak_memory
-from tiny_audio.train.hardware import multiplies_bf16 as multiplies_bf16
 from tiny_audio.train.optim import adamw, load_state_tensors, muon, state_tensors
 from tiny_audio.train.recipe import LoopConfig
 from tiny_audio.train.saves import (
