@@ -20,7 +20,7 @@ from recipes.tiny.clips import Clip, environmental
 from recipes.tiny.train import TRAILING_S, watched
 from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.evaluate.normalize import normalizer
-from tiny_audio.infer.judging import SUPPORTED
+from tiny_audio.infer.judging import is_doubted
 from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Transcriber, Window
@@ -85,8 +85,8 @@ def by_limit(transcriber: Transcriber, sets: dict[str, list[Clip]]) -> Table:
     minutes = sum(map(len, sounds)) / SAMPLE_RATE / 60
     table = Table("min_logprob", *(f"{n} lost" for n in sets), "false words a minute")
     for limit in LIMITS:
-        lost = [sum(is_doubted(one, limit) for one in found) for found in speech.values()]
-        words = sum(len(one.segment.text.split()) for one in noise if not is_doubted(one, limit))
+        lost = [sum(is_lost(one, limit) for one in found) for found in speech.values()]
+        words = sum(len(one.segment.text.split()) for one in noise if not is_lost(one, limit))
         table.add_row(f"{limit:g}", *map(str, lost), f"{words / minutes:.1f}")
     least = [sorted(supports(found))[:3] for found in speech.values()]
     table.add_row("support", *map(listed, least), listed(sorted(supports(noise))[-3:]))
@@ -102,10 +102,9 @@ def listed(supports: Sequence[float]) -> str:
     return ", ".join(f"{support:.1f}" for support in supports) or "no text"
 
 
-def is_doubted(found: Found, limit: float) -> bool:
+def is_lost(found: Found, limit: float) -> bool:
     """Whether a text would count as no speech."""
-    mean, support = found.segment.mean_logprob, found.support
-    return mean is not None and mean < limit and (support is None or support < SUPPORTED)
+    return is_doubted(found.segment.mean_logprob, found.support, limit)
 
 
 def main() -> None:

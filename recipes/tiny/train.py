@@ -204,9 +204,9 @@ def main() -> None:
     parser.add_argument(
         "--core",
         type=int,
-        help="for the process that prepares clips; with several, for a pair, and the next",
+        help="core of the process that prepares clips; each further pair takes the next core",
     )
-    parser.add_argument("--processes", type=int, default=1, help="that compute, one core each")
+    parser.add_argument("--processes", type=int, default=1, help="number that train, one core each")
     parser.add_argument("--begin", type=Path, default=RUNS / "ctc", help="the CTC stage's folder")
     parser.add_argument(
         "--go-on", action="store_true", help="begin with the shipped preset's weights, not afresh"

@@ -8,7 +8,7 @@ import toys
 from pairs import model_of
 from safetensors.torch import load_file, save_file
 
-from tiny_audio.infer.judging import SUPPORTED, judge, support
+from tiny_audio.infer.judging import SUPPORTED, judge, support_of
 from tiny_audio.infer.longform import Window
 from tiny_audio.infer.request import KEEP_ALL, Request
 from tiny_audio.infer.token_head import TokenHead, load_token_head, token_log_probs
@@ -109,7 +109,7 @@ def test_a_search_asks_it(model, tmp_path):
     assert scores[1] > scores[0]
     # Only the text that heads judged says how they support it.
     assert written[0].support is None
-    assert written[1].support == pytest.approx(support(scored, written[1].tokens, 1.0), abs=1e-3)
+    assert written[1].support == pytest.approx(support_of(scored, written[1].tokens, 1.0), abs=1e-3)
 
 
 @pytest.mark.parametrize(

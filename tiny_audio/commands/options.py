@@ -69,8 +69,8 @@ MinLogprob = Annotated[
     float | None,
     typer.Option(
         help=(
-            "Lowest mean log-probability of a token: a text below it counts as no speech. "
-            "-99 keeps every text."
+            "Lowest mean log-probability of a token: a text below it counts as no speech, but "
+            "where a CTC head finds it in the sound. -99 keeps every text."
         ),
         show_default="the model's own",
     ),

@@ -47,7 +47,15 @@ def judge(heads: Sequence[Head], samples_N: Tensor, weight: float) -> tuple[Judg
     return summed, [token for head, log_probs in read for token in head.likely(log_probs)]
 
 
-def support(judge: Judge, tokens: Sequence[int], weight: float) -> float:
+def support_of(judge: Judge, tokens: Sequence[int], weight: float) -> float:
     """Return how much likelier than silence the heads find a text: natural logarithm a token."""
     text, silence = judge([Text(tokens=tuple(tokens), reason="stop"), Text(reason="stop")])
     return (text - silence) / (weight * max(1, len(tokens)))
+
+
+def is_doubted(mean_logprob: float | None, support: float | None, least: float) -> bool:
+    """Tell whether a text counts as no speech: its mean log-probability is below `least`, and no
+    CTC head finds it in the sound (`Written.support`).
+    """
+    unsure = mean_logprob is not None and mean_logprob < least
+    return unsure and (support is None or support < SUPPORTED)

@@ -33,7 +33,7 @@ from .asking import Answer, Question, answer, question
 from .hotwords import Hotwords
 from .hum import without_hum
 from .jobs import POOL_WINDOWS, Failed, Job, batches, finished
-from .judging import SUPPORTED, Head, judge, of_characters, of_tokens, support
+from .judging import Head, is_doubted, judge, of_characters, of_tokens, support_of
 from .longform import CutPolicy, Window, cut, policy_of
 from .request import AS_WRITTEN, PLAIN, Request, Timestamps
 from .results import Outcome, Segment, Timings, Transcript, Word
@@ -324,7 +324,7 @@ class Transcriber:
             judges, proposed = zip(*read, strict=True)
             found = search(*asked, how.beams, judges, proposed=proposed)
             return [
-                replace(w, support=support(j, w.tokens, how.ctc_weight))
+                replace(w, support=support_of(j, w.tokens, how.ctc_weight))
                 for w, j in zip(found, judges, strict=True)
             ]
         return write(*asked, self._bias(request))
@@ -350,8 +350,7 @@ class Transcriber:
         text = self.processor.tokenizer.decode(written.tokens, skip_special_tokens=True).strip()
         outcome = OUTCOMES[written.finish_reason]
         mean = sum(written.logprobs) / len(written.logprobs) if written.logprobs else None
-        unsure = mean is not None and mean < self.decoding(request).min_logprob
-        doubted = unsure and (written.support is None or written.support < SUPPORTED)
+        doubted = is_doubted(mean, written.support, self.decoding(request).min_logprob)
         withheld = ""
         if outcome == "ok" and (not text or doubted):
             outcome, text, withheld = "no_speech", "", text
