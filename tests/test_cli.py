@@ -229,6 +229,7 @@ WRONG = {
     "nowhere": ("--timestamps", "word", "--aligner", "nowhere"),
     "--format": ("--fromat", "json"),
     "would be one srt file on stdout": ("other.wav", "--format", "srt"),
+    "would be one dialogue on stdout": ("other.wav", "--diarize"),
     "cannot be made": ("--output-dir", "/dev/null/x"),
     "give at least two beams": ("--ctc-weight", "0.3"),
     "nothing uses this head": ("--aligner", "nowhere"),

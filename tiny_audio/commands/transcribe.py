@@ -103,7 +103,7 @@ Diarize = Annotated[
 ]
 Speakers = Annotated[
     int | None,
-    typer.Option(min=1, help="How many speakers there are; without it --diarize finds it."),
+    typer.Option(min=1, help="Number of speakers; without it, --diarize finds the number."),
 ]
 OutputDir = Annotated[
     Path | None,
@@ -155,8 +155,17 @@ def transcribe(
         from tiny_audio.infer.request import Request
 
         output = Output(format, timestamps, output_dir, diarize or format == "diarized_json")
-        words, timed, named = words_of(hotwords), output.timed, (output.diarize, speakers)
-        request = Request(prompt, words, timed, min_logprob, beams, ctc_weight, whole, *named)
+        request = Request(
+            prompt,
+            words_of(hotwords),
+            output.timed,
+            min_logprob,
+            beams,
+            ctc_weight,
+            whole,
+            output.diarize,
+            speakers,
+        )
         many = Many(manifest, out, shard, retry, engine, workers, address)
         reading = {"channel": channel, "track": track, "allow_truncated": allow_truncated}
         of_files = {"FILES": files, **output.given(), "--channel": channel is not None}
@@ -208,9 +217,11 @@ class Output:
     def writable(self, files: list[str]) -> tuple[list[tuple[str, Path | None]], int]:
         """Return the files with their places (None is stdout), and how many have none."""
         if self.folder is None:
-            if len(files) > 1 and self.format in (Format.srt, Format.vtt):
+            dialogue = self.diarize and self.format is Format.text
+            if len(files) > 1 and (dialogue or self.format in (Format.srt, Format.vtt)):
+                kind = "dialogue" if dialogue else f"{self.format.value} file"
                 raise ConfigError(
-                    f"{len(files)} files would be one {self.format.value} file on stdout. Add "
+                    f"{len(files)} files would be one {kind} on stdout. Add "
                     "--output-dir FOLDER, or give them one by one."
                 )
             return [(name, None) for name in files], 0
