@@ -41,8 +41,8 @@ Dtype = Annotated[
     typer.Option(
         help=(
             "Data type of frozen weights. bfloat16 takes half the memory, and less time where the "
-            "processor can multiply it; int8 (for a CPU) keeps the decoder's in eight bits, which "
-            "takes less time and memory. A text may differ from the one in float32."
+            "processor can multiply it; int8 (for a CPU) keeps the decoder's in eight bits: less "
+            "memory, and less time for single clips. A text may differ from the one in float32."
         ),
     ),
 ]

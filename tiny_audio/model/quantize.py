@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .merging import merge_adapters, set_module
 from .modeling import AudioLM
 
-FEW_ROWS = 16  # up to so many are multiplied by the packed weights
+FEW_ROWS = 48  # up to so many are multiplied by the packed weights: a step of twelve clips
 
 
 class SmallLinear(nn.Module):
