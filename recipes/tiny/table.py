@@ -32,6 +32,7 @@ COLUMNS = (
 )
 ROWS = {
     "tiny": "**`tiny`, as it ships**",
+    "int8": "– its decoder in eight bits (`--dtype int8`)",
     "beams": "– four beams, no CTC head",
     "greedy": "– greedily",
     "frozen": "– greedily, before adapters: SmolLM2 as it is, after the CTC stage",
