@@ -29,10 +29,10 @@ BUCKETS = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30)
 WEIGHTS = {
     "hibari": 0.22,
     "joe": 0.08,
-    "kokoro": 0.05,
+    "kokoro": 0.10,
     "voices": 0.04,
-    "adventure": 0.40,
-    "speechocean762": 0.19,
+    "adventure": 0.36,
+    "speechocean762": 0.18,
     "fsdd": 0.02,
 }
 REAL = ("speechocean762", "fsdd")

@@ -36,7 +36,7 @@ from tiny_audio.train.saves import last_save, restore
 TRAILING_S = 0.3  # of silence behind evaluated clips: recordings are often cut at the last sound
 WATCHED = 100
 CTC_RATES = {"": 8e-4, "encoder": 1.5e-4, "bias": 3e-3}
-AGAIN = 0.7  # of these rates where training goes on from the preset
+AGAIN = 0.5  # of these rates where training goes on from the preset
 DECODER_RATES = {"decoder": 7e-4, "start": 1.5e-4, "start.encoder": 3e-5}
 
 
@@ -176,10 +176,7 @@ def train_decoder(minutes: float, core: int | None, begin: Path, go_on: bool) ->
     model.add_lora("decoder", lora)  # for evaluation: its weights are copied from the reader's
     for parameter in model.language_model.parameters():
         parameter.requires_grad_(False)
-    # Adapters follow embeddings that have moved, so they learn at the full rate in any case.
-    full = ("decoder",) if go_on else tuple(DECODER_RATES)
-    rates = {part: r if part in full else AGAIN * r for part, r in DECODER_RATES.items()}
-    loop = Loop(reader, loop_config(rates, minutes, 1500.0), RUNS / "decoder")
+    loop = Loop(reader, loop_config(DECODER_RATES, minutes, 1500.0), RUNS / "decoder")
     loop.resume()
     loop.run(
         stream(Mix(longest_s=25.0, joined=0.10, empty=0.05), 5000, core),

