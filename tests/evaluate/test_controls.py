@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.evaluate.controls import (
+    controlled,
     derangement,
     show_controls,
     understand,
@@ -142,3 +143,36 @@ def test_esc10_has_the_classes_of_describe(shared):
     seen = score(task("describe"), found["audio"])
     assert (seen.accuracy, seen.num_unparsed) == (0, 40)
     assert score(task("describe"), found["majority"]).accuracy > 0
+
+
+class Pair(Ear):
+    """A system that compares the pitch of several clips."""
+
+    def ask(self, clips, asked):
+        return Answer(self.word(clips[0]), "ok")
+
+
+@pytest.fixture
+def pairs(clips):
+    """Six questions about one clip, and six about two."""
+    two = [replace(a, more=(b.sound,)) for a, b in zip(clips[:6], clips[6:12], strict=True)]
+    return [*two, *clips[12:18]]
+
+
+def test_questions_about_two_clips_are_answered_by_who_can(source, pairs):
+    answers = with_controls(Pair(), PITCH, pairs, source)
+    assert score(PITCH, answers["audio"]).accuracy == 1.0
+    assert not any(score(PITCH, answers[name]).num_failed for name in answers)
+    failed = [p for p in with_controls(Ear(), PITCH, pairs, source)["audio"] if p.hyp is None]
+    assert len(failed) == 6
+    assert "this one has 2" in failed[0].error
+
+
+def test_swapped_and_silent_questions_have_as_many_clips_as_their_own(pairs):
+    for control in ("silence", "swapped"):
+        others = controlled(pairs, control, 42)
+        assert [len(one.parts()) for one in others] == [len(one.parts()) for one in pairs]
+        assert all(a.sound != b.sound for a, b in zip(others, pairs, strict=True))
+        own_s = [one.duration_s for one in pairs]
+        if control == "silence":
+            assert [one.duration_s for one in others] == own_s

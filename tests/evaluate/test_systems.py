@@ -38,6 +38,17 @@ def test_a_clip_that_cannot_be_answered_fails_alone(toy):
     assert answers[0] == answers[2]
 
 
+def test_a_question_about_two_clips_is_answered_as_ask_answers_it(toy):
+    clips = toys.clips(4_800, 9_600)
+    asked = "Which is longer, <audio> or <audio>?"
+    whole = toy.transcriber.ask(asked, clips, sampling_rate=16_000)
+    answer = toy.ask(clips, asked)
+    assert answer.text == whole.text
+    assert (answer.outcome == "ok") == whole.complete
+    refused = toy.ask(clips, "Is <audio> longer?")
+    assert (refused.text, refused.outcome) == (None, "error")
+
+
 def test_beams_search_for_the_answer_and_are_said(toy):
     clips = toys.clips(4_800, 9_600)
     searching = OurModel("toy", toy.transcriber, Request(beams=3))

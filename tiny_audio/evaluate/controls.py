@@ -53,7 +53,9 @@ class Silence:
 def derangement(num: int, seed: int) -> list[int]:
     """Return a random cycle through all places: none stays where it is (Sattolo 1986)."""
     if num < 2:
-        raise ConfigError("One clip cannot be swapped with another; take two or more.")
+        raise ConfigError(
+            "One clip cannot be swapped with another; take two or more questions of a kind."
+        )
     rng, places = random.Random(f"swapped/{seed}"), list(range(num))
     for last in range(num - 1, 0, -1):
         other = rng.randrange(last)
@@ -64,12 +66,27 @@ def derangement(num: int, seed: int) -> list[int]:
 def controlled(examples: Sequence[Example], control: str, seed: int) -> list[Example]:
     """Return the same questions with the audio that a control puts in place of their own."""
     if control == "silence":
-        return [replace(one, sound=Silence(one.duration_s)) for one in examples]
+        return [silent(one) for one in examples]
     if control == "swapped":
-        others = [examples[n] for n in derangement(len(examples), seed)]
-        pairs = zip(examples, others, strict=True)
-        return [replace(a, sound=b.sound, duration_s=b.duration_s) for a, b in pairs]
+        pairs = zip(examples, swapped(examples, seed), strict=True)
+        return [replace(a, sound=b.sound, more=b.more, duration_s=b.duration_s) for a, b in pairs]
     return list(examples)
+
+
+def swapped(examples: Sequence[Example], seed: int) -> list[Example]:
+    """Return another example for each, with as many clips as it has."""
+    others = list(examples)
+    for num_more in {len(one.more) for one in examples}:
+        alike = [n for n, one in enumerate(examples) if len(one.more) == num_more]
+        for place, other in zip(alike, derangement(len(alike), seed), strict=True):
+            others[place] = examples[alike[other]]
+    return others
+
+
+def silent(example: Example) -> Example:
+    """Return the question with a silence for each of its clips, together as long as they are."""
+    silence = Silence(example.duration_s / (1 + len(example.more)))
+    return replace(example, sound=silence, more=(silence,) * len(example.more))
 
 
 def asking(examples: Sequence[Example], task: Task) -> list[Example]:

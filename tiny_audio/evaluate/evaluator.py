@@ -26,7 +26,7 @@ from tiny_audio.evaluate.predictions import Prediction, lines_of, mend, read_pre
 from tiny_audio.evaluate.provenance import made
 from tiny_audio.evaluate.result import Result, clips_hash, make_result
 from tiny_audio.evaluate.robustness import degraded
-from tiny_audio.evaluate.systems import Answer, System, failure
+from tiny_audio.evaluate.systems import Answer, Respondent, System, failure
 from tiny_audio.files import differences, held, read_json, write_json
 from tiny_audio.model.config import fingerprint
 from tiny_audio.model.errors import AudioError, ConfigError
@@ -172,28 +172,35 @@ def answer_missing(
                     watch.sample(utterances([prediction], normal)[0])
 
 
-SEVERAL = "a question about several clips is not scored here yet; ask it with tiny-audio ask."
-
-
 def predict(system: System, config: RunConfig, batch: Sequence[Example]) -> Iterator[Prediction]:
     """Yield the predictions of one batch. A clip that cannot be read fails alone."""
-    clips, failed = dict[int, Tensor](), dict[int, Answer]()
+    clips, found = dict[int, list[Tensor]](), dict[int, Answer]()
     for n, example in enumerate(batch):
-        if example.more:
-            failed[n] = failure(ConfigError(f"{example.where}: {SEVERAL}"))
-            continue
         try:
-            clips[n] = torch.from_numpy(example.sound.samples())
+            clips[n] = [torch.from_numpy(part.sound.samples()) for part in example.parts()]
         except AudioError as error:
-            failed[n] = failure(error)
+            found[n] = failure(error)
     asked = [example.prompt or config.prompt for example in batch]
     start = time.perf_counter()
-    answers = system.answer(list(clips.values()), [asked[n] for n in clips]) if clips else []
+    single = [n for n in clips if len(clips[n]) == 1]
+    if single:
+        answers = system.answer([clips[n][0] for n in single], [asked[n] for n in single])
+        found |= zip(single, answers, strict=True)
+    found |= {n: _about_several(system, clips[n], asked[n]) for n in clips if n not in found}
     share_s = (time.perf_counter() - start) / max(1, len(clips))
-    found = failed | dict(zip(clips, answers, strict=True))
     for n, example in enumerate(batch):
         seconds = share_s if n in clips else 0.0
         yield _prediction(example, config.source, asked[n], found[n], seconds)
+
+
+def _about_several(system: System, clips: Sequence[Tensor], asked: str) -> Answer:
+    """Return the answer to a question about several clips, where the system answers such ones."""
+    if isinstance(system, Respondent):
+        return system.ask(clips, asked)
+    name = system.about()["name"]
+    return failure(
+        ConfigError(f"{name} answers questions about one clip; this one has {len(clips)}.")
+    )
 
 
 def _prediction(

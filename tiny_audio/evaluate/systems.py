@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,12 @@ from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.decoding import DecodingConfig
 from tiny_audio.model.errors import TinyAudioError
+from tiny_audio.model.generation import FinishReason
 from tiny_audio.model.identity import tokenizer_hash, weights_hash
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import prompt_identity
+
+OUTCOMES: dict[FinishReason, Outcome] = {"stop": "ok", "length": "cut_off", "loop": "loop"}
 
 
 class Answer(NamedTuple):
@@ -43,6 +46,14 @@ class System(Protocol):
 
     def answer(self, clips: Sequence[Tensor], asked: Sequence[str]) -> list[Answer]:
         """Return one answer for each clip of samples_N; `asked` is "" for its own instruction."""
+
+
+@runtime_checkable
+class Respondent(Protocol):
+    """A system that answers questions about several clips, too."""
+
+    def ask(self, clips: Sequence[Tensor], asked: str) -> Answer:
+        """Return the answer to one question about clips of samples_N, in their order."""
 
 
 class OurModel:
@@ -95,6 +106,14 @@ class OurModel:
             numbers = [n for n, one in enumerate(asked) if one == prompt]
             answers |= zip(numbers, self._answer([clips[n] for n in numbers], prompt), strict=True)
         return [answers[n] for n in range(len(clips))]
+
+    def ask(self, clips: Sequence[Tensor], asked: str) -> Answer:
+        """Answer a question about several clips as `tiny-audio ask` does."""
+        try:
+            one = self.transcriber.ask(asked or None, list(clips), sampling_rate=SAMPLE_RATE)
+        except TinyAudioError as error:
+            return failure(error)
+        return Answer(one.text, OUTCOMES[one.finish_reason])
 
     def _answer(self, clips: Sequence[Tensor], prompt: str) -> list[Answer]:
         request = replace(self.request, prompt=prompt or None)
