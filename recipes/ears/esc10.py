@@ -25,15 +25,16 @@ ESC10 = "../shared/data/esc10/train.jsonl"
 PROMPTS = ("Name the sound.", "What is this sound?", "Sound:")
 OUT = Path("runs/ears/esc10.json")
 FOLDS = (1, 2, 3, 4)
-USUAL = Plan(hertz=10.0, steps=120, statistics_s=5.0, dropout=0.5, crop_s=3.0)
+USUAL = Plan(hertz=10.0, steps=120, statistics_s=5.0, ridge=0.03, dropout=0.8, crop_s=3.0)
 TABLE = (
     replace(USUAL, layers=(4,)),
     replace(USUAL, layers=(0,)),
     replace(USUAL, layers=(2,)),
     replace(USUAL, layers=(0, 4)),
     replace(USUAL, statistics_s=1.0),
-    replace(USUAL, statistics_s=0.0, hertz=0.2, crop_s=0.0),
-    replace(USUAL, statistics_s=0.0, hertz=2.0, crop_s=0.0),
+    replace(USUAL, ridge=0.0, dropout=0.5),
+    replace(USUAL, statistics_s=0.0, ridge=0.0, hertz=0.2, crop_s=0.0),
+    replace(USUAL, statistics_s=0.0, ridge=0.0, hertz=2.0, crop_s=0.0),
 )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +49,8 @@ class Plan:
     # The connector: 0 is a BLP with a position for each frame, else mean and deviation of so much.
     statistics_s: float = 0.0
     dropout: float = 0.3  # of statistics
+    # Penalty of a ridge regression that gives statistics their weights; 0: they are trained.
+    ridge: float = 0.0
     crop_s: float = 0.0  # the shortest part of a clip that a visit may be, 0 for all of it
     seed: int = 0
 
@@ -64,9 +67,26 @@ def build(plan: Plan) -> AudioLM:
     return checkpoint.build(encoder, connector, NANO.decoder, prompt)
 
 
-def fit(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -> list[float]:
-    """Train in two stages, as MuFun does; the loss of every step."""
-    with regularised(model, plan, [f for e in examples for f in heard.of(e, model.config.encoder)]):
+def its_text(example: Example) -> dict[str, str]:
+    return {"text": example.text}
+
+
+def fit(
+    model: AudioLM,
+    plan: Plan,
+    examples: Sequence[Example],
+    heard: Heard,
+    described: Callable[[Example], dict[str, str]] = its_text,
+) -> list[float]:
+    """Train in two stages, as MuFun does; the loss of every step. A regression (`Plan.ridge`) in
+    place of the first one predicts what is `described` of a single clip: answers by question.
+    """
+    clips = [heard.of(e, model.config.encoder) for e in examples]
+    with regularised(model, plan, [f for frames in clips for f in frames]):
+        if plan.ridge:
+            alone = [n for n, example in enumerate(examples) if not example.more]
+            wanted = [described(examples[n]) for n in alone]
+            solve_by_ridge(model, plan, [clips[n][0] for n in alone], wanted)
         return steps_of(model, plan, examples, heard)
 
 
@@ -88,11 +108,42 @@ def regularised(model: AudioLM, plan: Plan, clips: Sequence[Tensor]) -> Iterator
     hook.remove()
 
 
+@torch.no_grad()
+def solve_by_ridge(
+    model: AudioLM, plan: Plan, clips: Sequence[Tensor], wanted: Sequence[dict[str, str]]
+) -> None:
+    """Solve the linear layer: ridge regression from statistics to the codes of the answers."""
+    projector: Any = model.projector
+    rows = [projector.statistics(c[None], torch.tensor([len(c)]))[0] for c in clips]
+    given_NF = ((torch.cat(rows) - projector.centre) / projector.spread).double()
+    codes = codes_of(model, {item for one in wanted for item in one.items()})
+    each = [sum(codes[item] for item in one.items()) for one in wanted]
+    codes_ND = torch.cat([code.expand(len(r), -1) for code, r in zip(each, rows, strict=True)])
+    codes_ND = codes_ND - codes_ND.mean(0)
+    penalty = plan.ridge * given_NF.shape[1] * torch.eye(len(given_NF))
+    solved_ND = torch.linalg.solve(given_NF @ given_NF.T + penalty, codes_ND)
+    projector.linear_out.weight.copy_((given_NF.T @ solved_ND).T)
+    checkpoint.scale_projector(model, pad_frames(clips[: plan.batch]))
+
+
+def codes_of(model: AudioLM, answers: set[tuple[str, str]]) -> dict[tuple[str, str], Tensor]:
+    """A vector (1, D) for each answer to a question: the nearest orthonormal ones to the mean
+    embeddings of their tokens. So an answer lies near its word, and no two are alike.
+    """
+    table: Any = model.get_input_embeddings()
+    named = sorted(answers)
+    ids = [model.tokenizer.encode(answer, add_special_tokens=False) for _, answer in named]
+    means_AD = torch.stack([table.weight[row].double().mean(0) for row in ids])
+    left_AA, _, right_AD = torch.linalg.svd(means_AD, full_matrices=False)
+    return dict(zip(named, (left_AA @ right_AD).split(1), strict=True))
+
+
 def steps_of(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -> list[float]:
     """The loss of every step: the connector alone at first, then the decoder too."""
     collator, task, encoder = Collator(model), Listening(model), model.config.encoder
-    first = round(plan.warm_up_share * plan.steps)
+    first = 0 if plan.ridge else round(plan.warm_up_share * plan.steps)
     model.train().language_model.requires_grad_(False)
+    model.projector.requires_grad_(not plan.ridge)
     groups = [
         {"params": list(model.projector.parameters()), "lr": plan.rate},
         {"params": list(model.language_model.parameters()), "lr": plan.decoder_rate},

@@ -1,9 +1,10 @@
 """`python -m recipes.music`: pieces, rendered with Debian's soundfonts, and questions about them.
 
-    apt-get install fluidsynth fluid-soundfont-gm timgm6mb-soundfont
+    apt-get install fluidsynth fluid-soundfont-gm opl3-soundfont timgm6mb-soundfont
 
-Writes runs/music/clips/*.flac with train.jsonl and validation.jsonl (FluidR3) and test.jsonl
-(TimGM6mb, which no training hears). A row is one clip with one question; `faster` has two clips.
+Writes runs/music/clips/*.flac with train.jsonl and validation.jsonl (FluidR3 and the FM sounds of
+OPL3, in turn) and test.jsonl (TimGM6mb, which no training hears and which shares no samples with
+them). A row is one clip with one question; `faster` has two clips.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tiny_audio.model.audio import load_audio
 from tiny_audio.model.errors import ConfigError
 
 FONTS = Path("/usr/share/sounds/sf2")
-TRAINED, KEPT = "FluidR3_GM.sf2", "TimGM6mb.sf2"
+TRAINED, KEPT = ("FluidR3_GM.sf2", "OPL-3_FM_128M.sf2"), ("TimGM6mb.sf2",)
 ASKED = ("instrument", "drums", "tempo", "key", "mode", "metre")
 SECONDS, PAUSE = 6.0, 2.0  # of a piece, and of silence behind it
 AT_ONCE = 48
@@ -37,7 +38,7 @@ def render(pieces: Sequence[Piece], font: str, paths: Sequence[Path]) -> None:
     if shutil.which("fluidsynth") is None or not (FONTS / font).is_file():
         raise ConfigError(
             f"Rendering needs fluidsynth and {FONTS / font}. Type: apt-get install fluidsynth "
-            f"fluid-soundfont-gm timgm6mb-soundfont"
+            f"fluid-soundfont-gm opl3-soundfont timgm6mb-soundfont"
         )
     with tempfile.TemporaryDirectory() as folder:
         written, sound = Path(folder) / "a.mid", Path(folder) / "a.wav"
@@ -69,14 +70,19 @@ def rows(pieces: Sequence[tuple[Piece, str]], seed: int, per_clip: int) -> list[
     return found
 
 
-def write(folder: Path, name: str, seeds: range, font: str, per_clip: int) -> None:
+def write(folder: Path, name: str, seeds: range, fonts: Sequence[str], per_clip: int) -> None:
     """Render pieces that are not there yet, and write the manifest of their questions."""
     (folder / "clips").mkdir(parents=True, exist_ok=True)
-    made = [(piece(seed), f"clips/{Path(font).stem}-{seed:05}.flac") for seed in seeds]
-    missing = [(one, folder / clip) for one, clip in made if not (folder / clip).exists()]
-    for at in range(0, len(missing), AT_ONCE):
-        pieces, paths = zip(*missing[at : at + AT_ONCE], strict=True)
-        render(pieces, font, paths)
+    made = list[tuple[Piece, str]]()
+    for seed in seeds:
+        font = fonts[seed % len(fonts)]
+        made.append((piece(seed), f"clips/{Path(font).stem}-{seed:05}.flac"))
+    for font in fonts:
+        named = [(one, folder / clip) for one, clip in made if Path(font).stem in clip]
+        missing = [(one, path) for one, path in named if not path.exists()]
+        for at in range(0, len(missing), AT_ONCE):
+            pieces, paths = zip(*missing[at : at + AT_ONCE], strict=True)
+            render(pieces, font, paths)
     lines = [json.dumps(row) + "\n" for row in rows(made, seeds.start, per_clip)]
     (folder / f"{name}.jsonl").write_text("".join(lines))
     print(f"{name}: {len(made)} pieces, {len(lines)} questions", flush=True)
@@ -86,9 +92,9 @@ def main() -> None:
     """Make all three sets."""
     asked = argparse.ArgumentParser(prog="python -m recipes.music", description=__doc__)
     asked.add_argument("--out", type=Path, default=Path("runs/music"))
-    asked.add_argument("--pieces", type=int, default=240, help="of training; a sixth to test on")
+    asked.add_argument("--pieces", type=int, default=1500, help="of training; a tenth to test on")
     options = asked.parse_args()
-    num, few = options.pieces, max(2, options.pieces // 6)
+    num, few = options.pieces, max(2, options.pieces // 10)
     write(options.out, "train", range(num), TRAINED, 3)
     write(options.out, "validation", range(100_000, 100_000 + few), TRAINED, len(ASKED))
     write(options.out, "test", range(200_000, 200_000 + few), KEPT, len(ASKED))

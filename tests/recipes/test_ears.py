@@ -8,7 +8,16 @@ import toys
 from toy_runs import example
 
 from recipes.ears.frames import ALL_LAYERS, Heard, chosen, encoder_config
-from recipes.ears.train import Plan, answers, build, controls, fit, pace
+from recipes.ears.train import (
+    Plan,
+    answers,
+    build,
+    controls,
+    fit,
+    pace,
+    regularised,
+    solve_by_ridge,
+)
 from tiny_audio.evaluate.tasks import TASKS
 from tiny_audio.model.encoder import AudioEncoder, load_encoder
 
@@ -51,6 +60,28 @@ def test_a_plan_trains_and_answers_questions_about_one_clip_and_two(
     scores = controls(model, TASKS["describe"], one, heard, frames[0][0] * 0)
     assert scores["audio"] == 1
     assert set(scores) == {"audio", "swapped", "silence"}
+
+
+def test_statistics_that_a_regression_gives_their_weights_keep_them_and_tell_texts_apart(
+    encoder, tmp_path
+):
+    heard = Heard(encoder, tmp_path)
+    asked = [replace(example(n), text=text) for n, text in enumerate(["rain", "dog", "rain"])]
+    heard.hear([e.sound for e in asked])
+    plan = Plan(layers=(0, 4), hertz=2, steps=4, batch=3, statistics_s=9.0, ridge=0.01)
+    model = build(plan)
+    clips = [heard.of(e, model.config.encoder)[0] for e in asked]
+    with regularised(model, plan, clips):
+        solve_by_ridge(model, plan, clips, [{"text": e.text} for e in asked])
+    solved = model.projector.linear_out.weight.clone()
+    with torch.no_grad():
+        rain, dog, rain_again = (
+            model.projector(c[None], torch.tensor([len(c)]))[0][0, 0] for c in clips
+        )
+    alike = torch.cosine_similarity
+    assert alike(rain, rain_again, dim=0) > 0.9 > 0 > alike(rain, dog, dim=0)
+    fit(model, plan, asked, heard)
+    torch.testing.assert_close(model.projector.linear_out.weight, solved)
 
 
 def test_the_rate_rises_and_then_falls_to_nearly_nothing():
