@@ -117,7 +117,7 @@ def solve_by_ridge(
     rows = [projector.statistics(c[None], torch.tensor([len(c)]))[0] for c in clips]
     given_NF = ((torch.cat(rows) - projector.centre) / projector.spread).double()
     codes = codes_of(model, {item for one in wanted for item in one.items()})
-    each = [sum(codes[item] for item in one.items()) for one in wanted]
+    each = [torch.cat([codes[item] for item in one.items()]).sum(0) for one in wanted]
     codes_ND = torch.cat([code.expand(len(r), -1) for code, r in zip(each, rows, strict=True)])
     codes_ND = codes_ND - codes_ND.mean(0)
     penalty = plan.ridge * given_NF.shape[1] * torch.eye(len(given_NF))
