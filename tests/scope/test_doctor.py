@@ -189,6 +189,7 @@ SYMPTOMS = {
     "few stops": ({"ended": 0.8}, "note", "80 % of the answers end", "instruct"),
     "no stops": ({"ended": 0.1}, "wrong", "10 % of the answers end", "instruct"),
     "some empty": ({"empty": 0.1}, "note", "10 % of the spoken clips", "nonspeech"),
+    "a fifth empty": ({"empty": 0.21}, "wrong", "21 % of the spoken clips", "nonspeech"),
     "most empty": ({"empty": 0.7}, "wrong", "70 % of the spoken clips", "nonspeech"),
     "a loop": ({"samples": LOOPED + 7 * FINE}, "note", "1 of 8 shown answers run", "stop"),
     "loops": ({"samples": 4 * LOOPED + 4 * FINE}, "wrong", "4 of 8 shown answers run", "stop"),
@@ -203,6 +204,12 @@ def test_symptoms_of_what_is_written(run, name):
     assert one.level == level
     assert step in one.step
     assert sum(f.level == "wrong" for f in found) == (level == "wrong")
+
+
+@pytest.mark.parametrize(("empty", "level"), [(0.21, "note"), (0.6, "wrong")])
+def test_empty_answers_are_judged_milder_while_texts_are_of_no_use_yet(run, empty, level):
+    found = run([start(), *training(), evaluation(empty=empty, wer=0.98, token_accuracy=0.35)])
+    assert saying(found, "spoken clips get an empty answer").level == level
 
 
 def test_clips_without_speech_have_no_word_error_rate(run):
