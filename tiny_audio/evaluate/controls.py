@@ -127,10 +127,11 @@ def with_controls(
     config = RunConfig(name=source.path, source=source, seed=seed, batch_s=batch_s)
     asked, found = asking(examples, task), dict[str, list[Prediction]]()
     order = {identifier(one, source): n for n, one in enumerate(examples)}
-    for control in CONTROLS[:3]:
+    placed = {control: controlled(asked, control, seed) for control in CONTROLS[:3]}
+    for control, questions in placed.items():
         answers = [
             prediction
-            for batch in batches(controlled(asked, control, seed), batch_s)
+            for batch in batches(questions, batch_s)
             for prediction in predict(system, config, batch)
         ]
         found[control] = sorted(answers, key=lambda p: order[p.id])

@@ -26,7 +26,7 @@ from tiny_audio.evaluate.predictions import Prediction, lines_of, mend, read_pre
 from tiny_audio.evaluate.provenance import made
 from tiny_audio.evaluate.result import Result, clips_hash, make_result
 from tiny_audio.evaluate.robustness import degraded
-from tiny_audio.evaluate.systems import Answer, Respondent, System, failure
+from tiny_audio.evaluate.systems import Answer, MultiClipSystem, System, failure
 from tiny_audio.files import differences, held, read_json, write_json
 from tiny_audio.model.config import fingerprint
 from tiny_audio.model.errors import AudioError, ConfigError
@@ -195,7 +195,7 @@ def predict(system: System, config: RunConfig, batch: Sequence[Example]) -> Iter
 
 def _about_several(system: System, clips: Sequence[Tensor], asked: str) -> Answer:
     """Return the answer to a question about several clips, where the system answers such ones."""
-    if isinstance(system, Respondent):
+    if isinstance(system, MultiClipSystem):
         return system.ask(clips, asked)
     name = system.about()["name"]
     return failure(

@@ -49,7 +49,7 @@ class System(Protocol):
 
 
 @runtime_checkable
-class Respondent(Protocol):
+class MultiClipSystem(Protocol):
     """A system that answers questions about several clips, too."""
 
     def ask(self, clips: Sequence[Tensor], asked: str) -> Answer:
