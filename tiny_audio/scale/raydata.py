@@ -9,6 +9,7 @@ again, and what comes twice is kept once.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class Cluster:
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[Any]:
     """Lend the library of Ray for the time of a job; a cluster that was there is left running."""
+    # Begun by `uv run`, Ray would copy the working directory, and sync it for every actor.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     with needing("tiny-audio transcribe --engine ray", "ray"):
         import ray
         import ray.data
