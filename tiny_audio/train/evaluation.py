@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import torch
@@ -23,21 +24,29 @@ from tiny_audio.model.encoder import features
 from tiny_audio.model.errors import AudioError, ConfigError
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prepare import prepare
-from tiny_audio.train.batch import Collator, played
+from tiny_audio.train.batch import Collator, parts_of, played
 from tiny_audio.train.distributed import gather_dealt, rank, world_size
 from tiny_audio.train.task import Listening
 
 SHOWN = 8  # texts that an evaluation keeps beside what was written
 KINDS = ("", "_shuffled", "_silent")
-SEVERAL = "several clips in a question: trained on, not evaluated"
 KEPT_BYTES = 2**28  # of frames that a frozen encoder need not make again
 
 
 class EncodedBatch(NamedTuple):
-    """The frames of a batch of clips, and of a silence as long as the longest of them."""
+    """The frames of every visit's clips, and of a silence as long as the longest of them."""
 
-    own: list[Tensor]
+    own: list[list[Tensor]]
     silence: Tensor
+
+    def silent(self) -> list[list[Tensor]]:
+        """Return silence in the place of every clip."""
+        return [[self.silence] * len(clips) for clips in self.own]
+
+    def shuffled(self, others: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+        """Return the clips of others for every visit, repeated where those have fewer."""
+        pairs = zip(self.own, others, strict=True)
+        return [list(islice(cycle(other), len(clips))) for clips, other in pairs]
 
 
 class Judged(NamedTuple):
@@ -66,7 +75,7 @@ class Evaluation:
         self.request = Request(beams=config.validation_beams, ctc_weight=0.0)
         drawn = list(examples)
         random.Random(f"evaluation/{seed}").shuffle(drawn)
-        self.batches: list[tuple[list[Visit], list[Tensor]]] = []
+        self.batches: list[tuple[list[Visit], list[list[Tensor]]]] = []
         usable = self._decodable(drawn[: config.validation_clips])
         if not usable:
             raise ConfigError(
@@ -74,21 +83,19 @@ class Evaluation:
                 f"({dict(self.collator.dropped.counts())}); name others with data.validation."
             )
         usable.sort(key=lambda pair: pair[0].example.duration_s)
-        self.samples = {id(visit): clip for visit, clip in usable}
+        self.samples = {id(visit): clips for visit, clips in usable}
         for batch in cut([visit for visit, _ in usable], config, lambda e: 1):
             self.batches.append((batch, [self.samples[id(visit)] for visit in batch]))
         self._kept: dict[int, EncodedBatch] = {}
         self._kept_bytes = 0
 
-    def _decodable(self, examples: Sequence[Example]) -> list[tuple[Visit, Tensor]]:
+    def _decodable(self, examples: Sequence[Example]) -> list[tuple[Visit, list[Tensor]]]:
         kept, most = [], self.model.config.encoder.max_samples
         for example in examples:
-            if example.more:
-                self.collator.dropped.add(SEVERAL, example.where)
-                continue
             visit = Visit(example, 0, 0)
             try:
-                kept.append((visit, torch.from_numpy(played(visit, None, most))))
+                clips = [played(part, None, most) for part in parts_of(visit)]
+                kept.append((visit, list(map(torch.from_numpy, clips))))
             except AudioError as error:
                 self.collator.dropped.add(error.reason, example.where)
         return kept
@@ -107,11 +114,12 @@ class Evaluation:
 
     def judge(self, number: int) -> Judged:
         visits, _ = self.batches[number]
-        own, silence = self.encoded(number)
-        # A clip that is alone in its batch hears one of another batch.
+        batch = self.encoded(number)
+        own = batch.own
+        # A visit that is alone in its batch gets the clips of another batch.
         others = own[1:] + own[:1] if len(own) > 1 else self.encoded(number - 1).own[-1:]
         sums = []
-        for frames in (own, others, [silence] * len(own)):
+        for frames in (own, batch.shuffled(others), batch.silent()):
             losses = self.task(self.collator.collate(frames, visits).to(self.model.device))
             sums.append((float(losses.total), losses.tokens, losses.correct))
         return Judged(sums, self.write(visits, own))
@@ -121,9 +129,11 @@ class Evaluation:
         if number in self._kept:
             return self._kept[number]
         _, clips = self.batches[number]
-        longest = max(clips, key=len)
-        batch = EncodedBatch(self.frames(clips), self.frames([longest * 0])[0])
-        size = sum(frames.nbytes for frames in (*batch.own, batch.silence))
+        every = [clip for of_visit in clips for clip in of_visit]
+        made = iter(self.frames(every))
+        own = [[next(made) for _ in of_visit] for of_visit in clips]
+        batch = EncodedBatch(own, self.frames([max(every, key=len) * 0])[0])
+        size = sum(frames.nbytes for of_visit in own for frames in of_visit) + batch.silence.nbytes
         frozen = not any(p.requires_grad for p in self.model.audio_tower.parameters())
         if frozen and self._kept_bytes + size <= KEPT_BYTES:
             self._kept[number], self._kept_bytes = batch, self._kept_bytes + size
@@ -134,12 +144,12 @@ class Evaluation:
         frames_BTE, lengths_B = self.model.audio_tower(made)
         return [f[:n] for f, n in zip(frames_BTE, lengths_B.tolist(), strict=True)]
 
-    def write(self, visits: Sequence[Visit], frames: Sequence[Tensor]) -> list[Segment]:
-        """Write texts as `transcribe` does, from frames, with each clip's own question."""
+    def write(self, visits: Sequence[Visit], frames: Sequence[Sequence[Tensor]]) -> list[Segment]:
+        """Write texts as `transcribe` does, from frames, with each visit's own question."""
         transcriber = Transcriber(self.model)
         turns = [self.collator.asked(visit) for visit in visits]
-        prompts = prepare(self.model, turns, [[one] for one in frames])
-        windows = [Window(0, self.samples[id(visit)]) for visit in visits]
+        prompts = prepare(self.model, turns, frames)
+        windows = [Window(0, torch.cat(self.samples[id(visit)])) for visit in visits]
         written = transcriber.write_prompts(windows, *prompts, self.request)
         return list(map(transcriber.segment, windows, written))
 
