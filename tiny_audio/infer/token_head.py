@@ -83,12 +83,12 @@ class TokenHead(nn.Module):
         These are `scores` of all its tokens; the whole table is multiplied, since to gather its
         rows for every clip takes longer.
         """
-        every_BPV = (audio_BPD.to(table_VD.dtype) @ table_VD.T).to(audio_BPD.dtype)
-        known_BPC = every_BPV[..., self.tokens_V]
+        known_BPC = (audio_BPD.to(table_VD.dtype) @ table_VD.T)[..., self.tokens_V]
         blank_BP1 = (audio_BPD @ self.blank)[..., None]
-        products_BPC = torch.cat([blank_BP1, known_BPC], -1) * (self.scale / self.power)
+        products_BPC = torch.cat([blank_BP1, known_BPC.to(audio_BPD.dtype)], -1)
         bias_C = torch.cat([self.bias[-1:], self.bias[self.tokens_V]])
-        return (products_BPC.float() + bias_C).log_softmax(-1)
+        scaled_BPC = torch.addcmul(bias_C, products_BPC.float(), self.scale / self.power)
+        return scaled_BPC.log_softmax(-1)
 
     def best_paths(self, log_probs_BPC: Tensor, lengths_B: Tensor) -> list[list[int]]:
         """Return the decoder's token ids on every clip's best path, collapsed."""

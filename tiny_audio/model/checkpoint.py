@@ -268,6 +268,7 @@ def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> AudioLM:
         projector = build_projector(config.projector, config.encoder.width, width)
     check_module(projector, "projector.", shapes, path)
     tokenizer = load_tokenizer(inside(decoder.source, folder), **options)
+    release()
     model = assemble(config, *parts, tokenizer)
     overlay(model, unpack(load_file(path)), folder)
     return model

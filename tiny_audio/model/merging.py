@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .errors import CheckpointError
 from .modeling import AudioLM
 
 
@@ -27,9 +28,12 @@ def merge_adapters(model: AudioLM) -> AudioLM:
 
 def merged(layer: Any) -> nn.Module:
     """Return the base layer of one of PEFT's, with its adapter in its weight."""
-    layer.merge(safe_merge=True)  # an adapter with values that are no numbers is refused
-    base: nn.Module = layer.get_base_layer()
-    return base
+    layer.merge()  # in place; PEFT's own check copies every weight
+    base: Any = layer.get_base_layer()
+    if not base.weight.isfinite().all():
+        raise CheckpointError("An adapter holds values that are no numbers. Train it again.")
+    module: nn.Module = base
+    return module
 
 
 def set_module(root: nn.Module, path: str, module: nn.Module) -> None:
