@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import soundfile
 
@@ -31,6 +31,14 @@ TRAINED, KEPT = ("FluidR3_GM.sf2", "OPL-3_FM_128M.sf2"), ("TimGM6mb.sf2",)
 ASKED = ("instrument", "drums", "tempo", "key", "mode", "metre")
 SECONDS, PAUSE = 6.0, 2.0  # of a piece, and of silence behind it
 AT_ONCE = 48
+
+
+class Clip(NamedTuple):
+    """A piece, the soundfont that plays it, and the name of its file in the set's folder."""
+
+    piece: Piece
+    font: str
+    name: str
 
 
 def render(pieces: Sequence[Piece], font: str, paths: Sequence[Path]) -> None:
@@ -51,17 +59,17 @@ def render(pieces: Sequence[Piece], font: str, paths: Sequence[Path]) -> None:
         soundfile.write(path, samples[start : start + round(SECONDS * 16_000)], 16_000)
 
 
-def rows(pieces: Sequence[tuple[Piece, str]], seed: int, per_clip: int) -> list[dict[str, Any]]:
+def rows(clips: Sequence[Clip], seed: int, per_clip: int) -> list[dict[str, Any]]:
     """Questions about single clips, `per_clip` for each, and about half as many pairs as clips."""
     draw, found = random.Random(f"rows/{seed}"), list[dict[str, Any]]()
-    for asked, name in pieces:
+    for asked, _, name in clips:
         labels = asked.labels()
         for task in draw.sample(ASKED, per_clip):
             prompt = draw.choice(TASKS[task].prompts)
             row = {"audio": name, "prompt": prompt, "text": labels[task], "task": task}
             found.append({**row, **labels})
-    for _ in range(len(pieces) // 2):
-        (one, first), (other, second) = draw.sample(list(pieces), 2)
+    for _ in range(len(clips) // 2):
+        (one, _, first), (other, _, second) = draw.sample(list(clips), 2)
         if max(one.bpm, other.bpm) > 1.2 * min(one.bpm, other.bpm):  # who could tell less apart?
             answer = "first" if one.bpm > other.bpm else "second"
             prompt = draw.choice(TASKS["faster"].prompts)
@@ -73,19 +81,16 @@ def rows(pieces: Sequence[tuple[Piece, str]], seed: int, per_clip: int) -> list[
 def write(folder: Path, name: str, seeds: range, fonts: Sequence[str], per_clip: int) -> None:
     """Render pieces that are not there yet, and write the manifest of their questions."""
     (folder / "clips").mkdir(parents=True, exist_ok=True)
-    made = list[tuple[Piece, str]]()
-    for seed in seeds:
-        font = fonts[seed % len(fonts)]
-        made.append((piece(seed), f"clips/{Path(font).stem}-{seed:05}.flac"))
+    dealt = [(seed, fonts[seed % len(fonts)]) for seed in seeds]
+    clips = [Clip(piece(n), font, f"clips/{Path(font).stem}-{n:05}.flac") for n, font in dealt]
     for font in fonts:
-        named = [(one, folder / clip) for one, clip in made if Path(font).stem in clip]
-        missing = [(one, path) for one, path in named if not path.exists()]
+        missing = [c for c in clips if c.font == font and not (folder / c.name).exists()]
         for at in range(0, len(missing), AT_ONCE):
-            pieces, paths = zip(*missing[at : at + AT_ONCE], strict=True)
-            render(pieces, font, paths)
-    lines = [json.dumps(row) + "\n" for row in rows(made, seeds.start, per_clip)]
+            some = missing[at : at + AT_ONCE]
+            render([c.piece for c in some], font, [folder / c.name for c in some])
+    lines = [json.dumps(row) + "\n" for row in rows(clips, seeds.start, per_clip)]
     (folder / f"{name}.jsonl").write_text("".join(lines))
-    print(f"{name}: {len(made)} pieces, {len(lines)} questions", flush=True)
+    print(f"{name}: {len(clips)} pieces, {len(lines)} questions", flush=True)
 
 
 def main() -> None:

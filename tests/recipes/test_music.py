@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.music.__main__ import ASKED, rows
+from recipes.music.__main__ import ASKED, Clip, rows
 from recipes.music.compose import KEYS, MODES, TEMPI, album, piece, score
 from recipes.music.midi import DRUMS, Note, midi_file, number
 from tiny_audio.evaluate.tasks import TASKS, read
@@ -89,8 +89,8 @@ def test_properties_are_drawn_one_by_one_and_every_answer_is_read_by_its_task():
 
 
 def test_pairs_are_of_clearly_different_tempi_and_name_the_faster_one():
-    made = [(piece(seed), f"{seed}.flac") for seed in range(60)]
-    bpm = {name: one.bpm for one, name in made}
+    made = [Clip(piece(seed), "", f"{seed}.flac") for seed in range(60)]
+    bpm = {clip.name: clip.piece.bpm for clip in made}
     pairs = [row for row in rows(made, 0, 3) if row["task"] == "faster"]
     assert len(pairs) > 12
     for row in pairs:
