@@ -74,10 +74,12 @@ def checkpoint_activations(model: AudioLM, wanted: bool) -> None:
     transformers does so in training mode only; a frozen decoder is in it, its dropout is 0 (T14).
     """
     decoder: Any = model.language_model
+    renamed = hasattr(decoder, "activation_checkpointing_enable")  # in transformers 5.23
+    kind = "activation" if renamed else "gradient"
     if wanted:
-        decoder.gradient_checkpointing_enable({"use_reentrant": False})
-    elif decoder.is_activation_checkpointing:
-        decoder.gradient_checkpointing_disable()
+        getattr(decoder, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+    elif getattr(decoder, f"is_{kind}_checkpointing"):
+        getattr(decoder, f"{kind}_checkpointing_disable")()
 
 
 def table(model: AudioLM) -> Table:

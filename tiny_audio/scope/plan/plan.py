@@ -244,7 +244,7 @@ def _memory(found: Plan) -> Table:
         ],
         "a micro-batch": [_batch(s.load) for s in found.stages],
         "the largest that fits": [_batch(s.largest) for s in found.stages],
-        "GFLOPs per second of audio": [f"{s.flops_per_audio_s / 1e9:,.3g}" for s in found.stages],
+        "GFLOPs per second of audio": [f"{s.flops_per_audio_s / 1e9:,.0f}" for s in found.stages],
         "steps per epoch": [_or_dash(s.steps_per_epoch, "{:,}") for s in found.stages],
         "hours per epoch": [
             _or_dash(None if s.epoch_s is None else s.epoch_s / 3600, "{:,.2g}")
