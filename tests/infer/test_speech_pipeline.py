@@ -27,7 +27,7 @@ def whisper(tmp_path_factory):
     """Whisper tiny.en, whole, through transformers' own pipeline."""
     folder = tmp_path_factory.mktemp("whisper") / "tiny.en"
     convert(stored.real(WHISPER), folder)
-    speech = pipeline(TASK, model=str(folder))
+    speech = pipeline(TASK, model=str(folder), dtype=torch.float32)  # float16 is slow on CPUs
     speech.tokenizer.pad_token_id = speech.model.config.eos_token_id  # as its batches ask for
     return speech
 
@@ -99,8 +99,9 @@ def test_options_give_answers_of_the_shape_that_whispers_pipeline_gives(
 
 
 @pytest.mark.slow
-def test_inputs_give_what_whispers_pipeline_gives(ours, whisper, clips, raw):
-    path = str(toys.samples()[0][0])
+def test_inputs_give_what_whispers_pipeline_gives(ours, whisper, clips, raw, monkeypatch):
+    monkeypatch.setattr(whisper.model.generation_config, "max_new_tokens", 8)  # texts do not matter
+    clips, raw, path = clips[:2], raw[:2], str(toys.samples()[0][0])
     with open(path, "rb") as file:
         read = file.read()
     for speech in (ours, whisper):
