@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.distributed import place, rank, share, world_size
+from tiny_audio.train.hardware import multiplies_bf16
 
 Rates = dict[str, float]  # learning rates by prefix of a parameter's name
 
@@ -45,20 +46,56 @@ def rate_of(name: str, rates: Rates) -> float:
     return rates[max(prefixes, key=len)]
 
 
-class SharedMuon(torch.optim.Muon):
-    """Muon in which each process orthogonalises every n-th matrix; then all share them."""
+class SharedMuon(Optimizer):
+    """Muon in which each process orthogonalises every n-th matrix; then all share them.
+
+    Momentum with Nesterov's look ahead, orthogonalised, at 0.2 √(longer side) times the rate, so
+    that AdamW's rate fits ("Muon is Scalable for LLM Training", arXiv 2502.16982). `torch.optim`
+    has the same, in bfloat16 only, which takes 12 s a step of nano on a CPU without bfloat16.
+    """
 
     def __init__(self, matrices: dict[str, nn.Parameter], rates: Rates, weight_decay: float):
         self.matrices = list(matrices.values())
         own = list(matrices.items())[rank() :: world_size()]
         groups = _groups(dict(own), rates, {"weight_decay": weight_decay})
-        super().__init__(groups, adjust_lr_fn="match_rms_adamw")
+        super().__init__(groups, {"momentum": 0.95})
 
+    @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        loss = super().step(closure)
+        loss = closure and closure()
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    self._move(matrix, matrix.grad, group)
         for owner in range(world_size() if world_size() > 1 else 0):
             share(self.matrices[owner :: world_size()], owner)
         return loss
+
+    def _move(self, matrix: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Move one matrix by its rate, and let it decay."""
+        momentum = group["momentum"]
+        held = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
+        held.lerp_(gradient, 1 - momentum)
+        update = orthogonal(gradient.lerp(held, momentum))
+        matrix.mul_(1 - group["lr"] * group["weight_decay"])
+        matrix.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def orthogonal(matrix_MN: Tensor) -> Tensor:
+    """Bring all singular values of a matrix near 1, by five steps of Newton and Schulz.
+
+    The coefficients are those of torch.optim.Muon. In bfloat16 where that is faster.
+    """
+    fast = multiplies_bf16(str(matrix_MN.device))
+    x = matrix_MN.to(torch.bfloat16 if fast else torch.float32)
+    is_tall = len(x) > x.shape[1]
+    x = x.T if is_tall else x
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        change = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, change, x, beta=3.4445)
+    return (x.T if is_tall else x).to(matrix_MN.dtype)
 
 
 def _adamw(named: dict[str, nn.Parameter], rates: Rates, decay: float) -> Optimizer:
