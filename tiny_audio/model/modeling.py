@@ -208,8 +208,10 @@ class AudioLM(PreTrainedModel, GenerationMixin):
             clips = as_features(
                 input_features, input_features_mask, input_values, input_values_mask
             )
-            if clips is None and past_key_values is not None and past_key_values.get_seq_length():
-                inputs_embeds = self.get_input_embeddings()(input_ids)  # tokens behind a prompt
+            if past_key_values is not None and past_key_values.get_seq_length():
+                # Tokens behind a prompt. transformers before 5.23 hands samples over once more.
+                self._refuse_placeholders(input_ids)
+                inputs_embeds = self.get_input_embeddings()(input_ids)
             else:
                 inputs_embeds = self.embed_prompts(input_ids, clips)
         if position_ids is None and attention_mask is not None:
