@@ -23,7 +23,8 @@ def adapt(
 ) -> None:
     """Train a model on your own clips for some minutes, and compare it before and after.
 
-    A fifth of the clips, whole speakers where there are five or more, is kept apart to measure on.
+    A fifth of the clips is kept for the test: all clips of some speakers, if there are at least
+    five.
     """
     with refusing(FloatingPointError, RuntimeError):
         require("tiny-audio adapt", "train")

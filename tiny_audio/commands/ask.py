@@ -50,8 +50,8 @@ def ask(
         typer.Option(
             "--chat",
             help=(
-                "Afterwards answer more lines of stdin: /audio FILE adds a clip, and other "
-                "lines are questions."
+                "Then read more lines from stdin: /audio FILE adds a clip, and every other "
+                "line is a question."
             ),
         ),
     ] = False,
