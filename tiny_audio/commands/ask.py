@@ -129,6 +129,6 @@ class Talk:
             say(note, "yellow")
         if answer.finish_reason == "length":
             more = f"cut off after {answer.completion_tokens} tokens; more: --max-tokens N"
-            say(f"the answer is not whole ({more})", "yellow")
+            say(f"the answer is incomplete ({more})", "yellow")
         elif answer.finish_reason == "loop":
-            say("the answer is not whole (it began to repeat itself, and ends there)", "yellow")
+            say("the answer is incomplete (it began to repeat itself, and ends there)", "yellow")
