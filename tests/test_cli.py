@@ -264,7 +264,7 @@ def test_ask_answers_about_stretches_and_in_turns_and_says_what_is_cut(model, cl
     assert costs == sorted(set(costs))
     assert "2 <audio> placeholder(s) but 0 clip(s)" in chat.stderr
     plain = typed("ask", "What?", *asked)
-    assert "the answer is not whole" in plain.stderr
+    assert "the answer is incomplete" in plain.stderr
 
 
 @pytest.mark.parametrize(

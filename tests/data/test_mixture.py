@@ -65,7 +65,7 @@ def test_shares_are_weights_and_parts_of_what_they_leave():
     [
         ({"a": 0.7, "b": 0.7}, "add up to 1.4"),
         ({"a": 0.3, "b": 0.3}, "add up to 0.6.*there is none"),
-        ({"a": 1.0}, r"add up to 1;.*\(b\)"),
+        ({"a": 1.0}, r"add up to 1\. .*\(b\)"),
     ],
 )
 def test_weights_that_are_no_shares_are_refused(weights, said):

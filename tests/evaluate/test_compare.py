@@ -65,7 +65,7 @@ def test_other_clips_and_other_references_are_named():
     with pytest.raises(ConfigError, match=r"1 only in A \(clips:3\)"):
         paired(table(A), table(B)[:3])
     other = scored(*zip([*REFS[:3], "one too"], A, strict=True))
-    with pytest.raises(ConfigError, match=r"other references for 1 clips \(clips:3\)"):
+    with pytest.raises(ConfigError, match=r"references of 1 clips differ \(clips:3\)"):
         paired(other, table(B))
 
 

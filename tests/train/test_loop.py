@@ -191,5 +191,5 @@ def test_a_save_holds_weights_and_counters(tmp_path):
 
 def test_one_kind_of_budget_is_given(tmp_path):
     module = Line()
-    with pytest.raises(ValueError, match="either steps or budget_s"):
+    with pytest.raises(ValueError, match="exactly one of steps and budget_s"):
         Loop(module, LoopConfig(rates={"": 1e-3}), tmp_path, module.loss)

@@ -23,7 +23,8 @@ def adapt(
 ) -> None:
     """Train a model on your own clips for some minutes, and compare it before and after.
 
-    A fifth of the clips, whole speakers where there are five or more, is kept apart to measure on.
+    A fifth of the clips is kept for the test: all clips of some speakers, if there are at least
+    five.
     """
     with refusing(FloatingPointError, RuntimeError):
         require("tiny-audio adapt", "train")
@@ -41,12 +42,10 @@ def verdict(difference: dict[str, float | None], out: Path) -> str:
     low, high = difference["low"], difference["high"]
     use = f"tiny-audio transcribe --model {out / 'run' / 'model'} FILE"
     if low is not None and low > 0:
-        return f"It makes fewer errors on the clips that were kept apart. Use it: {use}"
+        return f"The adapted model makes fewer errors on the test clips. Use it: {use}"
     if high is not None and high < 0:
-        return (
-            "It makes more errors on the clips that were kept apart: keep the model that you had."
-        )
+        return "The adapted model makes more errors on the test clips: keep the model that you had."
     return (
-        "The difference may be chance: its 95 % interval holds 0. More clips, or more minutes, may "
-        f"tell. The adapted model is there all the same: {use}"
+        "The difference may be chance: its 95 % interval contains 0. Try more clips or more "
+        f"minutes. You can still use the adapted model: {use}"
     )

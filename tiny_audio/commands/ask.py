@@ -50,8 +50,8 @@ def ask(
         typer.Option(
             "--chat",
             help=(
-                "Afterwards answer more lines of stdin: /audio FILE adds a clip, and other "
-                "lines are questions."
+                "Then read more lines from stdin: /audio FILE adds a clip, and every other "
+                "line is a question."
             ),
         ),
     ] = False,
@@ -129,6 +129,6 @@ class Talk:
             say(note, "yellow")
         if answer.finish_reason == "length":
             more = f"cut off after {answer.completion_tokens} tokens; more: --max-tokens N"
-            say(f"the answer is not whole ({more})", "yellow")
+            say(f"the answer is incomplete ({more})", "yellow")
         elif answer.finish_reason == "loop":
-            say("the answer is not whole (it began to repeat itself, and ends there)", "yellow")
+            say("the answer is incomplete (it began to repeat itself, and ends there)", "yellow")

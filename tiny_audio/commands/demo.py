@@ -17,7 +17,7 @@ def demo(
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
-    """Open a page on this machine: transcribe files or a microphone, read along, look inside."""
+    """Serve a web page on this machine: transcribe files or a microphone, and look inside."""
     from tiny_audio.serve.limits import OF_THE_PAGE
 
     door = Door(host, port, token, token_file)

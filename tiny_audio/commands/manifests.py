@@ -28,16 +28,23 @@ class Engine(StrEnum):
 
 
 Manifest = Annotated[
-    Path | None, typer.Option(help="Clips of a manifest, tar shards or a folder, to --out.")
+    Path | None, typer.Option(help="Transcribe a manifest, tar shards or a folder to --out.")
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="The manifest's texts; a stopped job goes on there.")
+    Path | None,
+    typer.Option(help="Folder for the texts of --manifest; a stopped job continues in it."),
 ]
-Part = Annotated[str, typer.Option(metavar="I/N", help="Only every N-th clip, from the I-th on.")]
-Retry = Annotated[bool, typer.Option("--retry", help="Also clips that failed before.")]
-Computing = Annotated[Engine, typer.Option(help="ray: a manifest's clips by actors (extra ray).")]
-Workers = Annotated[int, typer.Option(min=1, help="Actors of Ray that hold the model.")]
-Address = Annotated[str, typer.Option(help="Of a running Ray cluster.")]
+Part = Annotated[
+    str,
+    typer.Option(metavar="I/N", help="Transcribe only every N-th clip, beginning with the I-th."),
+]
+Retry = Annotated[bool, typer.Option("--retry", help="Transcribe clips again that failed before.")]
+Computing = Annotated[
+    Engine,
+    typer.Option(help="local: this process transcribes. ray: Ray's actors do (extra ray)."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Number of Ray's actors with the model.")]
+Address = Annotated[str, typer.Option(help="Address of a running Ray cluster.")]
 
 
 @dataclass(frozen=True)

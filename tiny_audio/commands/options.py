@@ -25,9 +25,7 @@ Prompt = Annotated[
 ]
 Hotwords = Annotated[
     str,
-    typer.Option(
-        help="Words that are likely to be said, with commas between them: 'Ada,Grace Hopper'."
-    ),
+    typer.Option(help="Words that are likely to be said, separated by commas: 'Ada,Grace Hopper'."),
 ]
 Channel = Annotated[
     int | None, typer.Option(help="Channel to use, counted from 0; by default the mean of all.")
@@ -40,9 +38,9 @@ Dtype = Annotated[
     Literal["float32", "bfloat16", "int8"],
     typer.Option(
         help=(
-            "Data type of frozen weights. bfloat16 takes half the memory, and less time where the "
-            "processor can multiply it; int8 (for a CPU) keeps the decoder's in eight bits: less "
-            "memory, and less time for single clips. A text may differ from the one in float32."
+            "Data type of frozen weights. bfloat16 needs half the memory, and less time if the "
+            "processor computes in bfloat16. int8 (CPU only) stores the decoder's weights in eight "
+            "bits: less memory, and less time for single clips. Texts may differ from float32."
         ),
     ),
 ]
@@ -69,17 +67,15 @@ MinLogprob = Annotated[
     float | None,
     typer.Option(
         help=(
-            "Lowest mean log-probability of a token: a text below it counts as no speech, but "
-            "where a CTC head finds it in the sound. -99 keeps every text."
+            "Lowest mean log-probability per token. A text below it counts as no speech, unless "
+            "a CTC head finds the text in the sound. -99 keeps every text."
         ),
         show_default="the model's own",
     ),
 ]
 Whole = Annotated[
     bool,
-    typer.Option(
-        "--whole", help="Cut audio only where the encoder's limit demands it, and not in pauses."
-    ),
+    typer.Option("--whole", help="Cut audio only at the encoder's limit, and not in pauses."),
 ]
 
 

@@ -17,7 +17,7 @@ Repo = Annotated[
 ]
 Public = Annotated[
     bool,
-    typer.Option("--public/--private", help="Let everybody see a new repository, or nobody else."),
+    typer.Option("--public/--private", help="Make a new repository public, or private."),
 ]
 Full = Annotated[
     bool,

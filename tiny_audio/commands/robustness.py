@@ -12,8 +12,10 @@ from tiny_audio.commands.options import Device
 
 
 def robustness(
-    model: Annotated[str, typer.Argument(help="The same as for tiny-audio eval.")],
-    dataset: Annotated[str, typer.Option(help="The same as for tiny-audio eval.")] = "quickstart",
+    model: Annotated[str, typer.Argument(help="What to evaluate, as for tiny-audio eval.")],
+    dataset: Annotated[
+        str, typer.Option(help="Clips to evaluate on, as for tiny-audio eval.")
+    ] = "quickstart",
     conditions: Annotated[
         str,
         typer.Option(
@@ -37,7 +39,7 @@ def robustness(
 ) -> None:
     """Measure the WER of the same clips under every condition of a grid, with intervals.
 
-    A run that was stopped goes on where it stopped.
+    The same command continues a run that was stopped.
     """
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from tiny_audio.evaluate.datasets import dataset as named

@@ -79,7 +79,7 @@ def compare(
 ) -> None:
     """Compare two runs on the same clips: the difference A − B of their error rates.
 
-    It comes with its interval, and is negative where A has fewer errors.
+    The difference has an interval. It is negative if A has fewer errors.
     """
     with refusing():
         from tiny_audio.evaluate.compare import compare as make

@@ -32,9 +32,7 @@ MaxRequests = Annotated[
     int,
     typer.Option(
         min=1,
-        help=(
-            "Requests accepted at a time; further ones are answered 503 with the time to try again."
-        ),
+        help=("Requests accepted at a time; others get 503 and the time after which to try again."),
     ),
 ]
 MaxUpload = Annotated[float, typer.Option(min=0.001, help="Largest upload, in megabytes.")]
@@ -60,7 +58,7 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: transcriptions, chat with audio, and live audio.
 
-    OpenAI's clients understand it. SIGTERM ends it after everything accepted is answered.
+    OpenAI's clients can use it. After SIGTERM it answers all accepted requests, and then ends.
     """
     from tiny_audio.serve.limits import Limits
 

@@ -29,8 +29,8 @@ Token = Annotated[
         envvar="TINY_AUDIO_TOKEN",
         show_envvar=True,
         help=(
-            "Secret that clients send as their API key. Other users see an option in the "
-            "output of `ps`."
+            "Secret that clients send as their API key. Other users of this machine can see this "
+            "option in the output of `ps`."
         ),
     ),
 ]

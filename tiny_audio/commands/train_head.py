@@ -36,10 +36,10 @@ Rate = Annotated[
 ]
 Validation = Annotated[
     str,
-    typer.Option(help="Clips to measure on; without it some speakers of --data are kept apart."),
+    typer.Option(help="Clips for the test; without it, those of some speakers of --data."),
 ]
 Speakers = Annotated[
-    int, typer.Option(help="Number of speakers kept apart where --validation is not given.")
+    int, typer.Option(help="Number of speakers for the test, if --validation is not given.")
 ]
 Minutes = Annotated[
     float, typer.Option(help="Training time in minutes, after the encoder has made its frames.")
@@ -53,12 +53,13 @@ Seed = Annotated[
     int, typer.Option(help="Seed of the head's first weights and of the order of clips.")
 ]
 Precision = Annotated[
-    str, typer.Option(help="bf16, fp32, or auto, which takes what is fast on this machine.")
+    str,
+    typer.Option(help="bf16, fp32, or auto, which chooses the one that is fast on this machine."),
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the run.")]
 TrainDevice = Annotated[
     str,
-    typer.Option(help="Where to compute; by default a GPU if there is one, and else the CPU."),
+    typer.Option(help="Where to compute; by default a GPU if there is one, otherwise the CPU."),
 ]
 
 

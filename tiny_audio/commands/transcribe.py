@@ -90,8 +90,9 @@ Timed = Annotated[
     Timestamps,
     typer.Option(
         help=(
-            "What gets times. word: every word, and subtitles show one word at a time. line: "
-            "subtitles begin and end with a word. Both need a CTC head."
+            "What gets times. segment: every segment. word: every word, and subtitles show one "
+            "word at a time. line: subtitles begin and end with a word. The last two need a CTC "
+            "head."
         )
     ),
 ]

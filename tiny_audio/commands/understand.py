@@ -12,7 +12,7 @@ from tiny_audio.commands.options import Device
 
 
 def understand(
-    model: Annotated[str, typer.Argument(help="The same as for tiny-audio eval.")],
+    model: Annotated[str, typer.Argument(help="What to evaluate, as for tiny-audio eval.")],
     task: Annotated[
         str,
         typer.Option(
@@ -22,7 +22,7 @@ def understand(
             )
         ),
     ],
-    dataset: Annotated[str, typer.Option(help="The same as for tiny-audio eval.")],
+    dataset: Annotated[str, typer.Option(help="Clips to ask about, given as for tiny-audio eval.")],
     label: Annotated[
         str | None, typer.Option(help="Column with the right answer, if not the task's.")
     ] = None,
@@ -39,7 +39,7 @@ def understand(
 ) -> None:
     """Ask questions about clips, and score the answers strictly.
 
-    Beside them stand the scores with silence, with another clip's audio, and of a constant answer.
+    The scores with silence, with another clip's audio, and of a constant answer are printed too.
     """
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from dataclasses import replace

@@ -77,8 +77,8 @@ def shares(sizes: dict[str, int], weights: dict[str, float]) -> dict[str, float]
     free = {name: size for name, size in sizes.items() if not weights.get(name)}
     if given > 1 + 1e-9 or (given > 1 - 1e-9) != (not free):
         raise ConfigError(
-            f"The weights of the sources add up to {given:g}; they are shares of 1, and what they "
-            f"leave over goes to sources without one ({', '.join(free) or 'there is none'})."
+            f"The weights of the sources add up to {given:g}. They are shares of 1, and sources "
+            f"without a weight share the rest ({', '.join(free) or 'there is none'})."
         )
     total = sum(free.values())
     return {n: weights.get(n) or (1 - given) * sizes[n] / total for n in sizes}

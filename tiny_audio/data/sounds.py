@@ -189,7 +189,7 @@ def refuse_missing(name: str, notes: Iterable[str]) -> None:
     """Raise an `AudioError` with the reason of the first note that says that sound is missing."""
     for note in notes:
         if isinstance(note, Note) and note.missing_s + note.silent_s > MOST_MISSING_S:
-            cure = "Mend the file, or leave it out: its text is of all the sound"
+            cure = "Repair the file, or leave it out: its text belongs to the whole sound"
             raise AudioError(f"{name}: {note}. {cure}.", note.reason)
 
 

@@ -52,13 +52,13 @@ def paired(a: Sequence[Utterance], b: Sequence[Utterance]) -> list[Pair]:
     only = {"A": sorted(ours.keys() - theirs.keys()), "B": sorted(theirs.keys() - ours.keys())}
     if missing := [f"{len(ids)} only in {n} ({_some(ids)})" for n, ids in only.items() if ids]:
         raise ConfigError(
-            f"The two are not of the same clips: {' and '.join(missing)}. Run both on the same "
+            f"The two runs have different clips: {' and '.join(missing)}. Run both on the same "
             "dataset with the same --seed, --where and --max-samples."
         )
     pairs = [(ours[key], theirs[key]) for key in sorted(ours)]
     if other := [x.prediction.id for x, y in pairs if x.ref != y.ref]:
         raise ConfigError(
-            f"The two have other references for {len(other)} clips ({_some(other)}): they come "
+            f"The references of {len(other)} clips differ ({_some(other)}): the two runs come "
             "from different datasets, or from different versions of one."
         )
     return pairs

@@ -52,7 +52,7 @@ DATASETS: dict[str, Known] = {
         "300 clips of 44 synthetic voices, in this package",
     ),
     "ami": _leaderboard("ami", "CC BY 4.0", "meetings, headset microphones"),
-    "earnings22": _leaderboard("earnings22", "CC BY-SA 4.0", "calls of companies, world English"),
+    "earnings22": _leaderboard("earnings22", "CC BY-SA 4.0", "earnings calls, world English"),
     "gigaspeech": _leaderboard(
         "gigaspeech", "Apache 2.0, terms to agree to", "audiobooks, podcasts, YouTube"
     ),
@@ -63,7 +63,7 @@ DATASETS: dict[str, Known] = {
         "librispeech", "CC BY 4.0", "audiobooks, harder speakers", "test.other"
     ),
     "spgispeech": _leaderboard(
-        "spgispeech", "Kensho's own, not commercial", "calls of companies, with punctuation"
+        "spgispeech", "Kensho's own, not commercial", "earnings calls, with punctuation"
     ),
     "tedlium": _leaderboard("tedlium", "CC BY-NC-ND 3.0", "TED talks"),
     "voxpopuli": _leaderboard("voxpopuli", "CC0", "the European Parliament"),

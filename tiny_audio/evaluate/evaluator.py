@@ -137,7 +137,7 @@ def begin(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
 
 def read_run(path: Path) -> dict[str, Any]:
     """Return the content of run.json."""
-    cure = f"Its run cannot go on: give another --out, or delete {path.parent}."
+    cure = f"The run cannot be continued: give another --out, or delete {path.parent}."
     run = read_json(path, cure)
     if run.get("format") != RUN_FORMAT:
         raise ConfigError(

@@ -47,7 +47,7 @@ def system(
         beams = request.beams if kind == "hf" else None
         if request != replace(PLAIN, beams=beams) or head or dtype != torch.float32:
             raise ConfigError(
-                f"{name} decodes in its own way: --beams (but for hf:), --ctc-weight, "
+                f"{name} decodes in its own way: --beams (except with hf:), --ctc-weight, "
                 f"--min-logprob, --whole and --dtype are for our models, and so is --aligner (a "
                 f"head alone is ctc:FOLDER#MODEL)."
             )

@@ -29,7 +29,7 @@ def submit(result: Path, board: Path) -> Path:
     row = row_of(source)
     if row.commit.endswith("-dirty"):
         raise ConfigError(
-            f"{source} was made by code with changes that no commit holds ({row.commit}), so "
+            f"{source} was made by code with uncommitted changes ({row.commit}), so "
             f"nobody else can repeat it. Commit them and evaluate again."
         )
     folder = board / f"{slug(row.system)}-{slug(row.dataset)}-{row.proof[:12]}"

@@ -95,7 +95,7 @@ def question(
             )
         sources = sources or inside
     if not turns or turns[-1].role != "user":
-        raise PromptError("The last turn must be the user's: it is what is answered.")
+        raise PromptError("The last turn must be the user's, because the model answers it.")
     refuse_counts(turns, len(sources))  # before anything is decoded
     loaded = [load_source(source, sampling_rate) for source in sources]
     notes = tuple(f"{one.source}: {note}" for one in loaded for note in one.notes)

@@ -54,8 +54,8 @@ class CtcHeadConfig(StrictConfig):
 class CtcHead(nn.Module):
     """Turns frames into log-probabilities of characters, by convolutions and a classifier.
 
-    Two convolutions over 5 frames see 90 ms on both sides; what is behind a clip's end, they do
-    not see, so a batch gives what its clips give alone.
+    Two convolutions over 5 frames see 90 ms on both sides. They do not see frames after the end
+    of a clip, so a clip gives the same alone and in a batch.
     """
 
     def __init__(self, config: CtcHeadConfig):

@@ -74,7 +74,7 @@ class AudioLMPipeline(Pipeline):
         if stride_length_s is not None and not (
             chunk_length_s or self._forward_params_or({}).get("chunk_length_s")
         ):
-            raise ConfigError("stride_length_s is of chunks: give chunk_length_s, too.")
+            raise ConfigError("stride_length_s works only with chunk_length_s; give both.")
         generate = {**(generate_kwargs or {}), **generate}
         forward = {
             "prompt": prompt,

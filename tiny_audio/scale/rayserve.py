@@ -30,7 +30,7 @@ from tiny_audio.serve.service import Service
 class Options(BaseModel):
     """The options that `serve run` takes as NAME=VALUE, and a deployment's file as `args`.
 
-    `replicas` is their number; with `most` above it, Ray adds replicas while requests wait. Every
+    `replicas` is their number; with a larger `most` Ray adds replicas while requests wait. Every
     machine of the cluster reads `model` and `token_file` under the same path.
     """
 

@@ -60,7 +60,7 @@ class ChatRequest(Strict):
     def turns(self) -> list[Turn]:
         """Return the conversation; a clip stands where its part stood."""
         if self.messages[-1].role != "user":
-            message = "The last message must be the user's: it is what is answered"
+            message = "The last message must be the user's, because the model answers it"
             raise Refusal(400, f"{message}.", param="messages")
         return [turn(message) for message in self.messages]
 

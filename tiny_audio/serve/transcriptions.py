@@ -44,21 +44,21 @@ async def transcribe(
     file: Annotated[UploadFile, File(description="wav, flac, mp3, ogg, opus, m4a, webm")],
     model: Annotated[str | None, Form()] = None,
     language: Annotated[str | None, Form()] = None,
-    prompt: Annotated[str | None, Form(description="Text that spells what may be said.")] = None,
-    instruction: Annotated[str | None, Form(description="Instead of the model's own.")] = None,
-    hotwords: Annotated[str | None, Form(description="Favoured words, with commas.")] = None,
+    prompt: Annotated[str | None, Form(description="Text with words that may be said.")] = None,
+    instruction: Annotated[str | None, Form(description="Replaces the model's own.")] = None,
+    hotwords: Annotated[str | None, Form(description="Likely words, with commas.")] = None,
     response_format: Annotated[ResponseFormat, Form()] = "json",
     timestamp_granularities: Annotated[
         list[Literal["word", "segment"]], Form(alias="timestamp_granularities[]")
     ] = [],  # noqa: B006 — FastAPI copies it
     temperature: Annotated[float, Form(ge=0, le=0, description="Decoding is greedy.")] = 0.0,
     stream: Annotated[bool, Form()] = False,
-    track: Annotated[int | None, Form(ge=1, description="Of a video with several.")] = None,
+    track: Annotated[int | None, Form(ge=1, description="Audio track of a video.")] = None,
     chunking_strategy: Annotated[
-        Literal["auto"] | None, Form(description="Audio is cut in pauses in any case.")
+        Literal["auto"] | None, Form(description="Audio is always cut in pauses.")
     ] = None,
     speakers: Annotated[
-        int | None, Form(ge=1, description="How many there are, for diarized_json.")
+        int | None, Form(ge=1, description="Number of speakers, for diarized_json.")
     ] = None,
 ) -> Response:
     """Return the text of one file."""

@@ -59,7 +59,7 @@ class DecodePool:
         try:
             return _Worker(self.limits)
         except OSError as error:
-            cure = "Whoever runs the service: set TMPDIR to a short path with room in it"
+            cure = "On the server, set TMPDIR to a short path on a disk with free space"
             raise Refusal(
                 503, f"No process to decode files can start ({error}). {cure}."
             ) from error

@@ -91,7 +91,7 @@ def parted(rows: Sequence[dict[str, Any]], seed: int = 0) -> tuple[Rows, Rows]:
         apart += [row for row in rows if str(row[column]) == group]
     rest = [row for row in rows if str(row[column]) not in chosen]
     if not apart or not rest:
-        raise ConfigError("All clips have the same text, so none can be kept apart to measure on.")
+        raise ConfigError("All clips have the same text, so none can be kept for the test.")
     return apart, rest
 
 

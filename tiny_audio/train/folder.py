@@ -17,7 +17,7 @@ from tiny_audio.train.track import METRICS
 
 TRAINED = ("*/step-*.safetensors", "*/best", "*/done.json", "model", "result.json")
 MACHINES = "machines.jsonl"
-DAMAGED = "Delete this file if the command that made the run is the one you repeat."
+DAMAGED = "Delete this file if you repeat exactly the command that made the run."
 Settled = TypeVar("Settled", bound=Setting)
 
 

@@ -71,7 +71,7 @@ class Loop:
         write: Callable[[dict[str, Any]], None] | None = None,
     ):
         if (config.steps > 0) == (config.budget_s > 0):
-            raise ValueError("Give either steps or budget_s, not both and not neither.")
+            raise ValueError("Give exactly one of steps and budget_s.")
         self.module, self.config, self.folder = module, config, folder
         self.origin = fingerprint(module)  # what this run began from; a save says it
         self.spread = spread(module, config.strategy, loss)
@@ -223,7 +223,7 @@ class Loop:
         if deaf := [name for name, p in self.parameters.items() if p.grad is None]:
             raise ConfigError(
                 f"{len(deaf)} of {len(self.parameters)} parameters that train get no gradient, "
-                f"for example {deaf[0]}: the model computes around them. Name other LoRA targets, "
+                f"for example {deaf[0]}: the model does not use them. Name other LoRA targets, "
                 f"or leave that part frozen."
             )
         for parameter in self.parameters.values():
@@ -314,7 +314,7 @@ class Loop:
             if counters.get(key) != value:
                 raise CheckpointError(
                     f"{path} was saved by another run: {key} {counters.get(key)}, now {value}. "
-                    f"Go on as it began, or delete {self.folder} to begin anew."
+                    f"Continue with its settings, or delete {self.folder} to begin again."
                 )
         parts = [part_of(path, n) for n in range(1, counters["processes"])]
         if lost := [p.name for p in parts if not p.exists()]:

@@ -53,8 +53,8 @@ def adapt(model: AudioLM, part: str, stage: Stage) -> None:
     family = model.config.encoder.family
     if part == "encoder" and (lost := PASSED_BY.get(family, set()) & set(wanted.targets)):
         raise ConfigError(
-            f"LoRA on {family}'s {', '.join(sorted(lost))} would do nothing: its attention takes "
-            f"their weights, past any adapter. Take intermediate_dense and output_dense."
+            f"LoRA on {family}'s {', '.join(sorted(lost))} would do nothing: its attention reads "
+            f"their weights without the adapters. Use intermediate_dense and output_dense."
         )
     if there is None:
         model.add_lora(part, wanted)

@@ -53,7 +53,7 @@ def read_metrics(run: Path) -> list[Row]:
 def _row(line: str) -> Row:
     row = json.loads(line)
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-        raise ValueError("an object with a step is due")
+        raise ValueError("expected an object with a step")
     return row
 
 
