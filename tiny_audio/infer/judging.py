@@ -14,7 +14,8 @@ from .timestamps import Aligner
 from .token_head import TokenHead, token_log_probs
 
 # From this support on a text is no doubt of speech, however unusual it is (docs/decisions/082): on
-# 50 watched clips of speech it was 15.8 and more, on the one sound without any that got a text -1.
+# 50 clips of speech it was at least 15.8, on the only sound without speech that got a text -1
+# (weights of the fourth session).
 SUPPORTED = 10.0
 
 
