@@ -17,6 +17,7 @@ from tiny_audio.data.manifest import Unusable
 from tiny_audio.model.errors import ConfigError
 
 AUDIO, TEXT, SPEAKER = "audio", "text", "speaker"
+NO_TEXT = ""  # asked for where rows need no text: they are to be transcribed
 # Other names of a field, looked for where a source names no column of its own.
 NAMES: dict[str, tuple[str, ...]] = {
     AUDIO: (
@@ -71,6 +72,8 @@ def check_columns(where: str, there: Iterable[str], audio: str, text: str) -> No
     """Refuse a table that has no audio or no text, or several that could be meant."""
     there = list(there)
     for kind, asked in ((AUDIO, audio), (TEXT, text)):
+        if asked == NO_TEXT:
+            continue
         try:
             found = column(kind, asked, there)
         except Unusable as reason:
