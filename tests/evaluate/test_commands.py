@@ -64,6 +64,15 @@ def test_the_table_of_utterances_adds_up(answered, tmp_path):
         assert sum(int(row[f"word_{name}"]) for row in rows) == wer[name]
 
 
+def test_what_the_system_refuses_is_one_line(answered, tmp_path):
+    out, _ = answered
+    for path, said in (("no/u.csv", "No such file or directory"), ("u.csv/", "Is a directory")):
+        (tmp_path / "u.csv").mkdir(exist_ok=True)
+        done = typed("score", out, "--utterances", tmp_path / path)
+        assert done.exit_code == 2, done.exception
+        assert " ".join(done.stderr.split()).endswith(f"{(tmp_path / path).name}: {said}")
+
+
 def test_compare_by_a_column(answered):
     out, _ = answered
     found = json.loads(typed("compare", out, out, "--by", "voice", "--json").stdout)
