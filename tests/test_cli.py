@@ -263,8 +263,22 @@ def test_ask_answers_about_stretches_and_in_turns_and_says_what_is_cut(model, cl
     assert len(costs) == 3
     assert costs == sorted(set(costs))
     assert "2 <audio> placeholder(s) but 0 clip(s)" in chat.stderr
+    assert chat.exit_code == 1
     plain = typed("ask", "What?", *asked)
     assert "the answer is not whole" in plain.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("/audio {clip}\n", "a.wav: no question followed"),
+        ("/audio /missing.wav\nWhat?\n", "/missing.wav"),
+    ],
+)
+def test_a_chat_that_answers_less_than_it_was_given_exits_with_1(model, clip, lines, said):
+    made = typed("ask", "--chat", "--model", model, input=lines.format(clip=clip))
+    assert made.exit_code == 1
+    assert said in made.stderr.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,27 @@ def test_report_and_leaderboard_of_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("understand", "--task", "gender", "--label", "text"),
+        ("robustness", "--conditions", "clean"),
+    ],
+)
+def test_a_clip_that_fails_or_is_left_out_is_told(words, tmp_path):
+    """One whose end is missing fails when it is decoded; one that is not there is left out."""
+    paths = [path for path, _ in toys.samples()][:2]
+    data = paths[0].read_bytes()
+    (tmp_path / "cut.flac").write_bytes(data[: len(data) // 2])
+    rows = [{"audio": str(name), "text": "male"} for name in (*paths, "cut.flac", "lost.flac")]
+    table = tmp_path / "m.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command, *more = words
+    done = typed(command, "nano", "--dataset", table, "--out", tmp_path / "out", *more)
+    assert "left out: 1 × no such file" in done.stderr, done.output
+    assert done.exit_code == 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("report", "nowhere"), "no evaluation"),
