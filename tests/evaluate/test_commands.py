@@ -197,6 +197,8 @@ def test_a_clip_that_fails_or_is_left_out_is_told(words, tmp_path):
         (("eval", "hf:some/model", "--whole"), "decodes in its own way"),
         (("eval", "ctc:nano", "--whole"), "decodes in its own way"),
         (("eval", "nano", "--ctc-weight", "0.3"), "give at least two beams"),
+        (("eval", "nano", "--batch-s", "-1"), "--batch-s"),
+        (("eval", "nano", "--batch-s", "nan"), "--batch-s"),
     ],
 )
 def test_wrong_use_exits_with_2_and_says_why(arguments, said, tmp_path, monkeypatch):
