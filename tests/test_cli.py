@@ -232,15 +232,20 @@ WRONG = {
     "would be one dialogue on stdout": ("other.wav", "--diarize"),
     "cannot be made": ("--output-dir", "/dev/null/x"),
     "give at least two beams": ("--ctc-weight", "0.3"),
+    "2 <audio> placeholder(s) but 1 clip(s)": ("--prompt", "<audio> and <audio>"),
+    "must fit into the decoder's": ("--prompt", "word " * 10_000),
     "nothing uses this head": ("--aligner", "nowhere"),
 }
 
 
-@pytest.mark.parametrize("said", toys.quick(WRONG, ("nowhere/at/all", "--format")))
+QUICK = ("nowhere/at/all", "--format", "2 <audio> placeholder(s) but 1 clip(s)")
+
+
+@pytest.mark.parametrize("said", toys.quick(WRONG, QUICK))
 def test_wrong_use_exits_with_2_and_says_why(clip, said):
     done = run("transcribe", clip, *WRONG[said])
     assert done.returncode == 2
-    assert said in done.stderr.decode()
+    assert said in " ".join(done.stderr.decode().split())
     assert done.stdout == b""
 
 
@@ -263,8 +268,22 @@ def test_ask_answers_about_stretches_and_in_turns_and_says_what_is_cut(model, cl
     assert len(costs) == 3
     assert costs == sorted(set(costs))
     assert "2 <audio> placeholder(s) but 0 clip(s)" in chat.stderr
+    assert chat.exit_code == 1
     plain = typed("ask", "What?", *asked)
     assert "the answer is incomplete" in plain.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("/audio {clip}\n", "a.wav: no question followed"),
+        ("/audio /missing.wav\nWhat?\n", "/missing.wav"),
+    ],
+)
+def test_a_chat_that_answers_less_than_it_was_given_exits_with_1(model, clip, lines, said):
+    made = typed("ask", "--chat", "--model", model, input=lines.format(clip=clip))
+    assert made.exit_code == 1
+    assert said in made.stderr.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,16 @@ def test_what_cannot_be_written_leaves_nothing_and_what_was_there(tmp_path, name
     assert (tmp_path / "a.txt").read_text() == "before"
 
 
+@pytest.mark.parametrize("name", ["a.txt", "no/such/folder.txt"])
+def test_an_error_of_the_system_names_the_file_that_was_meant(tmp_path, name):
+    with (
+        full_disk() if name == "a.txt" else nullcontext(),
+        pytest.raises(OSError, match=r"large|No such") as caught,
+    ):
+        write_text(tmp_path / name, "after")
+    assert caught.value.filename == str(tmp_path / name)
+
+
 def test_a_writer_that_fails_midway_leaves_nothing(tmp_path):
     def write():
         with whole(tmp_path / "a.bin") as fresh:

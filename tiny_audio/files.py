@@ -24,7 +24,8 @@ _held: set[Path] = set()  # by this process
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Lend a path beside `path` to write to; what was written takes its place at the end, also
-    after a power cut. Where it fails, nothing is left and an earlier file stays as it was.
+    after a power cut. Where it fails, nothing is left and an earlier file stays as it was; an error
+    of the system names `path`.
     """
     if path.exists() and not path.is_file():  # a pipe or a device
         yield path
@@ -35,6 +36,10 @@ def whole(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -40,7 +40,8 @@ class Heard:
 
     def hear(self, sounds: Iterable[Sound]) -> None:
         """Encode what is not there yet."""
-        missing = [s for s in sounds if clip_key(s, None, 0) not in self.cache]
+        keyed = {clip_key(sound, None, 0): sound for sound in sounds}
+        missing = [sound for key, sound in keyed.items() if key not in self.cache]
         for at in range(0, len(missing), AT_ONCE):
             some = missing[at : at + AT_ONCE]
             clips = [torch.from_numpy(sound.samples()) for sound in some]

@@ -81,12 +81,15 @@ def fit(
     """Train in two stages, as MuFun does; the loss of every step. A regression (`Plan.ridge`) in
     place of the first one predicts what is `described` of a single clip: answers by question.
     """
-    clips = [heard.of(e, model.config.encoder) for e in examples]
-    with regularised(model, plan, [f for frames in clips for f in frames]):
+    parts = {part.sound.digest(): part for e in examples for part in e.parts()}
+    clips = {key: heard.of(part, model.config.encoder)[0] for key, part in parts.items()}
+    with regularised(model, plan, list(clips.values())):
         if plan.ridge:
-            alone = [n for n, example in enumerate(examples) if not example.more]
-            wanted = [described(examples[n]) for n in alone]
-            solve_by_ridge(model, plan, [clips[n][0] for n in alone], wanted)
+            answers = dict[str, dict[str, str]]()  # of each clip, to all that is asked about it
+            for example in examples:
+                if not example.more:
+                    answers.setdefault(example.sound.digest(), {}).update(described(example))
+            solve_by_ridge(model, plan, [clips[key] for key in answers], list(answers.values()))
         return steps_of(model, plan, examples, heard)
 
 
@@ -120,10 +123,17 @@ def solve_by_ridge(
     each = [torch.cat([codes[item] for item in one.items()]).sum(0) for one in wanted]
     codes_ND = torch.cat([code.expand(len(r), -1) for code, r in zip(each, rows, strict=True)])
     codes_ND = codes_ND - codes_ND.mean(0)
-    penalty = plan.ridge * given_NF.shape[1] * torch.eye(len(given_NF))
-    solved_ND = torch.linalg.solve(given_NF @ given_NF.T + penalty, codes_ND)
-    projector.linear_out.weight.copy_((given_NF.T @ solved_ND).T)
+    projector.linear_out.weight.copy_(ridge(given_NF, codes_ND, plan.ridge).T)
     checkpoint.scale_projector(model, pad_frames(clips[: plan.batch]))
+
+
+def ridge(given_NF: Tensor, wanted_ND: Tensor, penalty: float) -> Tensor:
+    """The weights (F, D) of a ridge regression, through the smaller of the two Gram matrices."""
+    num, width = given_NF.shape
+    penalty_1 = penalty * width * torch.eye(min(num, width), dtype=given_NF.dtype)
+    if num < width:
+        return given_NF.T @ torch.linalg.solve(given_NF @ given_NF.T + penalty_1, wanted_ND)
+    return torch.linalg.solve(given_NF.T @ given_NF + penalty_1, given_NF.T @ wanted_ND)
 
 
 def codes_of(model: AudioLM, answers: set[tuple[str, str]]) -> dict[tuple[str, str], Tensor]:

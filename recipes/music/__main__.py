@@ -97,7 +97,7 @@ def main() -> None:
     """Make all three sets."""
     asked = argparse.ArgumentParser(prog="python -m recipes.music", description=__doc__)
     asked.add_argument("--out", type=Path, default=Path("runs/music"))
-    asked.add_argument("--pieces", type=int, default=1500, help="of training; a tenth to test on")
+    asked.add_argument("--pieces", type=int, default=4000, help="of training; a tenth to test on")
     options = asked.parse_args()
     num, few = options.pieces, max(2, options.pieces // 10)
     write(options.out, "train", range(num), TRAINED, 3)

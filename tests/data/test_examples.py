@@ -299,6 +299,9 @@ def test_members_of_a_tar_that_cannot_be_used_are_counted(folder, tmp_path):
         archive.add(folder / "deep" / "b.txt", "letter.txt")
         archive.add(folder / "deep" / "b.txt", "json.json")
         archive.add(folder / "deep" / "b.ogg", "json.ogg")
+        for name in ("twice.ogg", "twice.wav"):
+            archive.add(folder / "deep" / "b.ogg", name)
+        archive.add(folder / "deep" / "b.txt", "twice.txt")
         archive.add(folder / "deep" / "b.txt", "link.txt")
         link = tarfile.TarInfo("link.ogg")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -310,6 +313,7 @@ def test_members_of_a_tar_that_cannot_be_used_are_counted(folder, tmp_path):
         "no audio": [f"{path}:deaf"],
         "not audio": [f"{path}:letter"],
         "not a JSON object": [f"{path}:json"],
+        "several sounds of one name": [f"{path}:twice"],
         "not a file": [f"{path}:link"],
     }
     path.unlink()

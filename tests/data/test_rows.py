@@ -105,6 +105,11 @@ def test_a_row_with_a_channel_hears_that_one(folder):
     assert np.abs(both[0] - noise(8.0)).max() < 1e-3
     assert np.abs(both[1] - tone(8.0)).max() < 1e-3
     assert one_row(folder, channel="telephone").columns == {"channel": "telephone"}
+    for number in (1.0, "1.0", " 1 "):
+        assert np.array_equal(one_row(folder, channel=number).sound.samples(), both[1])
+    assert one_row(folder, channel=float("nan")).duration_s == 8.0
+    for odd in (-1, "-1", 0.5, float("inf"), [0]):
+        assert one_row(folder, channel=odd) == "channel is not one number"
     with pytest.raises(AudioError, match="there is no channel=2"):
         one_row(folder, channel=2).sound.samples()
 
@@ -186,6 +191,22 @@ def test_a_csv_may_quote_and_be_parted_by_any_usual_mark(folder, mark):
     assert not dropped.places
     table.write_text(table.read_text() + "\na.wav" + mark + '"never closed' + mark)
     assert read(table)[1].places == {"quotation marks do not match": [f"{table}:5"]}
+
+
+def test_a_csv_that_cannot_be_parted_into_lines_and_cells_is_refused(folder):
+    table = folder / "m.csv"
+    table.write_bytes(b"audio,text\ra.wav,one\ra.wav,two\r")  # as on a Macintosh before 2001
+    with pytest.raises(ConfigError, match=r"no header that can be read .*new-line.*lines that end"):
+        read(table)
+    table.write_bytes(b"audio,text" + b"x" * 200_000)
+    with pytest.raises(ConfigError, match="no header that can be read"):
+        read(table)
+    table.write_bytes(b"audio,text\na.wav,one\rtwo\na.wav,three\n")
+    examples, dropped = read(table)
+    assert [one.text for one in examples] == ["three"]
+    assert dropped.places == {
+        "a line ends within a cell that is not quoted": [f"{table}:2"],
+    }
 
 
 def test_a_table_without_audio_or_text_is_refused_with_its_columns(folder):

@@ -64,6 +64,15 @@ def test_the_table_of_utterances_adds_up(answered, tmp_path):
         assert sum(int(row[f"word_{name}"]) for row in rows) == wer[name]
 
 
+def test_what_the_system_refuses_is_one_line(answered, tmp_path):
+    out, _ = answered
+    for path, said in (("no/u.csv", "No such file or directory"), ("u.csv/", "Is a directory")):
+        (tmp_path / "u.csv").mkdir(exist_ok=True)
+        done = typed("score", out, "--utterances", tmp_path / path)
+        assert done.exit_code == 2, done.exception
+        assert " ".join(done.stderr.split()).endswith(f"{(tmp_path / path).name}: {said}")
+
+
 def test_compare_by_a_column(answered):
     out, _ = answered
     found = json.loads(typed("compare", out, out, "--by", "voice", "--json").stdout)
@@ -156,6 +165,27 @@ def test_report_and_leaderboard_of_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("understand", "--task", "gender", "--label", "text"),
+        ("robustness", "--conditions", "clean"),
+    ],
+)
+def test_a_clip_that_fails_or_is_left_out_is_told(words, tmp_path):
+    """One whose end is missing fails when it is decoded; one that is not there is left out."""
+    paths = [path for path, _ in toys.samples()][:2]
+    data = paths[0].read_bytes()
+    (tmp_path / "cut.flac").write_bytes(data[: len(data) // 2])
+    rows = [{"audio": str(name), "text": "male"} for name in (*paths, "cut.flac", "lost.flac")]
+    table = tmp_path / "m.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command, *more = words
+    done = typed(command, "nano", "--dataset", table, "--out", tmp_path / "out", *more)
+    assert "left out: 1 × no such file" in done.stderr, done.output
+    assert done.exit_code == 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("report", "nowhere"), "no evaluation"),
@@ -167,6 +197,8 @@ def test_report_and_leaderboard_of_a_run(tmp_path):
         (("eval", "hf:some/model", "--whole"), "decodes in its own way"),
         (("eval", "ctc:nano", "--whole"), "decodes in its own way"),
         (("eval", "nano", "--ctc-weight", "0.3"), "give at least two beams"),
+        (("eval", "nano", "--batch-s", "-1"), "--batch-s"),
+        (("eval", "nano", "--batch-s", "nan"), "--batch-s"),
     ],
 )
 def test_wrong_use_exits_with_2_and_says_why(arguments, said, tmp_path, monkeypatch):

@@ -90,6 +90,13 @@ def test_few_numbers_are_groups_and_many_are_bins_of_like_size():
     assert [row["clips"] for row in bins] == [20] * 4
 
 
+@pytest.mark.parametrize("value", [["a"], {"a": 1}])
+def test_a_column_of_lists_makes_no_groups(value):
+    table = utterances([prediction(1, "a", "a", columns={"custom": value})], NORMAL)
+    with pytest.raises(ConfigError, match="'custom' holds lists or objects"):
+        compare(table, table, NORMAL, ["custom"])
+
+
 def test_a_column_that_nobody_has_says_which_there_are():
     with pytest.raises(ConfigError, match="Did you mean 'speaker'"):
         compare(table(A, [{"speaker": "x"}] * 4), table(B), NORMAL, ["speeker"])

@@ -130,9 +130,30 @@ def test_a_choice_is_asked_with_its_options(source, clips):
     assert score(TASKS["choice"], found["majority"]).accuracy == 1
 
 
-def test_labels_that_are_no_classes_are_refused(source, clips, tmp_path):
-    with pytest.raises(ConfigError, match="no answer of this task"):
-        understand(Ear(), TASKS["emotion"], clips, source, tmp_path)
+class Never(Ear):
+    """A system that must not be asked."""
+
+    def answer(self, clips, asked):
+        raise AssertionError("asked before the references were looked at")
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "said"),
+    [
+        ("emotion", {}, "no answer of this task"),
+        ("choice", {"options": "a high tone, a low tone"}, "needs the column options"),
+        ("music", {}, "No clip has the column slots"),
+        ("music", {"slots": ["piano"]}, "expected an object"),
+        ("music", {"slots": '{"instrument": "piano"}'}, "expected an object"),
+        ("music", {"slots": {"instrument": ["piano"]}}, "The slot 'instrument' has no"),
+    ],
+)
+def test_references_that_nothing_can_be_compared_to_are_refused_at_once(
+    kind, columns, said, source, clips, tmp_path
+):
+    odd = [replace(one, columns=columns) for one in clips]
+    with pytest.raises(ConfigError, match=said):
+        understand(Never(), TASKS[kind], odd, source, tmp_path)
 
 
 @pytest.mark.slow

@@ -83,6 +83,26 @@ def test_a_length_that_is_none_is_unknown_and_the_row_is_scored(tmp_path, length
     assert result["counters"]["nonspeech_words_per_minute"] is None
 
 
+def test_how_an_answer_ended_is_taken_over_and_a_null_id_is_the_line(tmp_path):
+    """Lines of `transcribe --manifest` with references beside them are such a file."""
+    rows = [
+        {"id": None, "ref": "a", "text": "a", "outcome": "cut_off"},
+        {"id": None, "ref": "a", "text": None, "outcome": "error", "error": "not audio"},
+        {"ref": "a", "text": "", "outcome": "error", "error": "out of memory"},
+        {"ref": "a", "text": "a", "outcome": "loop"},
+        {"ref": "a", "text": "a", "outcome": "success"},
+        {"ref": "a", "text": "a", "outcome": ["ok"]},
+    ]
+    path = tmp_path / "theirs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = read_predictions(path, Fields(hyp="text"))
+    assert [one.id for one in read] == ["1", "2", "3", "4", "5", "6"]
+    assert [one.outcome for one in read] == ["cut_off", "error", "error", "loop", "ok", "ok"]
+    assert [one.hyp for one in read] == ["a", None, None, "a", "a", "a"]
+    assert [one.error for one in read[1:3]] == ["not audio", "out of memory"]
+    assert [one.columns for one in read[3:5]] == [{}, {"outcome": "success"}]
+
+
 def test_a_file_of_another_program(tmp_path):
     path = tmp_path / "theirs.jsonl"
     rows = [

@@ -8,6 +8,7 @@ import toys
 from toy_runs import example
 
 from recipes.ears.frames import ALL_LAYERS, Heard, chosen, encoder_config
+from recipes.ears.together import FOLD, readers, sounds
 from recipes.ears.train import (
     Plan,
     answers,
@@ -16,8 +17,10 @@ from recipes.ears.train import (
     fit,
     pace,
     regularised,
+    ridge,
     solve_by_ridge,
 )
+from recipes.nano.sources import shared_data
 from tiny_audio.evaluate.tasks import TASKS
 from tiny_audio.model.encoder import AudioEncoder, load_encoder
 
@@ -82,6 +85,29 @@ def test_statistics_that_a_regression_gives_their_weights_keep_them_and_tell_tex
     assert alike(rain, rain_again, dim=0) > 0.9 > 0 > alike(rain, dog, dim=0)
     fit(model, plan, asked, heard)
     torch.testing.assert_close(model.projector.linear_out.weight, solved)
+
+
+@pytest.mark.parametrize("num", [6, 40], ids=["fewer clips than numbers", "more"])
+def test_a_ridge_is_the_least_squares_of_rows_that_ask_for_small_weights(num):
+    draw = torch.Generator().manual_seed(0)
+    given = torch.randn(num, 10, generator=draw, dtype=torch.float64)
+    wanted = torch.randn(num, 3, generator=draw, dtype=torch.float64)
+    small = (0.2 * 10) ** 0.5 * torch.eye(10, dtype=torch.float64)
+    rows = torch.cat([given, small]), torch.cat([wanted, wanted.new_zeros(10, 3)])
+    torch.testing.assert_close(ridge(given, wanted, 0.2), torch.linalg.lstsq(*rows).solution)
+
+
+@pytest.mark.skipif(not shared_data().is_dir(), reason="needs the recordings in ../shared/data")
+def test_nothing_that_is_answered_together_was_trained_on():
+    for task in ("age", "gender"):
+        train, test = readers(task)
+        assert not {e.speaker for e in train} & {e.speaker for e in test}
+        assert len({e.speaker for e in test}) == 25
+        assert {e.text for e in train} == {e.text for e in test} == set(TASKS[task].classes)
+    train, test = sounds(str(shared_data() / "esc10" / "train.jsonl"))
+    assert {e.columns["fold"] for e in test} == {FOLD}
+    assert not {e.sound.digest() for e in train} & {e.sound.digest() for e in test}
+    assert len(train) == 3 * 240
 
 
 def test_the_rate_rises_and_then_falls_to_nearly_nothing():

@@ -151,6 +151,35 @@ def test_another_job_and_odd_shards_are_refused(single, manifest, model, tmp_pat
         clips_of(twice)
 
 
+def test_rows_need_a_sound_and_an_id_at_most(tmp_path, monkeypatch):
+    """No text, an id that is null or an empty cell, and the same ids wherever one stands."""
+    table = tmp_path / "clips.csv"
+    table.write_text("id,audio\n,a.wav\nb,b.wav\n,c.wav\n")
+    (tmp_path / "clips.jsonl").write_text('{"audio": "a.wav", "id": null}\n{"audio": "b.wav"}\n')
+    monkeypatch.chdir(tmp_path)
+    for named in (table, table.relative_to(tmp_path)):
+        assert [clip.id for clip in clips_of(named)] == ["clips.csv:2", "b", "clips.csv:4"]
+    assert [clip.id for clip in clips_of("clips.jsonl")] == ["clips.jsonl:1", "clips.jsonl:2"]
+    (tmp_path / "none.csv").write_text("id,text\na,hello\n")
+    with pytest.raises(ConfigError, match="has no 'audio'"):
+        clips_of("none.csv")
+
+
+def test_a_row_that_is_no_single_sound_fails_with_its_own_reason(tmp_path, hears):
+    path = tmp_path / "clips.jsonl"
+    rows = ['{"audio": ["a.wav", "b.wav"]}', '{"audio": 5}', "{", '{"supervisions": [{}]}']
+    path.write_text("\n".join(rows))
+    lines = list(transcribed(clips_of(path), hears, PLAIN))
+    assert [line["reason"] for line in lines] == [
+        "several sounds in one row: write one row a sound",
+        "audio is not a string",
+        "not a JSON object",
+        "supervisions is not read: write one row a segment, with start and end",
+    ]
+    assert [line["text"] for line in lines] == [None] * 4
+    assert lines[0]["error"].startswith("clips.jsonl:1: several sounds")
+
+
 def test_what_ray_s_actors_compute_is_what_one_process_writes(single, manifest, model):
     """Without Ray: one clip after another through the reader, all of them through the writer."""
     reader = Reader(str(manifest))

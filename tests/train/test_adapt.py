@@ -40,6 +40,18 @@ def test_clips_that_cannot_be_parted_or_used_are_refused(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_folder_of_other_clips_is_refused_and_the_same_goes_on(clips, tmp_path):
+    part(clips, tmp_path / "run" / "data")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run" / "data").iterdir()}
+    part(clips, tmp_path / "run" / "data")
+    other = tmp_path / "other.jsonl"
+    lines = clips.read_text().splitlines()
+    other.write_text("\n".join([*lines[:-1], lines[-1].replace('"text": "', '"text": "not ')]))
+    with pytest.raises(ConfigError, match=r"run holds a run on other clips than those of .*other"):
+        part(other, tmp_path / "run" / "data")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run" / "data").iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [(0.01, 0.2, "fewer errors"), (-0.2, -0.01, "more errors"), (-0.1, 0.3, "may be chance"),

@@ -38,12 +38,16 @@ def require(what: str, extra: str) -> None:
 
 @contextmanager
 def refusing(*also: type[Exception]) -> Iterator[None]:
-    """Turn what goes wrong on purpose (and `also`) into one line on stderr and exit code 2."""
+    """Turn what goes wrong on purpose (and `also`) into one line on stderr and exit code 2. So is
+    what the system refuses: a full disk, a folder that is not there or may not be written to.
+    """
     from tiny_audio.model.errors import TinyAudioError
 
-    caught: tuple[type[Exception], ...] = (TinyAudioError, *also)
+    caught: tuple[type[Exception], ...] = (TinyAudioError, OSError, *also)
     try:
         yield
+    except BrokenPipeError:  # nobody reads any more
+        raise
     except caught as error:
         fail("", error)
         raise typer.Exit(2) from error
@@ -52,5 +56,7 @@ def refusing(*also: type[Exception]) -> Iterator[None]:
 def fail(name: str, error: Exception) -> None:
     """Print an error of one file, or of the whole command."""
     message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     named = not name or message.startswith((f"{name}:", f"{name} "))
     say(f"error: {message}" if named else f"error: {name}: {message}", "red", stderr)

@@ -66,7 +66,10 @@ def ask(
     model: Model = DEFAULT_MODEL,
     device: Device = "cpu",
 ) -> None:
-    """Ask about one clip, about several, or about none. Exit code 1 if an answer was cut off."""
+    """Ask about one clip, about several, or about none.
+
+    Exit code 1 if an answer was cut off, or if a question of a chat has none.
+    """
     from tiny_audio.infer.transcriber import Transcriber
     from tiny_audio.model.errors import ConfigError, TinyAudioError
 
@@ -81,7 +84,10 @@ def ask(
             talk.read(line)
         except TinyAudioError as error:  # the talk goes on
             fail("", error)
-    if talk.num_cut:
+            talk.num_failed += 1
+    if talk.waiting:
+        fail("", ConfigError(f"{', '.join(talk.waiting)}: no question followed."))
+    if talk.num_cut or talk.num_failed or talk.waiting:
         raise typer.Exit(1)
 
 
@@ -93,7 +99,7 @@ class Talk:
         self.before: Question | None = None
         self.answered: list[Turn] = []
         self.waiting: list[str] = []
-        self.num_cut = 0
+        self.num_cut = self.num_failed = 0
 
     def read(self, line: str) -> None:
         """Read a line of the chat: a clip, which waits for its question, or the question."""

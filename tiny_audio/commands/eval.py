@@ -54,7 +54,7 @@ Normalizer = Annotated[
     str,
     typer.Option(help="Text normaliser applied before scoring, for example whisper-en or plain."),
 ]
-BatchS = Annotated[float, typer.Option(help="Seconds of audio in one batch.")]
+BatchS = Annotated[float, typer.Option(min=0, help="Seconds of audio in one batch.")]
 Out = Annotated[
     Path | None,
     typer.Option(help="Folder for the run; without it one is made below runs/eval."),

@@ -39,7 +39,7 @@ def robustness(
 ) -> None:
     """Measure the WER of the same clips under every condition of a grid, with intervals.
 
-    The same command continues a run that was stopped.
+    The same command continues a run that was stopped. Exit code 1 if any clip failed.
     """
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from tiny_audio.evaluate.datasets import dataset as named
@@ -60,4 +60,8 @@ def robustness(
             system(model, device), config, asked, out, lambda name: say(f"done: {name}")
         )
     show(show_grid(grid))
+    for reason, count in (grid["dataset"]["dropped"] or {}).items():
+        say(f"left out: {count} × {reason}")
     say(f"Kept in {out / GRID_FILE}; every condition is a run of its own beside it.")
+    if any(row["failed"] for row in grid["rows"]):
+        raise typer.Exit(1)

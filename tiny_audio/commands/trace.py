@@ -30,7 +30,7 @@ def trace(
     device: Device = "cpu",
 ) -> None:
     """Show all that happens to a clip, from its samples to the text, on one page."""
-    with refusing(RuntimeError, OSError):  # a device that torch refuses, a folder that is not there
+    with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from tiny_audio.infer.transcriber import Transcriber
         from tiny_audio.model.audio import load_audio
         from tiny_audio.scope.trace.page import render

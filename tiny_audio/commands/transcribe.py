@@ -178,7 +178,8 @@ def transcribe(
             transcriber = ready(model, request, aligner, device, dtype)
             kept, failed = output.writable(files or [])
     if manifest is None:
-        failed += transcribe_files(transcriber, request, reading, kept, output)
+        with refusing():
+            failed += transcribe_files(transcriber, request, reading, kept, output)
     if failed:
         raise typer.Exit(1)
 

@@ -40,6 +40,7 @@ def understand(
     """Ask questions about clips, and score the answers strictly.
 
     The scores with silence, with another clip's audio, and of a constant answer are printed too.
+    Exit code 1 if any clip failed: its answer then counts as wrong.
     """
     with refusing(RuntimeError):  # torch refuses a device with a RuntimeError
         from dataclasses import replace
@@ -59,3 +60,5 @@ def understand(
     for reason, count in dropped.counts().items():
         say(f"left out: {count} × {reason}")
     show(show_controls(result))
+    if any(one["num_failed"] for one in result["scores"].values()):
+        raise typer.Exit(1)

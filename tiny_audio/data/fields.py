@@ -9,6 +9,7 @@ folders (file_name, transcription), Lhotse and Whisper (supervisions, segments: 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from tiny_audio.data.manifest import Unusable
 from tiny_audio.model.errors import ConfigError
 
 AUDIO, TEXT, SPEAKER = "audio", "text", "speaker"
+NO_TEXT = ""  # asked for where rows need no text: they are to be transcribed
 # Other names of a field, looked for where a source names no column of its own.
 NAMES: dict[str, tuple[str, ...]] = {
     AUDIO: (
@@ -38,6 +40,7 @@ START = _timed("start", "offset", "begin", "onset", "start_time", "begin_time")
 END = _timed("end", "stop", "end_time")
 DURATION = _timed("duration", "audio_duration")
 CHANNEL = ("channel", "channel_selector")
+NUMBER = re.compile(r"-?\d+([.]\d*)?")
 # Several texts or sounds in one row, which would each have to be a row.
 REFUSED = ("segments", "supervisions", "recording", "utterances", "chunks")
 # Places that are counted in samples or frames of a rate that the row does not name.
@@ -71,6 +74,8 @@ def check_columns(where: str, there: Iterable[str], audio: str, text: str) -> No
     """Refuse a table that has no audio or no text, or several that could be meant."""
     there = list(there)
     for kind, asked in ((AUDIO, audio), (TEXT, text)):
+        if asked == NO_TEXT:
+            continue
         try:
             found = column(kind, asked, there)
         except Unusable as reason:
@@ -155,13 +160,16 @@ def check_length(seconds: float, stated: float | None) -> None:
 
 
 def channel_of(row: Mapping[str, Any]) -> int | None:
-    """Return the channel that a row names by its number; None for the mean of all."""
+    """Return the channel that a row names by its number, also as 1.0, which tables with gaps make
+    of it; None for the mean of all.
+    """
     for name in CHANNEL:
         value = row.get(name)
-        if isinstance(value, str) and value.strip().isdecimal():
-            return int(value)
-        if isinstance(value, list) or (isinstance(value, int) and value < 0):
+        if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float | list) or value != value:
+            continue
+        if isinstance(value, list) or value < 0 or value % 1:
             raise Unusable(f"{name} is not one number")
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
+        return int(value)
     return None

@@ -169,13 +169,14 @@ def _members(archive: tarfile.TarFile, path: Path, text: str) -> Iterator[Row]:
     _check_end(archive, path)
     for key, members in groups.items():
         where = f"{path}:{key}"
-        audio = next((member for ending, member in members.items() if is_audio(ending)), None)
-        if audio is None:
-            yield Row(where, Unusable("no audio"))
+        sounds = [member for ending, member in members.items() if is_audio(ending)]
+        if len(sounds) != 1:
+            yield Row(where, Unusable("several sounds of one name" if sounds else "no audio"))
             continue
         if any(not member.isreg() or member.issparse() for member in members.values()):
             yield Row(where, Unusable("not a file"))  # a link, or written with tar --sparse
             continue
+        (audio,) = sounds
         sound = TarSound(str(path), audio.name, audio.offset_data, audio.size)
         try:
             refuse_fields(fields := _fields(archive, members, text))

@@ -15,6 +15,7 @@ from tiny_audio.data.fields import check_columns
 from tiny_audio.data.manifest import Unusable, read_rows
 from tiny_audio.model.errors import ConfigError
 
+LINE_END = "a line ends within a cell that is not quoted"
 Found = tuple[str, dict[str, Any] | Unusable]  # where, and what stands there
 
 
@@ -63,7 +64,13 @@ def _csv(path: Path, audio: str, text: str) -> Iterator[Found]:
     """Read CSV with quoted cells; the header shows their separator: comma, semicolon, tab, bar."""
     with path.open("rb") as lines:
         header = next(iter(lines), b"").decode("utf-8-sig", "surrogateescape")
-    parts = {mark: next(csv.reader([header], delimiter=mark), []) for mark in ",;\t|"}
+    try:
+        parts = {mark: next(csv.reader([header], delimiter=mark), []) for mark in ",;\t|"}
+    except csv.Error as error:
+        raise ConfigError(
+            f"{path} has no header that can be read ({error}). Expected columns, and lines that "
+            "end as on Linux or Windows."
+        ) from error
     mark = max(parts, key=lambda one: len(parts[one]))
     reader = csv.reader(_texts(path), delimiter=mark, strict=True)
     return _records(path, _counted(reader), audio, text)
@@ -77,8 +84,9 @@ def _counted(reader: Any) -> Iterator[tuple[int, list[str] | Unusable]]:
             yield number, next(reader)
         except StopIteration:
             return
-        except csv.Error:
-            yield number, Unusable("quotation marks do not match")
+        except csv.Error as error:
+            within = "new-line character" in str(error)
+            yield number, Unusable(LINE_END if within else "quotation marks do not match")
 
 
 def _tsv(path: Path, audio: str, text: str) -> Iterator[Found]:

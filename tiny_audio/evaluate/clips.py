@@ -120,6 +120,11 @@ def cut_by_seconds(items: Sequence[T], batch_s: float) -> list[list[T]]:
 
 def identifier(example: Example, source: SourceConfig) -> str:
     """Return where a clip stands in its dataset, the same wherever the dataset lies."""
-    path = Path(source.path).expanduser()
+    return place(example.where, source.path)
+
+
+def place(where: str, source: str) -> str:
+    """Return where a row stands in its source, without the folder of that."""
+    path = Path(source).expanduser()
     folder = path if path.is_dir() else path.parent
-    return example.where.removeprefix(f"{folder}/")
+    return where.removeprefix(f"{folder}/")

@@ -107,6 +107,8 @@ def labels(pairs: Sequence[Pair], column: str) -> dict[Any, str]:
     known = {key for pair in pairs for one in pair for key in one.prediction.columns}
     if column not in known:
         raise ConfigError.unknown(column, known, "The table of columns")
+    if any(isinstance(_value(pair, column), list | dict) for pair in pairs):
+        raise ConfigError(f"The column {column!r} holds lists or objects, which make no groups.")
     values = {_value(pair, column) for pair in pairs}
     present = values - {None}
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in present)

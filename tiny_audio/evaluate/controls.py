@@ -27,7 +27,12 @@ from tiny_audio.evaluate.predictions import Prediction
 from tiny_audio.evaluate.provenance import made
 from tiny_audio.evaluate.systems import System
 from tiny_audio.evaluate.tasks import Task, expected, options_in, question
-from tiny_audio.evaluate.understanding import Understanding, score, slots_in
+from tiny_audio.evaluate.understanding import (
+    Understanding,
+    check_references,
+    score,
+    slots_in,
+)
 from tiny_audio.evaluate.view import percent
 from tiny_audio.files import write_json, write_text
 from tiny_audio.model.audio import SAMPLE_RATE
@@ -123,7 +128,10 @@ def with_controls(
     seed: int = 42,
     batch_s: float = 60.0,
 ) -> dict[str, list[Prediction]]:
-    """Return the answers under every control, in the order of the examples."""
+    """Return the answers under every control, in the order of the examples. What could not be
+    scored is refused before anything is asked.
+    """
+    check_references(task, [(one.text, one.columns) for one in examples])
     config = RunConfig(name=source.path, source=source, seed=seed, batch_s=batch_s)
     asked, found = asking(examples, task), dict[str, list[Prediction]]()
     order = {identifier(one, source): n for n, one in enumerate(examples)}

@@ -115,21 +115,26 @@ def _check_type(name: str, value: Any, types: tuple[type, ...], where: str) -> N
 
 
 def _adopted(row: dict[str, Any], named: Fields, where: str, number: int) -> Prediction:
-    """Read another program's row: all but the texts, the id and the length are columns."""
+    """Read another program's row: all but the texts, the id, the length, and the outcome where it
+    is one of ours are columns.
+    """
     for name, types in ((named.ref, (str,)), (named.hyp, (str, type(None)))):
         if name not in row:
             raise ConfigError.unknown(name, row, where)
         _check_type(name, row[name], types, where)
     hyp, length = row[named.hyp], row.get("duration_s", row.get("duration"))
+    outcome = row["outcome"] if row.get("outcome") in get_args(Outcome) else None
+    failed = hyp is None or (outcome == "error" and not hyp)
     taken = {named.ref, named.hyp, "id", "duration_s", "duration"}
+    taken |= {"outcome", "error"} if outcome else set()
     return Prediction(
-        id=str(row.get("id", number)),
+        id=str(number if row.get("id") is None else row["id"]),
         ref=row[named.ref],
-        hyp=hyp,
-        outcome="error" if hyp is None else "ok",
+        hyp=None if failed else hyp,
+        outcome="error" if failed else "ok" if outcome in (None, "error") else outcome,
         duration_s=_length(length),
         seconds=0.0,
-        error="no hypothesis" if hyp is None else "",
+        error=str(row.get("error") or "no hypothesis") if failed else "",
         columns={name: value for name, value in row.items() if name not in taken},
     )
 

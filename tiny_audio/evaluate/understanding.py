@@ -48,18 +48,28 @@ Pair = tuple[str, str | None]  # expected, answered
 
 def score(task: Task, predictions: Sequence[Prediction]) -> Understanding:
     """Score answers to a task other than transcription."""
-    if task.kind == "transcription":
-        raise ConfigError(
-            "A transcription is scored by words and not by classes; type tiny-audio score."
-        )
     if not predictions:
         raise ConfigError("There are no predictions to score.")
+    check_references(task, [(one.ref, one.columns) for one in predictions])
     if task.kind == "caption":
         return _captions(task, predictions)
     pairs: list[Pair] = [
         (expected(task, p.ref, p.columns), read(task, p.hyp, p.columns)) for p in predictions
     ]
     return summary(pairs, len(predictions), _failed(predictions))
+
+
+def check_references(task: Task, references: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Refuse references, each with its columns, to which no answer can be compared."""
+    if task.kind == "transcription":
+        raise ConfigError(
+            "A transcription is scored by words and not by classes; type tiny-audio score."
+        )
+    if task.kind != "caption":
+        for ref, columns in references:
+            expected(task, ref, columns)
+    elif not [slot for _, columns in references for slot in slots_in(task, columns)]:
+        raise ConfigError("No clip has the column slots, which lists what a caption has to name.")
 
 
 def summary(
@@ -113,20 +123,20 @@ def _captions(task: Task, predictions: Sequence[Prediction]) -> Understanding:
         for slot, value in slots_in(task, prediction.columns).items():
             named = parse_slot(prediction.hyp or "", task.slots[slot])
             pairs.append((f"{slot}={value}", None if named is None else f"{slot}={named}"))
-    if not pairs:
-        raise ConfigError("No clip has the column slots, which lists what a caption has to name.")
     alike = [similarity(p.ref, p.hyp or "") for p in predictions]
     return summary(pairs, len(predictions), _failed(predictions), sum(alike) / len(alike))
 
 
 def slots_in(task: Task, columns: dict[str, Any]) -> dict[str, str]:
     """Return the column `slots` of a caption: what it has to name, checked against the task's."""
-    found: dict[str, str] = columns.get("slots", {})
+    found = columns.get("slots") or {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"The column slots is {found!r}, expected an object: slot and value.")
     for slot, value in found.items():
         if slot not in task.slots:
             raise ConfigError.unknown(slot, task.slots, "The task")
-        if value not in task.slots[slot]:
-            raise ConfigError.unknown(value, task.slots[slot], f"The slot {slot!r}")
+        if str(value) not in task.slots[slot]:
+            raise ConfigError.unknown(str(value), task.slots[slot], f"The slot {slot!r}")
     return found
 
 

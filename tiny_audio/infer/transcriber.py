@@ -26,7 +26,7 @@ from tiny_audio.model.hub import OPTIONS
 from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prepare import prepare
 from tiny_audio.model.processing import AudioProcessor
-from tiny_audio.model.prompt import Turn, transcription_turns
+from tiny_audio.model.prompt import Turn, refuse_counts, transcription_turns
 from tiny_audio.presets import SHIPPED, load
 
 from .asking import Answer, Question, answer, question
@@ -102,6 +102,9 @@ class Transcriber:
 
     def check(self, request: Request) -> None:
         """Raise now what would be raised with the first window."""
+        turns = transcription_turns(self.model.config.prompt, request.prompt)
+        refuse_counts(turns, 1)
+        self.room.check(turns, [1])
         self._bias(request)
         if request.timestamps == "word":
             _ = self.aligner

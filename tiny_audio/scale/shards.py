@@ -22,9 +22,11 @@ from typing import Any
 
 import soundfile
 
+from tiny_audio.data.fields import AUDIO, NO_TEXT
 from tiny_audio.data.manifest import Unusable
 from tiny_audio.data.rows import local_rows
 from tiny_audio.data.sounds import FileSound, Stored
+from tiny_audio.evaluate.clips import place
 from tiny_audio.evaluate.predictions import mend
 from tiny_audio.files import held, json_line, read_json, write_json, write_text
 from tiny_audio.infer.jobs import Failed
@@ -32,13 +34,14 @@ from tiny_audio.infer.results import Transcript
 from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.checkpoint import checkpoint_folder
-from tiny_audio.model.errors import AudioError, ConfigError, Reason, TinyAudioError
+from tiny_audio.model.errors import ConfigError, TinyAudioError
 from tiny_audio.presets import shipped
 
 HEADS = ("ctc", "tokens")
 FORMAT = "tiny-audio shards 1"
 JOB, TEXTS, ALL, REPORT = "job.json", "texts.jsonl", "transcripts.jsonl", "report.json"
 CURE = "Delete the folder, or name another one with --out."
+SEVERAL = Unusable("several sounds in one row: write one row a sound")
 Line = dict[str, Any]
 
 
@@ -61,6 +64,14 @@ class Shard:
         return f"{self.number}-of-{self.of}"
 
 
+class RowError(TinyAudioError):
+    """A row names no sound; `reason` is what is wrong with it, to count by."""
+
+    def __init__(self, where: str, reason: Unusable) -> None:
+        super().__init__(f"{where}: {reason}. Mend the manifest.")
+        self.reason = str(reason)
+
+
 @dataclass(frozen=True)
 class Clip:
     """One row of the manifest; `sound` is an `Unusable` where it names none."""
@@ -71,7 +82,7 @@ class Clip:
     def source(self) -> Any:
         """Return a path, or the bytes of a file for a stretch of one or a member of an archive."""
         if isinstance(self.sound, Unusable):
-            raise AudioError(f"{self.id}: {self.sound}. Mend the manifest.", Reason.NO_FILE)
+            raise RowError(self.id, self.sound)
         if type(self.sound) is FileSound:
             return Path(self.sound.name)
         file = io.BytesIO()
@@ -80,14 +91,17 @@ class Clip:
 
 
 def clips_of(manifest: Path) -> list[Clip]:
-    """All rows, in order; `ConfigError` where two have one id."""
+    """All rows, in order; `ConfigError` where two have one id. A row needs no text yet, and one
+    without an id is called by its place, however the manifest was named.
+    """
     clips, seen = list[Clip](), dict[str, str]()
-    for row in local_rows(str(manifest), "audio", "text"):
-        id_ = str(row.fields.get("id", row.where))
+    for row in local_rows(str(manifest), AUDIO, NO_TEXT):
+        given = row.fields.get("id")
+        id_ = place(row.where, str(manifest)) if given in (None, "") else str(given)
         if id_ in seen:
             raise ConfigError(f"{row.where} has the id {id_!r}, which {seen[id_]} has too.")
         seen[id_] = row.where
-        clips.append(Clip(id_, row.sound))
+        clips.append(Clip(id_, SEVERAL if row.more else row.sound))
     if not clips:
         raise ConfigError(f"{manifest} names no clips.")
     return clips

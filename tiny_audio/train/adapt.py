@@ -27,7 +27,7 @@ from tiny_audio.evaluate.evaluator import RunConfig, evaluate
 from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.saved import Saved
 from tiny_audio.evaluate.systems import OurModel
-from tiny_audio.files import held, write_json
+from tiny_audio.files import held, json_line, write_json
 from tiny_audio.infer.token_head import FOLDER as TOKENS
 from tiny_audio.infer.token_head import load_token_head
 from tiny_audio.infer.transcriber import Transcriber
@@ -58,9 +58,9 @@ def adapt(model: str, data: Path, folder: Path, minutes: float, device: str) -> 
 
 
 def part(data: Path, folder: Path) -> None:
-    """Write train.jsonl and held-out.jsonl, once; every line that is left out is named."""
-    if (folder / "held-out.jsonl").is_file():
-        return
+    """Write train.jsonl and held-out.jsonl; every line that is left out is named. A folder with
+    other clips is refused: its run would be shown as that of these.
+    """
     manifest = read_manifest(data)
     if manifest.skipped or len(manifest.rows) < FEWEST_CLIPS:
         left_out = ", ".join(f"{n} × {reason}" for reason, n in manifest.skipped.items())
@@ -70,9 +70,17 @@ def part(data: Path, folder: Path) -> None:
             f"Mend the lines or take them out."
         )
     apart, rest = parted(manifest.rows)
+    parts = {folder / "train.jsonl": rest, folder / "held-out.jsonl": apart}
+    if all(path.is_file() for path in parts):
+        if any(json_line(read_manifest(path).rows) != json_line(parts[path]) for path in parts):
+            raise ConfigError(
+                f"{folder.parent} holds a run on other clips than those of {data}. Give another "
+                f"--out, or delete the folder."
+            )
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    write_manifest(folder / "train.jsonl", rest)
-    write_manifest(folder / "held-out.jsonl", apart)
+    for path, rows in parts.items():
+        write_manifest(path, rows)
 
 
 def parted(rows: Sequence[dict[str, Any]], seed: int = 0) -> tuple[Rows, Rows]:
