@@ -34,8 +34,8 @@ def test_published_figures_are_those_of_the_result_file(document, folder):
     assert scores.table(result) in text
     for name in scores.SETS:
         lines = (toys.REPOSITORY / folder / f"{name}.jsonl").read_text().splitlines()
-        said = [scores.Said(**json.loads(line)) for line in lines]
-        again = scores.counts(said)
+        clips = [scores.Transcribed(**json.loads(line)) for line in lines]
+        again = scores.counts(clips)
         assert {key: result[name][key] for key in again} == again
 
 

@@ -1,1 +1,1 @@
-"""Sounds and music, answered by a small decoder: several layers of Whisper tiny.en, heard once."""
+"""A small decoder answers questions about sounds and music, from frames of Whisper tiny.en."""

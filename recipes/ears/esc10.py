@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recipes.ears.frames import Heard, chosen
+from recipes.ears.frames import FrameStore, chosen
 from recipes.ears.train import Plan, build, controls, fit, timed, with_prompts
 from tiny_audio.data.examples import Dropped, Example, Limits, SourceConfig, read_source
 from tiny_audio.evaluate.controls import Silence
@@ -47,15 +47,17 @@ def clips(path: str) -> list[Example]:
     return with_prompts(found, PROMPTS, 0)
 
 
-def measure(plan: Plan, fold: int, examples: Sequence[Example], heard: Heard) -> dict[str, Any]:
+def measure(
+    plan: Plan, fold: int, examples: Sequence[Example], store: FrameStore
+) -> dict[str, Any]:
     """Train without a fold, and answer it."""
     model = build(plan)
     train = [e for e in examples if e.columns["fold"] != fold]
     test = [e for e in examples if e.columns["fold"] == fold]
-    losses, seconds = timed(lambda: fit(model, plan, train, heard))
-    quiet = heard.cache[clip_key(Silence(5.0), None, 0)]
+    losses, seconds = timed(lambda: fit(model, plan, train, store))
+    quiet = store.cache[clip_key(Silence(5.0), None, 0)]
     silence = chosen(quiet, model.config.encoder)
-    scores = controls(model, TASKS["describe"], test, heard, silence)
+    scores = controls(model, TASKS["describe"], test, store, silence)
     row = {"fold": fold, "plan": asdict(plan), "clips": len(test), **scores}
     return row | {"loss": sum(losses[-10:]) / 10, "processor_s": round(seconds, 1)}
 
@@ -70,16 +72,16 @@ def main() -> None:
     asked.add_argument("--folds", type=int, nargs="+", default=FOLDS, choices=FOLDS)
     asked.add_argument("--no-table", action="store_true", help="only the folds")
     options = asked.parse_args()
-    examples, heard = clips(options.data), Heard()
-    heard.hear([*(e.sound for e in examples), Silence(5.0)])
-    print("all clips are heard", flush=True)
+    examples, store = clips(options.data), FrameStore()
+    store.encode([*(e.sound for e in examples), Silence(5.0)])
+    print("all clips are encoded", flush=True)
     usual = replace(USUAL, steps=options.steps, batch=options.batch)
     planned = [(usual, fold) for fold in options.folds]
     table = () if options.no_table else TABLE
     planned += [(replace(p, steps=usual.steps, batch=usual.batch), FOLDS[-1]) for p in table]
     rows = list[dict[str, Any]]()
     for plan, fold in planned:
-        rows.append(measure(plan, fold, examples, heard))
+        rows.append(measure(plan, fold, examples, store))
         print(json.dumps(rows[-1]), flush=True)
         folds = [row["audio"] for row in rows[: len(options.folds)]]
         result = {"accuracy": sum(folds) / len(folds), "folds": len(folds), "rows": rows}

@@ -1,4 +1,4 @@
-"""Frames of all layers of Whisper tiny.en, computed once: layers and rates are chosen from them."""
+"""Frames of all layers of Whisper tiny.en, computed once; layers and rate are chosen later."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_ONCE = 8
 
 
 def encoder_config(layers: Sequence[int] = ALL_LAYERS, hertz: float = KEPT_HZ) -> EncoderConfig:
-    """Whisper tiny.en at true length, these hidden states normalised, averaged to this rate."""
+    """Return Whisper tiny.en at true length with these hidden states, normalised and averaged."""
     return EncoderConfig(
         architecture=TINY.encoder.architecture,
         source=TINY.encoder.source,
@@ -31,15 +31,15 @@ def encoder_config(layers: Sequence[int] = ALL_LAYERS, hertz: float = KEPT_HZ) -
     )
 
 
-class Heard:
-    """A cache of frames, and the choice of layers and rate that a model makes from it."""
+class FrameStore:
+    """Cached frames of all layers; a model takes the layers and the rate that it needs."""
 
     def __init__(self, encoder: AudioEncoder | None = None, folder: Path = FOLDER) -> None:
         self.encoder = encoder or load_encoder(encoder_config())
         self.cache: FrameCache = cache_in(folder, self.encoder)
 
-    def hear(self, sounds: Iterable[Sound]) -> None:
-        """Encode what is not there yet."""
+    def encode(self, sounds: Iterable[Sound]) -> None:
+        """Encode the sounds whose frames are not cached yet."""
         keyed = {clip_key(sound, None, 0): sound for sound in sounds}
         missing = [sound for key, sound in keyed.items() if key not in self.cache]
         for at in range(0, len(missing), AT_ONCE):
@@ -51,14 +51,14 @@ class Heard:
             self.cache.add([(clip_key(sound, None, 0), f[:n]) for sound, f, n in rows])
         self.cache.flush()
 
-    def of(self, example: Example, config: EncoderConfig) -> list[Tensor]:
-        """The frames (T, E) of every clip that an encoder with these layers and rate would give."""
+    def frames_of(self, example: Example, config: EncoderConfig) -> list[Tensor]:
+        """Return the frames (T, E) of each clip, as an encoder with this config makes them."""
         keys = [clip_key(part.sound, None, 0) for part in example.parts()]
         return [chosen(self.cache[key], config) for key in keys]
 
 
 def chosen(frames_TE: Tensor, config: EncoderConfig) -> Tensor:
-    """Some of the layers, at a lower rate."""
+    """Return the frames of some layers, averaged to a lower rate."""
     states_TLE = frames_TE.float().unflatten(1, (len(ALL_LAYERS), -1))
     picked_TE = states_TLE[:, list(config.layers)].flatten(1)
     size = config.pool[0] * KEPT_HZ // 50

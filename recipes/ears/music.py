@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recipes.ears.frames import Heard, chosen
+from recipes.ears.frames import FrameStore, chosen
 from recipes.ears.train import Plan, build, controls, fit, timed
 from recipes.music.__main__ import ASKED
 from tiny_audio.data.examples import Dropped, Example, Limits, SourceConfig, read_source
@@ -44,13 +44,13 @@ def described(example: Example) -> dict[str, str]:
     return {task: example.columns[task].lower() for task in ASKED}
 
 
-def judge(model: Any, asked: Sequence[Example], heard: Heard) -> dict[str, dict[str, float]]:
+def judge(model: Any, asked: Sequence[Example], store: FrameStore) -> dict[str, dict[str, float]]:
     """Accuracy and controls of every task of a set."""
-    silence = chosen(heard.cache[clip_key(Silence(6.0), None, 0)], model.config.encoder)
+    silence = chosen(store.cache[clip_key(Silence(6.0), None, 0)], model.config.encoder)
     found = dict[str, dict[str, float]]()
     for task in sorted({e.columns["task"] for e in asked}):
         own = [e for e in asked if e.columns["task"] == task]
-        scores = controls(model, TASKS[task], own, heard, silence)
+        scores = controls(model, TASKS[task], own, store, silence)
         most = Counter(e.text for e in own).most_common(1)[0][1] / len(own)
         found[task] = {**scores, "majority": most, "questions": len(own)}
         print(f"{task}: {found[task]}", flush=True)
@@ -65,18 +65,18 @@ def main() -> None:
     asked.add_argument("--steps", type=int, default=USUAL.steps)
     asked.add_argument("--hertz", type=float, default=USUAL.hertz)
     options = asked.parse_args()
-    sets, heard = {name: questions(options.data, name) for name in SETS}, Heard()
+    sets, store = {name: questions(options.data, name) for name in SETS}, FrameStore()
     sounds = [part.sound for found in sets.values() for e in found for part in e.parts()]
-    heard.hear([*sounds, Silence(6.0)])
-    print("all clips are heard", flush=True)
+    store.encode([*sounds, Silence(6.0)])
+    print("all clips are encoded", flush=True)
     plan = replace(USUAL, steps=options.steps, hertz=options.hertz)
     model = build(plan)
-    losses, seconds = timed(lambda: fit(model, plan, sets["train"], heard, described))
+    losses, seconds = timed(lambda: fit(model, plan, sets["train"], store, described))
     print(f"loss {sum(losses[-10:]) / 10:.3f} after {seconds:.0f} s", flush=True)
     result: dict[str, Any] = {"plan": asdict(plan), "losses": [round(x, 4) for x in losses]}
     result["processor_s"] = round(seconds, 1)
     for name in SETS[1:]:
-        result[name] = judge(model, sets[name], heard)
+        result[name] = judge(model, sets[name], store)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(result, indent=1) + "\n")
     save(model, options.out.with_suffix(""), whole=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from recipes.ears.esc10 import ESC10, FOLDS, clips
-from recipes.ears.frames import ALL_LAYERS, Heard, encoder_config
+from recipes.ears.frames import ALL_LAYERS, FrameStore, encoder_config
 
 OUT = Path("runs/ears/probe.json")
 PENALTY = 0.03  # of each number of the statistics
@@ -52,8 +52,8 @@ def accuracies(features_NF: Tensor, targets_N: Tensor, folds_N: Tensor) -> list[
 
 def measured(data: str) -> list[dict[str, Any]]:
     """A row for every choice of layers, and one for every rate of all layers."""
-    examples, heard = clips(data), Heard()
-    heard.hear([e.sound for e in examples])
+    examples, store = clips(data), FrameStore()
+    store.encode([e.sound for e in examples])
     names = sorted({e.text for e in examples})
     targets_N = torch.tensor([names.index(e.text) for e in examples])
     folds_N = torch.tensor([e.columns["fold"] for e in examples])
@@ -63,7 +63,7 @@ def measured(data: str) -> list[dict[str, Any]]:
     rows = list[dict[str, Any]]()
     for layers, hertz, deviation in asked:
         config = encoder_config(layers, hertz)
-        kept = [heard.of(e, config)[0].double() for e in examples]
+        kept = [store.frames_of(e, config)[0].double() for e in examples]
         found = accuracies(
             torch.stack([statistics(f, deviation) for f in kept]), targets_N, folds_N
         )

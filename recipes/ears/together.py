@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recipes.ears import esc10, music
-from recipes.ears.frames import Heard, chosen
+from recipes.ears.frames import FrameStore, chosen
 from recipes.ears.train import Plan, build, controls, fit, timed, with_prompts
 from recipes.nano.sources import held_out_readers, shared_data
 from tiny_audio.data.examples import Dropped, Example, Limits, SourceConfig, read_source
@@ -80,17 +80,17 @@ def described(example: Example) -> dict[str, str]:
     return {example.columns["task"]: example.text}
 
 
-def measure(plan: Plan, kinds: dict[str, Kind], heard: Heard) -> dict[str, dict[str, float]]:
+def measure(plan: Plan, kinds: dict[str, Kind], store: FrameStore) -> dict[str, dict[str, float]]:
     """Train one model on questions of these kinds, and answer each kind."""
     model = build(plan)
     losses, seconds = timed(
-        lambda: fit(model, plan, [e for k in kinds.values() for e in k.train], heard, described)
+        lambda: fit(model, plan, [e for k in kinds.values() for e in k.train], store, described)
     )
     loss = sum(losses[-20:]) / 20
     print(f"{', '.join(kinds)}: loss {loss:.3f} after {seconds:.0f} s", flush=True)
-    silence = chosen(heard.cache[clip_key(Silence(5.0), None, 0)], model.config.encoder)
+    silence = chosen(store.cache[clip_key(Silence(5.0), None, 0)], model.config.encoder)
     scores = {
-        name: controls(model, TASKS[name], kind.test, heard, silence)
+        name: controls(model, TASKS[name], kind.test, store, silence)
         for name, kind in kinds.items()
     }
     print(json.dumps(scores), flush=True)
@@ -116,15 +116,15 @@ def main() -> None:
         "instrument": instruments(options.music),
     }
     kinds = {n: Kind(few(k.train, QUESTIONS), few(k.test, 500)) for n, k in whole.items()}
-    heard = Heard()
-    heard.hear([Silence(5.0), *(e.sound for k in kinds.values() for part in k for e in part)])
+    store = FrameStore()
+    store.encode([Silence(5.0), *(e.sound for k in kinds.values() for part in k for e in part)])
     plan = replace(ALONE, steps=options.steps)
     together = replace(plan, steps=options.steps * len(kinds))
-    result: dict[str, Any] = {"plan": asdict(plan), "together": measure(together, kinds, heard)}
+    result: dict[str, Any] = {"plan": asdict(plan), "together": measure(together, kinds, store)}
     result["questions"] = {n: [len(k.train), len(k.test)] for n, k in kinds.items()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for name, kind in kinds.items():
-        result.setdefault("alone", {})[name] = measure(plan, {name: kind}, heard)[name]
+        result.setdefault("alone", {})[name] = measure(plan, {name: kind}, store)[name]
         options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipes.ears.frames import Heard, encoder_config
+from recipes.ears.frames import FrameStore, encoder_config
 from tiny_audio.data.examples import Example
 from tiny_audio.data.mixture import Visit
 from tiny_audio.evaluate.tasks import Task, expected, read
@@ -75,14 +75,14 @@ def fit(
     model: AudioLM,
     plan: Plan,
     examples: Sequence[Example],
-    heard: Heard,
+    store: FrameStore,
     described: Callable[[Example], dict[str, str]] = its_text,
 ) -> list[float]:
     """Train in two stages, as MuFun does; the loss of every step. A regression (`Plan.ridge`) in
     place of the first one predicts what is `described` of a single clip: answers by question.
     """
     parts = {part.sound.digest(): part for e in examples for part in e.parts()}
-    clips = {key: heard.of(part, model.config.encoder)[0] for key, part in parts.items()}
+    clips = {key: store.frames_of(part, model.config.encoder)[0] for key, part in parts.items()}
     with regularised(model, plan, list(clips.values())):
         if plan.ridge:
             answers = dict[str, dict[str, str]]()  # of each clip, to all that is asked about it
@@ -90,7 +90,7 @@ def fit(
                 if not example.more:
                     answers.setdefault(example.sound.digest(), {}).update(described(example))
             solve_by_ridge(model, plan, [clips[key] for key in answers], list(answers.values()))
-        return steps_of(model, plan, examples, heard)
+        return steps_of(model, plan, examples, store)
 
 
 @contextmanager
@@ -148,7 +148,9 @@ def codes_of(model: AudioLM, answers: set[tuple[str, str]]) -> dict[tuple[str, s
     return dict(zip(named, (left_AA @ right_AD).split(1), strict=True))
 
 
-def steps_of(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Heard) -> list[float]:
+def steps_of(
+    model: AudioLM, plan: Plan, examples: Sequence[Example], store: FrameStore
+) -> list[float]:
     """The loss of every step: the connector alone at first, then the decoder too."""
     collator, task, encoder = Collator(model), Listening(model), model.config.encoder
     first = 0 if plan.ridge else round(plan.warm_up_share * plan.steps)
@@ -169,7 +171,7 @@ def steps_of(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Hea
         batch, deck = deck[: plan.batch], deck[plan.batch :]
         visits = [Visit(e, step, dealer.randrange(2**31)) for e in batch]
         frames = [
-            [thinned(f, plan.frame_dropout, v.seed) for f in cropped(plan, v, heard, encoder)]
+            [thinned(f, plan.frame_dropout, v.seed) for f in cropped(plan, v, store, encoder)]
             for v in visits
         ]
         total = task(collator.collate(frames, visits))
@@ -183,10 +185,10 @@ def steps_of(model: AudioLM, plan: Plan, examples: Sequence[Example], heard: Hea
     return losses
 
 
-def cropped(plan: Plan, visit: Visit, heard: Heard, encoder: EncoderConfig) -> list[Tensor]:
+def cropped(plan: Plan, visit: Visit, store: FrameStore, encoder: EncoderConfig) -> list[Tensor]:
     """A part of each clip of the visit, at random."""
     dealer, found = random.Random(visit.seed), list[Tensor]()
-    for frames_TE in heard.of(visit.example, encoder):
+    for frames_TE in store.frames_of(visit.example, encoder):
         least = round(plan.crop_s * plan.hertz) or len(frames_TE)
         length = dealer.randint(min(least, len(frames_TE)), len(frames_TE))
         start = dealer.randint(0, len(frames_TE) - length)
@@ -227,13 +229,13 @@ def right(task: Task, examples: Sequence[Example], said: Sequence[str]) -> int:
 
 
 def controls(
-    model: AudioLM, task: Task, examples: Sequence[Example], heard: Heard, silence: Tensor
+    model: AudioLM, task: Task, examples: Sequence[Example], store: FrameStore, silence: Tensor
 ) -> dict[str, float]:
     """Accuracy with each clip, with another clip's sound, and with silence.
 
     All questions have as many clips as each other.
     """
-    own = [heard.of(e, model.config.encoder) for e in examples]
+    own = [store.frames_of(e, model.config.encoder) for e in examples]
     order = random.Random("swapped").sample(range(len(own)), len(own))
     place = {n: order[(at + 1) % len(order)] for at, n in enumerate(order)}  # a cycle: none stays
     swapped = [own[place[n]] for n in range(len(own))]

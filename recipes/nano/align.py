@@ -57,7 +57,7 @@ def new_model(encoder: AudioEncoder, decoder: Qwen3ForCausalLM, tokenizer: Any, 
 # Cached frames ------------------------------------------------------------------------------------
 
 
-class Heard(NamedTuple):
+class CachedClip(NamedTuple):
     """One clip's frames (T, E) in bfloat16, and its text."""
 
     frames_TE: Tensor
@@ -87,9 +87,9 @@ def encode_shard(
     return len(texts)
 
 
-def read_frames(folder: Path, origin: str = "") -> list[Heard]:
+def read_frames(folder: Path, origin: str = "") -> list[CachedClip]:
     """All cached clips of a folder, in the order of its files."""
-    heard = []
+    clips = []
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             note, frames = file.metadata(), file.get_tensor("frames")
@@ -99,8 +99,8 @@ def read_frames(folder: Path, origin: str = "") -> list[Heard]:
                 f"the stage `frames` again."
             )
         parts = frames.split(json.loads(note["lengths"]))
-        heard += [Heard(f, t) for f, t in zip(parts, json.loads(note["texts"]), strict=True)]
-    return heard
+        clips += [CachedClip(f, t) for f, t in zip(parts, json.loads(note["texts"]), strict=True)]
+    return clips
 
 
 # Training -----------------------------------------------------------------------------------------
@@ -120,18 +120,18 @@ class AlignTask(nn.Module):
     def __init__(
         self,
         model: AudioLMForConditionalGeneration,
-        heard: Sequence[Heard],
+        clips: Sequence[CachedClip],
         text: DecoderTask | None = None,
     ):
         super().__init__()
         self.model = model
-        self._heard, self._text = heard, (text,)  # in a tuple: not a second owner of the decoder
+        self._clips, self._text = clips, (text,)  # in a tuple: not a second owner of the decoder
 
     def batch(self, seed: int, step: int, rows: int, text_rows: int) -> AlignBatch:
         rng = random.Random(f"align/{seed}/{step}")
-        drawn = sorted(rng.sample(range(len(self._heard)), 4 * rows), key=self._length)
+        drawn = sorted(rng.sample(range(len(self._clips)), 4 * rows), key=self._length)
         start = rng.randrange(3 * rows + 1)
-        chosen = [self._heard[i] for i in drawn[start : start + rows]]
+        chosen = [self._clips[i] for i in drawn[start : start + rows]]
         frames = [h.frames_TE[rng.randint(0, min(3, len(h.frames_TE) - 1)) :] for h in chosen]
         tokenizer, positions = self.model.tokenizer, self.model.config.projector.positions_for
         pairs = zip(frames, chosen, strict=True)
@@ -141,7 +141,7 @@ class AlignTask(nn.Module):
         return AlignBatch(frames, *pad_answers(prompts, tokenizer), extra)
 
     def _length(self, index: int) -> int:
-        return len(self._heard[index].frames_TE)
+        return len(self._clips[index].frames_TE)
 
     def loss(self, batch: AlignBatch) -> tuple[Tensor, int]:
         """Cross-entropy over the answers' tokens, summed, and their number."""

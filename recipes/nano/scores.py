@@ -1,4 +1,4 @@
-"""What nano is measured on: clips of voices and speakers that it never hears in training.
+"""Scoring nano on clips of voices and speakers that are not in its training.
 
 Every eighth of them is for watching a run (and for decisions while it goes on); the figures that
 are reported come from the others.
@@ -30,8 +30,8 @@ WATCHED_SHARE = 8
 Part = Literal["watched", "reported"]
 
 
-class Said(NamedTuple):
-    """One clip: who spoke, what was said, what was written, and how the writing ended."""
+class Transcribed(NamedTuple):
+    """A clip with its speaker, its text, the text that the model wrote, and how that text ended."""
 
     speaker: str
     text: str
@@ -43,7 +43,7 @@ Listen = Callable[[list[Item]], list[tuple[str, str]]]  # clips → (text, outco
 
 
 def held_out_items(folder: Path, name: str, part: Part) -> tuple[list[Item], Counter[str]]:
-    """The clips of a set, longest first, and how many are left out for which reason."""
+    """Return the clips of a set, longest first, and count those that are left out, by reason."""
     clips = open_store(folder / "corpus" / f"{name}-test")
     problems = [synth.length_problem(clip.num_samples) for clip in clips]
     fitting = [clip for clip, problem in zip(clips, problems, strict=True) if not problem]
@@ -53,7 +53,7 @@ def held_out_items(folder: Path, name: str, part: Part) -> tuple[list[Item], Cou
 
 
 def listening(model: AudioLM, beams: int = 1) -> Listen:
-    """The model as `transcribe` uses it."""
+    """Return a function that transcribes with the model as `transcribe` does."""
     transcriber, request = Transcriber(model), replace(AS_WRITTEN, beams=beams)
 
     def listen(items: list[Item]) -> list[tuple[str, str]]:
@@ -65,47 +65,47 @@ def listening(model: AudioLM, beams: int = 1) -> Listen:
     return listen
 
 
-def listen_to_all(listen: Listen, items: list[Item]) -> list[Said]:
-    """Every process listens to its share, and knows of all."""
+def listen_to_all(listen: Listen, items: list[Item]) -> list[Transcribed]:
+    """Transcribe the items, each process its share; every process returns all results."""
 
-    def said(batch: list[Item]) -> list[Said]:
-        heard = zip(batch, listen(batch), strict=True)
-        return [Said(item.clips[0].speaker, item.text, *what) for item, what in heard]
+    def transcribed(batch: list[Item]) -> list[Transcribed]:
+        answers = zip(batch, listen(batch), strict=True)
+        return [Transcribed(item.clips[0].speaker, item.text, *one) for item, one in answers]
 
-    own = cut_by_seconds(items, 60)[rank() :: world_size()]
-    return [one for batch in gather_dealt([said(batch) for batch in own]) for one in batch]
+    share = cut_by_seconds(items, 60)[rank() :: world_size()]
+    return [one for batch in gather_dealt([transcribed(b) for b in share]) for one in batch]
 
 
 def watch(listen: Listen, folder: Path) -> dict[str, float]:
-    """WER on the watched part of every set; prints some of the texts."""
+    """Return the WER on the watched part of every set, and print some of the texts."""
     scores = {}
     for name in SETS:
-        said = listen_to_all(listen, held_out_items(folder, name, "watched")[0])
-        scores[f"wer_{name}"] = word_errors([s.text for s in said], [s.hypothesis for s in said])[
+        clips = listen_to_all(listen, held_out_items(folder, name, "watched")[0])
+        scores[f"wer_{name}"] = word_errors([s.text for s in clips], [s.hypothesis for s in clips])[
             "wer"
         ]
         if rank() == 0:
-            print("\n".join(f"  {s.text} | {s.hypothesis}" for s in said[::35]))
+            print("\n".join(f"  {s.text} | {s.hypothesis}" for s in clips[::35]))
     return scores
 
 
 def report(
     model: AudioLM, folder: Path, output: Path | None, beams: int = 1
 ) -> dict[str, dict[str, Any]]:
-    """Scores of the reported part of every set; `output` keeps them with all texts."""
+    """Score the reported part of every set; scores and all texts are written into `output`."""
     listen, scores = listening(model, beams), {}
     for name in SETS:
         items, left_out = held_out_items(folder, name, "reported")
-        said = listen_to_all(listen, items)
-        groups = {name: said}
+        clips = listen_to_all(listen, items)
+        groups = {name: clips}
         if name == "domain":
-            groups |= domain_groups(said)
+            groups |= domain_groups(clips)
         for group, members in groups.items():
             scores[group] = counts(members)
         scores[name]["left out"] = dict(left_out)
         if output:
             output.mkdir(parents=True, exist_ok=True)
-            lines = [json.dumps(s._asdict()) for s in said]
+            lines = [json.dumps(s._asdict()) for s in clips]
             write_text(output / f"{name}.jsonl", "\n".join(lines) + "\n")
     if output:
         write_json(output / "result.json", scores)
@@ -124,7 +124,7 @@ ROWS = {  # as README and model card print them
 
 
 def table(scores: dict[str, dict[str, Any]]) -> str:
-    """The figures as a Markdown table."""
+    """Return the figures as a Markdown table."""
     lines = [
         "| clips never trained on | clips | words | substituted | deleted | inserted | WER |",
         "|---|---|---|---|---|---|---|",
@@ -138,15 +138,15 @@ def table(scores: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def counts(said: Sequence[Said]) -> dict[str, Any]:
-    errors = word_errors([s.text for s in said], [s.hypothesis for s in said])
-    return {**errors, "outcomes": dict(Counter(s.outcome for s in said))}
+def counts(clips: Sequence[Transcribed]) -> dict[str, Any]:
+    errors = word_errors([s.text for s in clips], [s.hypothesis for s in clips])
+    return {**errors, "outcomes": dict(Counter(s.outcome for s in clips))}
 
 
-def domain_groups(said: Sequence[Said]) -> dict[str, list[Said]]:
-    """By what a voice is new by; and sentences that no training text can equal."""
-    groups: dict[str, list[Said]] = defaultdict(list)
-    for one in said:
+def domain_groups(clips: Sequence[Transcribed]) -> dict[str, list[Transcribed]]:
+    """Group clips by the kind of unseen voice; sentences of four words and more are a group too."""
+    groups: dict[str, list[Transcribed]] = defaultdict(list)
+    for one in clips:
         groups[f"domain, {voice_group(one.speaker)}"].append(one)
         if len(one.text.split()) >= 4:
             groups["domain, four words and more"].append(one)

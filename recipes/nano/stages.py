@@ -192,11 +192,11 @@ def train_alignment(arguments: argparse.Namespace) -> None:
     """Projector and decoder together on cached frames, with pretraining rows in between."""
     seed, folder = arguments.seed, arguments.folder
     model = trained_parts(arguments)
-    heard = align.read_frames(folder / "frames", frames_origin(model, seed))
-    scale_projector(model, pad_frames([h.frames_TE for h in heard[:64]]))
+    clips = align.read_frames(folder / "frames", frames_origin(model, seed))
+    scale_projector(model, pad_frames([h.frames_TE for h in clips[:64]]))
     model.language_model.requires_grad_(not arguments.freeze_decoder)
     text = lm.DecoderTask(model.language_model, model.tokenizer, sources.training_text)
-    task = align.AlignTask(model, heard, None if arguments.freeze_decoder else text)
+    task = align.AlignTask(model, clips, None if arguments.freeze_decoder else text)
     name = "projector" if arguments.freeze_decoder else "align"
     loop = Loop(task, loop_config(arguments), folder / name, task.loss)
     loop.resume()

@@ -24,27 +24,27 @@ def model():
 
 
 @pytest.fixture
-def heard(model, tmp_path):
+def cached(model, tmp_path):
     batch = CtcBatch(features(model.config.encoder, clips()), SENTENCES)
     assert align.encode_shard(model.audio_tower, [batch, batch], tmp_path / "f.safetensors") == 8
     return align.read_frames(tmp_path)
 
 
-def test_cached_frames_are_the_live_frames(model, heard):
+def test_cached_frames_are_the_live_frames(model, cached):
     live, lengths_B = model.audio_tower(features(model.config.encoder, clips()))
-    for row, length, kept in zip(live, lengths_B.tolist(), heard, strict=False):
+    for row, length, kept in zip(live, lengths_B.tolist(), cached, strict=False):
         assert kept.frames_TE.dtype == torch.bfloat16
         torch.testing.assert_close(
             kept.frames_TE.float(), row[:length].detach(), atol=0.1, rtol=0.1
         )
-    assert [h.text for h in heard] == SENTENCES * 2
+    assert [h.text for h in cached] == SENTENCES * 2
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_gradients_reach_what_trains_and_nothing_else(model, heard, frozen):
+def test_gradients_reach_what_trains_and_nothing_else(model, cached, frozen):
     model.language_model.requires_grad_(not frozen)
     text = lm.DecoderTask(model.language_model, model.tokenizer, lambda rng: (SENTENCES[0], ""))
-    task = align.AlignTask(model, heard, None if frozen else text)
+    task = align.AlignTask(model, cached, None if frozen else text)
     total, count = task.loss(task.batch(0, 0, rows=2, text_rows=2))
     (total / count).backward()
     toys.assert_gradients(model)
@@ -52,19 +52,19 @@ def test_gradients_reach_what_trains_and_nothing_else(model, heard, frozen):
     assert trains == {"projector"} | (set() if frozen else {"language_model"})
 
 
-def test_batches_are_a_function_of_the_step(model, heard):
-    task = align.AlignTask(model, heard)
+def test_batches_are_a_function_of_the_step(model, cached):
+    task = align.AlignTask(model, cached)
     once, again = (task.batch(0, 5, rows=2, text_rows=0) for _ in range(2))
     assert torch.equal(once.ids_BL, again.ids_BL)
     assert all(torch.equal(a, b) for a, b in zip(once.frames, again.frames, strict=True))
 
 
 @pytest.mark.slow
-def test_it_learns_and_writes_what_it_learnt(model, heard, tmp_path):
+def test_it_learns_and_writes_what_it_learnt(model, cached, tmp_path):
     model.language_model.requires_grad_(True)
     model.eval()
-    scale_projector(model, pad_frames([h.frames_TE for h in heard]))
-    task = align.AlignTask(model, heard[:4] * 3)
+    scale_projector(model, pad_frames([h.frames_TE for h in cached]))
+    task = align.AlignTask(model, cached[:4] * 3)
     config = LoopConfig(rates={"": 1e-2}, steps=160, warmup_steps=10, bf16=False, log_every=100)
     loop = Loop(task, config, tmp_path / "loop", task.loss)
     loop.run(each_step(lambda step: task.batch(0, step, rows=3, text_rows=0)))

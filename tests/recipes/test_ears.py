@@ -7,7 +7,7 @@ import torch
 import toys
 from toy_runs import example
 
-from recipes.ears.frames import ALL_LAYERS, Heard, chosen, encoder_config
+from recipes.ears.frames import ALL_LAYERS, FrameStore, chosen, encoder_config
 from recipes.ears.together import FOLD, readers, sounds
 from recipes.ears.train import (
     Plan,
@@ -47,20 +47,20 @@ def test_layers_and_rates_are_chosen_from_what_is_kept(encoder, layers, hertz):
 def test_a_plan_trains_and_answers_questions_about_one_clip_and_two(
     encoder, tmp_path, statistics_s
 ):
-    heard = Heard(encoder, tmp_path)
+    store = FrameStore(encoder, tmp_path)
     one = [replace(example(n), text="rain", prompt="Name the sound.") for n in range(3)]
     pair = replace(example(3), text="rain", more=(example(0).sound,), prompt="<audio> and <audio>?")
     asked = [*one, pair]
-    heard.hear([part.sound for e in asked for part in e.parts()])
+    store.encode([part.sound for e in asked for part in e.parts()])
     plan = Plan(layers=(0, 4), hertz=2, steps=30, batch=4, frame_dropout=0.0)
     plan = replace(plan, statistics_s=statistics_s, crop_s=statistics_s)
     model = build(plan)
-    losses = fit(model, plan, asked, heard)
+    losses = fit(model, plan, asked, store)
     assert losses[-1] < 0.2 < losses[0]
-    frames = [heard.of(e, model.config.encoder) for e in asked]
+    frames = [store.frames_of(e, model.config.encoder) for e in asked]
     assert [len(of) for of in frames] == [1, 1, 1, 2]
     assert set(answers(model, asked, frames)) == {"rain"}
-    scores = controls(model, TASKS["describe"], one, heard, frames[0][0] * 0)
+    scores = controls(model, TASKS["describe"], one, store, frames[0][0] * 0)
     assert scores["audio"] == 1
     assert set(scores) == {"audio", "swapped", "silence"}
 
@@ -68,12 +68,12 @@ def test_a_plan_trains_and_answers_questions_about_one_clip_and_two(
 def test_statistics_that_a_regression_gives_their_weights_keep_them_and_tell_texts_apart(
     encoder, tmp_path
 ):
-    heard = Heard(encoder, tmp_path)
+    store = FrameStore(encoder, tmp_path)
     asked = [replace(example(n), text=text) for n, text in enumerate(["rain", "dog", "rain"])]
-    heard.hear([e.sound for e in asked])
+    store.encode([e.sound for e in asked])
     plan = Plan(layers=(0, 4), hertz=2, steps=4, batch=3, statistics_s=9.0, ridge=0.01)
     model = build(plan)
-    clips = [heard.of(e, model.config.encoder)[0] for e in asked]
+    clips = [store.frames_of(e, model.config.encoder)[0] for e in asked]
     with regularised(model, plan, clips):
         solve_by_ridge(model, plan, clips, [{"text": e.text} for e in asked])
     solved = model.projector.linear_out.weight.clone()
@@ -83,7 +83,7 @@ def test_statistics_that_a_regression_gives_their_weights_keep_them_and_tell_tex
         )
     alike = torch.cosine_similarity
     assert alike(rain, rain_again, dim=0) > 0.9 > 0 > alike(rain, dog, dim=0)
-    fit(model, plan, asked, heard)
+    fit(model, plan, asked, store)
     torch.testing.assert_close(model.projector.linear_out.weight, solved)
 
 

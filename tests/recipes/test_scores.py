@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recipes.nano import scores
-from recipes.nano.scores import Said
+from recipes.nano.scores import Transcribed
 from recipes.nano.shards import write_shard
 
 
@@ -36,16 +36,16 @@ def test_watching_scores_every_set_by_its_own_clips(folder):
 
 
 def test_voices_are_grouped_by_what_is_new_about_them():
-    said = [
-        Said("espeak:en-gb-x-gbcwmd+m3", "one", "one", "ok"),
-        Said("espeak:en-us+f2", "one two three four", "one two three four", "ok"),
-        Said("flite:rms", "two", "too", "cut_off"),
+    clips = [
+        Transcribed("espeak:en-gb-x-gbcwmd+m3", "one", "one", "ok"),
+        Transcribed("espeak:en-us+f2", "one two three four", "one two three four", "ok"),
+        Transcribed("flite:rms", "two", "too", "cut_off"),
     ]
-    groups = scores.domain_groups(said)
+    groups = scores.domain_groups(clips)
     assert {name: len(members) for name, members in groups.items()} == {
         "domain, unheard espeak accent": 1,
         "domain, unheard espeak variants": 1,
         "domain, four words and more": 1,
         "domain, flite:rms": 1,
     }
-    assert scores.counts(said)["outcomes"] == {"ok": 2, "cut_off": 1}
+    assert scores.counts(clips)["outcomes"] == {"ok": 2, "cut_off": 1}

@@ -57,7 +57,7 @@ def add_room(samples_N: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def limit_band(samples_N: np.ndarray, rng: Rng) -> np.ndarray:
-    """A telephone's 300–3,400 Hz, or a random low-pass of 2–7 kHz."""
+    """Limit the band to a telephone's 300–3,400 Hz, or by a random low-pass of 2–7 kHz."""
     telephone = rng.random() < 0.4
     return keep_band(samples_N, *(TELEPHONE_HZ if telephone else (0, rng.uniform(2000, 7000))))
 

@@ -117,7 +117,7 @@ class Dropped:
             self.places.setdefault(reason, []).append(where)
 
     def merge(self, places: dict[str, list[str]]) -> None:
-        """Take over what another process left out."""
+        """Add the rows that another process left out."""
         for reason, met in places.items():
             for where in met:
                 self.add(reason, where)
@@ -145,7 +145,7 @@ class Limits:
 
 # Fields that an example holds in another form.
 READ = {AUDIO, TEXT, *NAMES[AUDIO], *NAMES[TEXT], *TIMES, "prompt", "samples"}
-# Nobody says more: the fastest speakers on record reach 11 English words, 58 characters, a second.
+# The fastest speakers on record say 11 English words, 58 characters, a second.
 CHARACTERS_PER_S, FREE_CHARACTERS = 60, 20
 NUM_READERS, NUM_AT_ONCE = 8, 64  # threads, for disks that answer slowly; rows they share out
 MOST_PLACES = 50
@@ -262,7 +262,7 @@ def _check_length(seconds: float, limits: Limits) -> None:
 
 
 class _Seen:
-    """The clips that came before. Bytes are hashed where text, length and size are the same."""
+    """The clips so far, to find duplicates. Bytes are hashed if text, length and size agree."""
 
     def __init__(self) -> None:
         self.firsts: dict[tuple[Any, ...], Example] = {}

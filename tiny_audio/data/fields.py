@@ -41,7 +41,7 @@ END = _timed("end", "stop", "end_time")
 DURATION = _timed("duration", "audio_duration")
 CHANNEL = ("channel", "channel_selector")
 NUMBER = re.compile(r"-?\d+([.]\d*)?")
-# Several texts or sounds in one row, which would each have to be a row.
+# Several texts or sounds in one row; each of them needs a row of its own.
 REFUSED = ("segments", "supervisions", "recording", "utterances", "chunks")
 # Places that are counted in samples or frames of a rate that the row does not name.
 COUNTED = tuple("frame_offset sample_offset start_frame end_frame start_sample end_sample".split())

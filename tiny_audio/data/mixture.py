@@ -72,7 +72,7 @@ Step = list[list[Visit]]  # micro-batches
 
 
 def shares(sizes: dict[str, int], weights: dict[str, float]) -> dict[str, float]:
-    """Return the share of every source: its weight, or its part of what the weights leave over."""
+    """Return the share of every source: its weight, or its part of the share that has no weight."""
     given = sum(weights.values())
     free = {name: size for name, size in sizes.items() if not weights.get(name)}
     if given > 1 + 1e-9 or (given > 1 - 1e-9) != (not free):
@@ -127,7 +127,7 @@ class Mixture:
 
 
 def planned_s(example: Example, how: Augment | None) -> float:
-    """Return the longest that a clip can become by augmentation."""
+    """Return the greatest length, in seconds, that augmentation can give a clip."""
     if how is None:
         return example.duration_s
     slowest = min(how.speed_range[0], 1.0) if how.speed else 1.0
@@ -152,7 +152,7 @@ def cut(visits: Sequence[Visit], config: DataConfig, cost: Cost) -> list[list[Vi
 
 
 def dealt(visits: Sequence[Visit], config: DataConfig, cost: Cost, seed: str) -> list[Step]:
-    """Return a block's steps: sorted by what clips cost, cut by budget, shuffled, dealt out."""
+    """Return a block's steps: visits are sorted by cost, cut by budget, shuffled and dealt out."""
     ordered = sorted(visits, key=lambda v: (cost(v.example), v.example.duration_s))
     batches = cut(ordered, config, cost)
     random.Random(seed).shuffle(batches)

@@ -1,6 +1,6 @@
-"""Reading rows of clips as they lie on disk: manifests, folders, tar shards, corpora, unjudged.
+"""Reading rows of clips from disk, without judging them: manifests, folders, tar shards, corpora.
 
-A row knows where it stands, its fields as they were found, and its sound or why there is none.
+A row has its place, its fields as they are stored, and its sound or the reason why it has none.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Row:
     where: str
     sound: Stored | Unusable
     fields: dict[str, Any] = field(default_factory=dict)
-    more: tuple[Stored, ...] = ()  # of a question about several clips, those after the first
+    more: tuple[Stored, ...] = ()  # the other clips of a question about several clips
 
 
 def local_rows(given: str, audio: str, text: str) -> Iterator[Row]:

@@ -31,7 +31,7 @@ from tiny_audio.model.decode import open_file
 from tiny_audio.model.errors import AudioError, CheckpointError, Reason
 from tiny_audio.model.source import Note, Origin
 
-MOST_MISSING_S = 0.1  # of a clip's sound: what is less is within the error of headers
+MOST_MISSING_S = 0.1  # of a clip's sound: headers are off by as much
 
 
 class Stored(ABC):
@@ -44,7 +44,7 @@ class Stored(ABC):
         """Lend the source; raise `AudioError` when it is gone."""
 
     def measure(self, enough_s: float) -> tuple[float, int]:
-        """Return seconds and stored bytes; raise `AudioError` for what is seen to be no audio.
+        """Return seconds and stored bytes; raise `AudioError` if the source is no audio.
 
         A header that does not tell the length costs decoding, up to `enough_s` and not much more.
         """
@@ -55,7 +55,7 @@ class Stored(ABC):
             return seconds, _num_bytes(source)
 
     def samples(self) -> np.ndarray:
-        """Return mono float32 samples at 16 kHz, all of them: a text is of the whole sound."""
+        """Return all samples, mono float32 at 16 kHz: the text belongs to the whole sound."""
         with self.opened() as source:
             audio = load_audio(labelled(self.name, source))
         refuse_missing(self.name, audio.notes)
@@ -202,7 +202,7 @@ def _open(path: str) -> io.FileIO:
 
 
 def labelled(name: str, source: Any) -> Any:
-    """Return what `load_audio` takes, so that its messages name the source."""
+    """Return the source in the form that makes `load_audio` name it in messages."""
     return source if isinstance(source, str) else {"bytes": source, "path": name}
 
 
@@ -215,7 +215,8 @@ def _num_bytes(source: str | bytes | Region) -> int:
 def _header_s(name: str, source: Any) -> float | None:
     """Return the seconds that the header announces for the whole file.
 
-    It is None where it does not say, cannot be right, or knows the first of several recordings.
+    It is None if the header states no length or an impossible one, or only the length of the
+    first of several recordings.
     """
     with ExitStack() as stack:
         decoded = open_file(Origin(name, STREAM_LIMITS), source, stack, whole=True)

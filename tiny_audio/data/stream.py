@@ -42,7 +42,7 @@ class ExampleStream:
         self.dataset = open_dataset(config.path, config.split, columns, streaming=True)
         self.audio, self.text = names_in(self.dataset, columns)
         self.labels = labels_of(self.dataset, self.text)
-        self._state: State | None = None  # that was returned last, where `_rows` stands
+        self._state: State | None = None  # the state returned last: `_rows` continues there
         self._rows: Iterator[dict[str, Any]] = iter(())
         self._num_rows = self._num_kept = 0
         self.most_kept = 0  # usable clips up to the farthest place that was read

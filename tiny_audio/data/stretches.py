@@ -1,7 +1,7 @@
 """Parts of a sound: a stretch of seconds, one channel, or both.
 
 A sound is decoded from its start. Neighbouring stretches of one file share what was decoded, so
-the rows of an hour's recording do not decode it once each.
+a recording of an hour is not decoded anew for each of its rows.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ _files_lock = threading.Lock()
 
 
 def _kept(path: str, channel: int | None) -> _Decoded:
-    """Return the file as far as it was decoded; another version of it is another file."""
+    """Return the file with what was decoded of it; another version counts as another file."""
     try:
         state = os.stat(path)
     except (OSError, ValueError):

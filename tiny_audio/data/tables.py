@@ -1,6 +1,6 @@
 """Reading tables of other programs: CSV, TSV, a JSON array, JSON Lines called .json.
 
-A row that cannot be read is an `Unusable` in its place; a table that cannot be is a `ConfigError`.
+A row that cannot be read becomes an `Unusable`; a table that cannot be read raises a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _json(path: Path, audio: str, text: str) -> Iterator[Found]:
 
 
 def _is_row(data: bytes) -> bool:
-    """Tell whether a text is one object on one line that may be a clip's: a manifest of one row."""
+    """Tell whether a text is a manifest of one row: one object on one line, which may be a clip."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
@@ -109,7 +109,7 @@ def _unquoted(cell: str) -> str:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """Yield lines, with what is not UTF-8 in a form that shows it."""
+    """Yield lines; bytes that are not UTF-8 are shown as escapes."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines):
             yield line.decode("utf-8-sig" if number == 0 else "utf-8", "surrogateescape")

@@ -1,7 +1,8 @@
 """Cleaning labels, by one function for training and for scoring.
 
-What is removed never carried sound: control characters, markup of white space, ways to write the
-same character. Case and punctuation are a choice of style. Numbers and symbols are not spelled out.
+Only what stands for no sound is removed: control characters, markup of white space, other ways to
+write the same character. Case and punctuation are a choice of style. Numbers and symbols are not
+spelled out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼ`", "'"))
 
 
 def clean(text: str, style: Style = "raw") -> str:
-    """Clean a text: `raw` keeps case and punctuation, `lower` punctuation, `plain` words alone.
+    """Clean a text: `raw` keeps case and punctuation, `lower` only punctuation, `plain` neither.
 
     Cleaning twice changes nothing. What holds nothing but control characters becomes "".
     """
@@ -32,7 +33,7 @@ def clean(text: str, style: Style = "raw") -> str:
 
 
 def _printed(character: str) -> str:
-    """Return a space for white space and control characters, and nothing for unseen marks."""
+    """Return a space for white space and control characters, and nothing for invisible marks."""
     category = unicodedata.category(character)
     if category[0] == "Z" or category == "Cc":
         return " "
@@ -40,7 +41,7 @@ def _printed(character: str) -> str:
 
 
 def _words(text: str) -> str:
-    """Keep letters with their marks, digits, apostrophes and joiners; put a space for all else.
+    """Keep letters with their marks, digits, apostrophes and joiners; replace all else by a space.
 
     The marks matter: without them words of Hindi, Thai or Arabic fall apart.
     """

@@ -2,5 +2,5 @@
 
 merged   adapters in their layers, everything in the Hub's layout
 onnx     encoder and projector as one graph
-replay   golden vectors and clips through the written files: how far from here
+replay   how far golden vectors and clips differ in the written files
 """

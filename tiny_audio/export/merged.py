@@ -1,4 +1,4 @@
-"""A model without adapters: their products are added into the layers that they sit on."""
+"""Writing a model without adapters: their products are added to the weights of their layers."""
 
 from __future__ import annotations
 

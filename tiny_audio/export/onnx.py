@@ -42,7 +42,7 @@ class AudioGraph(nn.Module):
         self.projector = model.projector
 
     def forward(self, values: Tensor, num_steps: Tensor, num_frames: Tensor) -> Tensor:
-        """Features (1, F, M) or samples (1, N), steps and frames of sound (1,) → audio_1PD."""
+        """Compute audio_1PD from features (1, F, M) or samples (1, N) and their lengths (1,)."""
         states = self.encoder.hidden_states(Features(values, num_steps), num_frames)
         frames_1TE = torch.cat(states, dim=-1)
         frames_1TE = frames_1TE * valid_mask(num_frames, frames_1TE.shape[1])[..., None]
@@ -139,5 +139,5 @@ class OnnxAudio:
         lengths_B = torch.tensor([len(row) for row in rows])
         audio_BPD = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         frames = [self.config.encoder.unpooled_frames(n) for n in features.lengths_B.tolist()]
-        inside = torch.zeros(len(rows), max(frames), 0)  # the graph keeps its frames to itself
+        inside = torch.zeros(len(rows), max(frames), 0)  # the graph does not return its frames
         return EncodedAudio(inside, torch.tensor(frames), audio_BPD, lengths_B)

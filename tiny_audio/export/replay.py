@@ -1,6 +1,4 @@
-"""Exported files are played again: golden vectors and clips go through them and through this
-library.
-"""
+"""Checking exported files against this library, with golden vectors and with clips."""
 
 from __future__ import annotations
 
@@ -60,7 +58,7 @@ def replay_merged(source: str, folder: Path) -> Replayed:
 
 @contextmanager
 def through(model: AudioLM, audio: OnnxAudio) -> Iterator[None]:
-    """Let a model take its audio embeddings from a graph, for as long as the block lasts."""
+    """Let a model take its audio embeddings from a graph while the block runs."""
     model.__dict__["embed_audio"] = audio
     try:
         yield

@@ -43,8 +43,8 @@ class Text(NamedTuple):
         return self._replace(logprob=self.logprob + logprob, reason=reason)
 
 
-# What to add to the log-probability of each text, by what another source says of it. Of a longer
-# text, or of the same one ended, it may not be more.
+# Returns what to add to the log-probability of each text, by another source's score. For a longer
+# text, or for the same text when it has ended, this may not be larger.
 Judge = Callable[[Sequence[Text]], list[float]]
 JUDGED = 3  # beginnings that a judge sees for every one that is kept
 
@@ -76,7 +76,7 @@ class _Search:
             elif len(going) < self.beams:
                 going.append((place, text))
         going = [(place, text) for place, text in going if not self._must_end(text)]
-        # A text only becomes less likely, so none goes on that is behind the best already.
+        # A text can only become less likely, so those behind the best ended one are dropped.
         going = [each for each in going if not self.best or each[1].score > self.best.score]
         self.open = [text for _, text in going]
         return [place for place, _ in going]
@@ -84,10 +84,10 @@ class _Search:
     def _likely(self, scores_KV: Tensor, num_stops: int) -> list[tuple[int, int]]:
         """Return open texts with a next token: the likeliest, and the likeliest of those proposed.
 
-        The judge decides among them, so a token that the model finds unlikely has its chance.
+        The judge decides among them, so a token that the model finds unlikely can win too.
         """
         seen = self.beams * (JUDGED if self.judge else 1)
-        most = seen + len(self.open) * num_stops  # even if all that can stop do
+        most = seen + len(self.open) * num_stops  # enough even if stop tokens are the likeliest
         found = places(scores_KV, most)
         if self.proposed:
             columns = torch.tensor(self.proposed, device=scores_KV.device)

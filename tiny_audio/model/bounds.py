@@ -42,7 +42,7 @@ def read_small_json(path: Path, most: int = CONFIG_BYTES) -> Any:
 
 
 def check_file(path: Path, most: int) -> None:
-    """Refuse what is no regular file, or has more than `most` bytes."""
+    """Refuse a path that is no regular file, or a file of more than `most` bytes."""
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file. Copy it again.")
     if (size := path.stat().st_size) > most:
@@ -173,7 +173,7 @@ def num_numbers(shapes: Shapes) -> int:
 
 
 def check_vocabulary(num_tokens: int, where: str) -> None:
-    """Refuse a tokenizer that is larger than any."""
+    """Refuse a tokenizer with more tokens than any real one has."""
     if num_tokens > MOST_TOKENS:
         raise CheckpointError(f"{where} has {num_tokens:,} tokens; at most {MOST_TOKENS:,} are.")
 

@@ -1,8 +1,8 @@
 """Strict, typed configuration: the base class of every component's frozen dataclass.
 
 The dataclasses themselves stand next to their component (`EncoderConfig` in `encoder.py`, …). Here
-is only what makes them strict: an unknown key names its nearest valid one, a wrong type names the
-field, and two equal configurations have the same fingerprint on every machine.
+is only what makes them strict. The error for an unknown key names the nearest valid key, that for a
+wrong type names the field, and two equal configurations have the same fingerprint on every machine.
 """
 
 import hashlib

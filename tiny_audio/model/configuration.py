@@ -1,7 +1,7 @@
 """The whole model's configuration: what `config.json` of a checkpoint holds.
 
-Each part's own configuration stands next to that part; here they come together, and here the length
-contract is answered for a whole clip: samples → windows → frames → audio positions.
+Each part's own configuration stands next to that part; this file combines them. It also computes
+the lengths of a whole clip: samples → windows → frames → audio positions.
 """
 
 import functools

@@ -166,7 +166,7 @@ class AudioEncoder(nn.Module, ABC):
         self.frozen = False
 
     def features(self, clips: Sequence[Tensor]) -> Features:
-        """Clips (samples_N each, 16 kHz mono) → padded features with their true lengths."""
+        """Compute padded features, with true lengths, from clips (samples_N each, 16 kHz mono)."""
         return features(self.config, clips)
 
     @overload
@@ -176,7 +176,7 @@ class AudioEncoder(nn.Module, ABC):
     def forward(
         self, features: Features | None = None, **batch: Tensor
     ) -> tuple[Tensor, Tensor] | BaseModelOutput:
-        """Features → frames_BTE and lengths_B; frames behind a clip's length are zero.
+        """Compute frames_BTE and lengths_B; frames behind a clip's length are zero.
 
         Called as transformers' encoders are, `encoder(**inputs)` with `input_values` (samples) or
         `input_features` (log-mel), it gives an output with `last_hidden_state`, the frames.
@@ -187,7 +187,7 @@ class AudioEncoder(nn.Module, ABC):
         return BaseModelOutput(last_hidden_state=frames_BTE)
 
     def _features_of(self, batch: dict[str, Tensor]) -> Features:
-        """A batch of transformers' front ends. Samples become what this encoder takes."""
+        """Read a batch of transformers' front ends; samples become what this encoder takes."""
         mask, mel = batch.pop("attention_mask", None), self.config.takes_mel
         taken = ("input_values", "input_features") if mel else ("input_values",)
         if len(batch) != 1 or not set(batch) <= set(taken):
@@ -202,7 +202,7 @@ class AudioEncoder(nn.Module, ABC):
         return Features(values, torch.tensor(lengths, device=values.device))
 
     def frames(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Features → frames_BTE and lengths_B, with the promised lengths checked."""
+        """Compute frames_BTE and lengths_B, and check that the lengths are the promised ones."""
         steps, longest = features.values.shape[-1], int(features.lengths_B.max())
         if longest > steps:
             raise EncoderError(

@@ -67,7 +67,7 @@ class ConfigError(TinyAudioError, ValueError):
 
     @classmethod
     def unknown(cls, key: str, valid: Iterable[str], where: str) -> ConfigError:
-        """The error for a key that `where` does not have; it names the nearest valid one."""
+        """Make the error for a key that `where` does not have; it names the nearest valid key."""
         names = sorted(valid)
         guess = nearest(key, names)
         hint = f"Did you mean {guess!r}?" if guess else f"Valid: {', '.join(names)}."
@@ -75,11 +75,11 @@ class ConfigError(TinyAudioError, ValueError):
 
 
 class PromptError(TinyAudioError, ValueError):
-    """The prompt has another number of audio placeholders than there are audio embeddings."""
+    """The numbers of audio placeholders in the prompt and of audio embeddings differ."""
 
     @classmethod
     def counts(cls, num_placeholders: int, num_embeddings: int, where: str) -> PromptError:
-        """The error for one sample, naming both counts."""
+        """Make the error for one sample; it names both counts."""
         return cls(
             f"{where}: the prompt holds {num_placeholders} audio placeholders but the audio gives "
             f"{num_embeddings} embeddings. Build the prompt with render() from the same audio, "
@@ -95,7 +95,7 @@ class EncoderError(TinyAudioError):
     """An encoder got audio it cannot take, or returned another length than it promised."""
 
 
-class MissingExtra(TinyAudioError, ImportError):  # noqa: N818 — what is missing, is an extra
+class MissingExtra(TinyAudioError, ImportError):  # noqa: N818
     """An optional dependency is missing; the message names the line that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:

@@ -1,7 +1,7 @@
 """Step 7 of the path: prompt embeddings → tokens.
 
-A plain greedy loop with a key-value cache. It gives what `generate` of transformers gives (a test
-says so), and says besides why every row ended and how sure the decoder was of each token.
+A plain greedy loop with a key-value cache. It writes the same tokens as `generate` of transformers
+(a test compares them), and also returns why every row ended and the probability of each token.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,11 @@ FinishReason = Literal["stop", "length", "loop"]
 # A run of the same 1…8 tokens, this often in a row, is a loop: nobody says "zero" sixteen times.
 LOOP_REPEATS = 16
 LOOP_PERIODS = range(1, 9)
-# Rows that have ended leave the batch once this share or less still writes: it copies the cache.
+# Rows that have ended leave the batch when at most this share of rows still writes. Not earlier,
+# because leaving copies the cache.
 SHRINK_SHARE = 0.75
-# (row, its tokens so far) → what to add to the logits of which next tokens. Called once a step for
-# every row that still writes; an empty mapping changes nothing.
+# (row, its tokens so far) → {next token: what to add to its logit}. Called once a step for every
+# row that still writes; an empty mapping changes nothing.
 Bias = Callable[[int, Sequence[int]], Mapping[int, float]]
 
 
@@ -139,7 +140,7 @@ def loops(tokens: list[int]) -> bool:
 
 
 def before_loop(written: Written) -> Written:
-    """Return a text without the run that repeats at its end, all of it."""
+    """Return a text without the whole run of repetitions at its end."""
     tokens, lengths = written.tokens, LOOP_PERIODS
     period = next(n for n in lengths if tokens[-n:] * LOOP_REPEATS == tokens[-n * LOOP_REPEATS :])
     end = len(tokens) - period

@@ -116,7 +116,7 @@ def base_digests(model: AudioLM) -> dict[str, str]:
 
 
 def record_fresh(model: AudioLM) -> None:
-    """Remember the projector as it is now, freshly made."""
+    """Record the hash of the freshly made projector in the configuration."""
     model.config.fresh_projector = weights_hash(model.projector, set())
 
 

@@ -38,7 +38,7 @@ MOST_LATE_S = 600.0  # sound that begins later, in a file without a length, is a
 
 
 class _Forward:
-    """A pipe as PyAV reads it, which cannot go back."""
+    """A pipe as PyAV reads it: it cannot seek."""
 
     def __init__(self, pipe: Pipe) -> None:
         self.read = pipe.read_some

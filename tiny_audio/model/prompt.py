@@ -1,8 +1,8 @@
 """Step 6 of the path: a conversation becomes prompt ids, labels and audio slots.
 
 `render` is the only place where a prompt is put together; training, evaluation, serving and tracing
-all call it, so what a model was trained on is what it is asked later. Ids are concatenated from
-parts: the template's own text may hold control tokens, what people say never does.
+all call it, so a model always gets prompts like those of its training. Ids are concatenated from
+parts: the template's own text may hold control tokens, text from users never does.
 """
 
 import re

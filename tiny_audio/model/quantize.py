@@ -1,7 +1,7 @@
 """Weights of eight bits in the decoder, for a CPU.
 
-A step of decoding multiplies a few rows by all of the decoder's weights, and takes the time in
-which those are read from memory: in eight bits a quarter of what float32 takes. Encoder and
+A step of decoding multiplies a few rows by all of the decoder's weights. It takes as long as it
+takes to read the weights from memory, and eight bits are a quarter of float32. Encoder and
 projector compute whole clips at once, so they stay as they are (`docs/decisions/080`).
 """
 

@@ -134,7 +134,7 @@ class Reader:
         self.end = self.claimed_end = end
 
     def read(self, size: int) -> bytes:
-        if self.at > self.end:  # past a claimed end: what is read there must not look like an end
+        if self.at > self.end:  # a read beyond a claimed end must not look like the end
             return bytes(size) if self.claimed_end > self.end else b""
         size, data = min(size, self.end - self.at), b""
         try:

@@ -96,7 +96,7 @@ FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 def is_walkable(language_model: PreTrainedModel) -> bool:
     """Tell whether `FastSteps` computes what this model's forward would.
 
-    Adapters and quantised layers are called like any other. Hooks on the blocks would be passed by.
+    Adapters and quantised layers are called as usual. Hooks on the blocks would not run.
     """
     config: Any = language_model.config
     family = FAMILIES.get(config.model_type)

@@ -126,7 +126,7 @@ def read(kind: Any, place: str, dtype: torch.dtype) -> Any:
 
 
 def generation(config: Any, ids: dict[str, int], notes: dict[str, Any]) -> GenerationConfig:
-    """Return how Whisper writes: which ids begin and end a text, and which must not be written.
+    """Return Whisper's generation settings: the ids that begin and end a text, and forbidden ids.
     `notes` is the config.json of faster-whisper.
     """
     languages = {f"<|{code}|>" for code in TO_LANGUAGE_CODE.values()}

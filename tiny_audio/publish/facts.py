@@ -1,4 +1,4 @@
-"""The contents of a run's files, of which the card is made, and of nothing else."""
+"""The contents of a run's files. The card is made from them alone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Facts:
 
 
 def gather(run: str, results: Sequence[Path] = ()) -> Facts:
-    """The facts of a run's folder, or of a checkpoint, with results that predictions prove."""
+    """Read the facts of a run's folder or of a checkpoint, and results that predictions prove."""
     folder = Path(shipped(run))
     if not folder.is_dir():
         raise ConfigError(f"There is no folder {run}; give a run's folder, or a checkpoint's.")
@@ -91,7 +91,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file of JSON Lines; none where an older run has no such file."""
+    """Read the rows of a JSON Lines file; there are none if an older run lacks the file."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -104,7 +104,7 @@ def _proved(path: Path) -> tuple[dict[str, Any], list[Any]]:
 
 
 def refuse_foreign(facts: Facts, model: Any, name: str) -> None:
-    """A result of other weights has no place on this model's card."""
+    """Refuse a result that was measured with other weights than this model's."""
     if not facts.evaluations:
         return
     from tiny_audio.evaluate.systems import OurModel

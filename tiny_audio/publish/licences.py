@@ -1,4 +1,4 @@
-"""Under which licence each part of a model stands. What is not known is asked for, not guessed."""
+"""The licence of each part of a model. An unknown licence is asked for, not guessed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OURS = "mit"  # the licence of this library, of nano's parts and of the clips th
 
 
 def licences(facts: Facts, given: Sequence[str]) -> dict[str, str]:
-    """Part → licence, for the model itself, its frozen parts and every source of clips.
+    """Return the licence of the model itself, of its frozen parts and of every source of clips.
 
     `given` are texts PART=LICENCE, which count before what is known. `ConfigError` names all that
     are missing.
@@ -49,13 +49,13 @@ def licences(facts: Facts, given: Sequence[str]) -> dict[str, str]:
 
 
 def parts(config: dict[str, Any]) -> dict[str, str]:
-    """The frozen parts and where they come from."""
+    """Return the frozen parts and their sources."""
     keys = {"encoder": "audio_config", "decoder": "decoder_config"}
     return {part: str((config.get(key) or {}).get("source", "")) for part, key in keys.items()}
 
 
 def clips(facts: Facts) -> dict[str, str]:
-    """Sources of clips, for training and for validation, and where they lie."""
+    """Return the sources of training and validation clips, and where they are stored."""
     data = facts.recipe.get("data", {})
     return {
         f"data.{name}": str(source.get("path", ""))
@@ -65,7 +65,7 @@ def clips(facts: Facts) -> dict[str, str]:
 
 
 def known(source: str) -> str:
-    """The licence of a well-known source; "" for all others."""
+    """Return the licence of a well-known source; "" for all others."""
     if source and Path(source).is_absolute() and Path(source).is_relative_to(PACKAGE):
         return OURS
     return next((licence for begin, licence in KNOWN.items() if source.startswith(begin)), "")

@@ -49,7 +49,7 @@ def upload(bundle: Bundle, repo: str, public: bool, api: HfApi | None = None) ->
 
 
 def refuse_foreign_account(api: HfApi, repo: str) -> None:
-    """The first half of the name is the token's own account, or an organisation it may write to."""
+    """Refuse a repository of an account that the token may not write to."""
     namespace, slash, name = repo.partition("/")
     if not (namespace and slash and name) or "/" in name:
         raise ConfigError(f"--repo {repo!r} is no NAME/REPOSITORY, as in --repo ada/my-recogniser.")
@@ -67,7 +67,7 @@ def refuse_foreign_account(api: HfApi, repo: str) -> None:
 
 
 def prepare(api: HfApi, repo: str, public: bool) -> None:
-    """Make the repository, or find one that holds a model of ours and is as open as was asked."""
+    """Make the repository; an existing one must hold our model and be as public as asked."""
     try:
         found = api.model_info(repo)
     except RepositoryNotFoundError:
@@ -93,7 +93,7 @@ def is_ours(api: HfApi, repo: str, names: set[str]) -> bool:
 
 
 def check(api: HfApi, repo: str, bundle: Bundle) -> None:
-    """Every file is there, with the hash that it has here."""
+    """Check that the repository has every file, with the same hash as here."""
     found = api.verify_repo_checksums(repo, local_dir=bundle.folder)
     lost = [one["path"] for one in found.mismatches] + sorted({*found.extra_paths} - {MARK})
     if lost:
@@ -102,7 +102,7 @@ def check(api: HfApi, repo: str, bundle: Bundle) -> None:
 
 @contextmanager
 def speaking(repo: str) -> Iterator[None]:
-    """Turn every refusal of the Hub or the network into one line with the cure."""
+    """Turn every error of the Hub or the network into one line that says what to do."""
     try:
         yield
     except LocalTokenNotFoundError as error:

@@ -56,7 +56,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
 
 
 class Reader:
-    """An actor that decodes: the number of a clip → its samples, or why there are none."""
+    """An actor that decodes: it takes a clip's number and gives its samples, or an error."""
 
     def __init__(self, manifest: str):
         self.clips = clips_of(Path(manifest))
@@ -74,7 +74,7 @@ class Reader:
 
 
 class Writer:
-    """An actor that holds the model: samples → lines."""
+    """An actor that holds the model: it takes samples and gives lines."""
 
     def __init__(self, model: str, request: dict[str, Any], device: str):
         self.transcriber = Transcriber.from_pretrained(model, device=device)
@@ -96,7 +96,7 @@ class Writer:
 def lines(
     work: Work, manifest: Path, clips: list[Clip], device: str, cluster: Cluster
 ) -> Iterator[Line]:
-    """A line for each of these clips of the manifest, each once, as they come."""
+    """Yield one line for each of these clips of the manifest, as soon as it is ready."""
     places = {clip.id: number for number, clip in enumerate(work.clips)}
     with connected(cluster) as ray:
         rows = ray.data.from_items([{"number": places[clip.id]} for clip in clips])

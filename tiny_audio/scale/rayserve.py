@@ -72,7 +72,7 @@ class Replica:
         if not self.service.batcher.alive:
             raise RuntimeError("The model's thread has ended.")
 
-    def __del__(self) -> None:  # Ray ends a replica so, once it has answered everything
+    def __del__(self) -> None:  # Ray calls this once the replica has answered everything
         self.held.close()
 
 

@@ -91,8 +91,8 @@ class Clip:
 
 
 def clips_of(manifest: Path) -> list[Clip]:
-    """All rows, in order; `ConfigError` where two have one id. A row needs no text yet, and one
-    without an id is called by its place, however the manifest was named.
+    """Return all rows, in order; raise `ConfigError` if two have the same id. A row needs no text
+    yet, and one without an id is called by its place, however the manifest was named.
     """
     clips, seen = list[Clip](), dict[str, str]()
     for row in local_rows(str(manifest), AUDIO, NO_TEXT):
@@ -134,7 +134,7 @@ class Work:
             raise ConfigError(f"{self.folder} is of another job ({', '.join(other)}). {CURE}")
 
     def done(self) -> dict[str, Line]:
-        """The line of every clip that has one, by id; a later line counts before an earlier one."""
+        """Return the lines that are written, by the clip's id; of two lines the later counts."""
         found = dict[str, Line]()
         for path in sorted(self.folder.glob(f"*/{TEXTS}")):
             written = path.read_bytes()
@@ -144,7 +144,7 @@ class Work:
         return found
 
     def waiting(self, shard: Shard, retry: bool = False) -> list[Clip]:
-        """Clips of a shard that are not done; with `retry` also those that failed."""
+        """Return the clips of a shard that are not done; with `retry` also those that failed."""
         done = self.done()
         ready = {id_ for id_, line in done.items() if not (retry and line["outcome"] == "error")}
         own = self.clips[shard.number - 1 :: shard.of]
@@ -182,7 +182,7 @@ class Work:
 def transcribed(
     clips: Iterable[Clip], transcriber: Transcriber, request: Request
 ) -> Iterator[Line]:
-    """A line for every clip. Neighbours share batches; their texts do not depend on it."""
+    """Yield a line for every clip. Clips share batches, which does not change their texts."""
     asked, failed = deque[str](), list[Line]()
 
     def sources() -> Iterator[Any]:
@@ -203,7 +203,7 @@ def transcribed(
 
 
 def line_of(id_: str, result: Transcript | Failed) -> Line:
-    """Make the line that is kept of a clip: nothing in it depends on the machine or the batch."""
+    """Make the line of a clip. Nothing in it depends on the machine or the batch."""
     if isinstance(result, Failed):
         reason = getattr(result.error, "reason", type(result.error).__name__)
         problem = {"error": str(result.error), "reason": str(reason)}

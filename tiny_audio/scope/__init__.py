@@ -1,1 +1,1 @@
-"""Three rooms: `trace` shows one clip, `plan` tells what training costs, `doctor` how it went."""
+"""Three tools: `trace` shows one clip, `plan` estimates a training, `doctor` judges a run."""

@@ -13,7 +13,7 @@ from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, Row, perc
 # The share of the loss that the clip itself must take away. A decoder that only knows the language
 # gains nothing from it; one that transcribes gains 80 % and more.
 DEAF, LISTENS = 0.02, 0.2
-# A few hundred clips do not tell token accuracies apart that are closer than this.
+# With a few hundred clips, token accuracies that differ by less than this count as equal.
 SAME_ACCURACY = 0.02
 # Published runs left the plateau of the language prior after 500 to 5,000 steps (SLAM-LLM#113).
 PLATEAU_STEPS = 5000

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Row = dict[str, Any]
-# A loss this close to the best one is the best one: a few hundred clips tell no finer.
+# A loss this close to the best one counts as the best: a few hundred clips are not more exact.
 AT_BEST = 1.02
 
 

@@ -8,9 +8,9 @@ from tiny_audio.scope.doctor.listening import KNOWS
 from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, percent
 from tiny_audio.scope.doctor.training import still_falls
 
-# Up to this rate a text is read without effort; from the other on it cannot be read at all.
+# Up to the first rate a text is easy to read; from the second on it cannot be read at all.
 READABLE, UNREADABLE = 0.3, 0.9
-# Four of five tokens right, and yet every second word wrong: these two do not go together.
+# Four of five tokens right and every second word wrong contradict each other.
 FAILS = 0.5
 # An answer that is cut off at its limit is rare; every tenth is a stop that was not learnt.
 ENDED, MOST_ENDED = 0.9, 0.5

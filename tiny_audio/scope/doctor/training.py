@@ -14,13 +14,13 @@ from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, Row, perc
 # Published configurations train projectors with 1e-4 to 2e-3; half of the smallest and twice the
 # largest are outside of all of them.
 RATE_LOW, RATE_HIGH = 5e-5, 4e-3
-# Warm-up is the beginning of a stage; where it is half of it, the rate is hardly ever reached.
+# If warm-up takes half of a stage, the full rate is hardly ever reached.
 WARMUP_SHARE = 0.5
-# Of the steps: single ones happen, one in a hundred has a cause.
+# Share of skipped steps: single ones are normal, one in a hundred has a cause.
 SKIPPED = 0.01
 # Norms are means over a window; ten times the usual hides single steps that are far worse.
 EXPLODES, MANY_EXPLOSIONS = 10.0, 3
-# The end of a stage against its best tenth: tenths of a steady run differ by less.
+# The end of a stage compared with its best tenth: tenths of a steady run differ by less.
 RISES = 1.15
 # Two evaluations in a row against the best one; single ones of 100 clips differ by a tenth.
 FORGETS = 1.25
@@ -29,7 +29,7 @@ SCALE = (0.3, 3.0)
 # What the slope of the last third has brought, and in how many of its standard errors: two of them
 # are exceeded by chance in one run of forty.
 STILL_FALLS, SURE = 0.02, 3.0
-# Rows from which a slope or a usual norm can be told.
+# The fewest rows that give a slope or a usual norm.
 MIN_ROWS = 12
 
 

@@ -1,4 +1,4 @@
-"""Checks of a run's clips: waste, waiting, what was left out, what was seen before."""
+"""Checks of a run's clips: padding, waiting, rows left out, and duplicates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from statistics import fmean
 
 from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, percent
 
-# Padding, or waiting for clips: beyond a fifth of the computer it is worth a change.
+# Padding, or waiting for clips: more than a fifth of the time is worth a change.
 WASTE = 0.2
 # Of all clips: one in a hundred is usual in large corpora, one in ten is a reader that fails.
 DROPPED, MANY_DROPPED = 0.01, 0.1

@@ -1,4 +1,4 @@
-"""Advice where a stage does not fit: nothing that its recipe does already."""
+"""Advice for a stage that does not fit; it names nothing that the recipe does already."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A recipe's model before anything is downloaded: it has the right shapes and no weights.
 
-It is built on `meta`, and every stage begins on it as it does in training, so that what a stage
-trains is read off the model and not computed beside it.
+It is built on `meta`. Every stage begins on it as in training, so the parameters that a stage
+trains are read from the model itself.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def planned_config(model: ModelConfig) -> AudioLMConfig:
 
 
 def exchanged(chosen: Preset, model: ModelConfig) -> Preset:
-    """Do what `Preset.with_sources` does, where a Hub id stands for what the presets know of it."""
+    """Exchange parts as `Preset.with_sources` does; Hub ids are looked up in the presets."""
     known = [preset(name) for name in PRESETS]
     encoder = str(NANO / "encoder") if model.encoder == "nano" else model.encoder
     decoder = str(NANO / "decoder") if model.decoder == "nano" else model.decoder

@@ -65,7 +65,7 @@ class Layers:
     square: int  # heads whose T × T scores are kept: WavLM's, for its position bias
 
     def kept(self, wide: int) -> int:
-        """Return the bytes that a layer keeps of a token for the backward pass, whatever trains."""
+        """Return the bytes a token that a layer keeps for the backward pass, whatever trains."""
         norms = 8 * self.width + (8 * self.attention if self.norms_heads else 0)
         return norms + wide * (4 * self.attention + (3 if self.gated else 1) * self.inner)
 
@@ -212,9 +212,9 @@ def optimizer_bytes(model: AudioLM, stage: Stage) -> int:
 def flops_per_audio_s(model: AudioLM, stage: Stage, load: Load) -> float:
     """Estimate the floating-point operations for one second of audio, without attention's T² part.
 
-    2 per matrix weight and token for the forward pass; with the gradient that goes through a frozen
-    weight 4, with that of a trained weight 6, and 2 more in the decoder where its activations are
-    computed again. A frozen encoder takes 2, and none where its frames are cached: filling the
+    Each matrix weight takes 2 operations a token in the forward pass, 4 with the gradient through
+    a frozen weight, 6 with that of a trained weight, and 2 more in the decoder if its activations
+    are computed again. A frozen encoder takes 2, and none where its frames are cached: filling the
     cache comes once before.
     """
     again = 2 if stage.checkpoint_activations else 0

@@ -1,7 +1,7 @@
 """Three distributions of one file: encoder frames, audio embeddings, the decoder's own words.
 
-Letters: T frames, E encoder width, P audio positions, D decoder width, V vocabulary. Padding takes
-part in nothing.
+Letters: T frames, E encoder width, P audio positions, D decoder width, V vocabulary. All values
+leave padding out.
 """
 
 from __future__ import annotations

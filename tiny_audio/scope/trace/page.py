@@ -1,8 +1,8 @@
 """Writing a trace as one HTML page that needs nothing else: no network, no other file.
 
 Matrices of the page are bytes: value = low + byte × step, with one pair per row, so that a large
-row does not take the resolution of the others. What is hovered is within half a step of the truth,
-and the page says so. Everything else is float32.
+row does not take the resolution of the others. A value under the pointer is exact within half a
+step, and the page says so. Everything else is float32.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def render(trace: Trace, versus: Trace | None = None) -> str:
         "traces": [_trace(one, _rows_of(traces), _bins(traces)) for one in traces],
         "same": _same(traces),
     }
-    # No text of the data may end the script element.
+    # No text in the data may end the script element.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     page = (ASSETS / "trace.html").read_text()
     parts = {"STYLE": style(), "DATA": text, "SCRIPT": script()}
-    # In one pass: a file may be called like a mark.
+    # In one pass, because a file's name may contain a placeholder.
     return re.sub("@@(STYLE|DATA|SCRIPT)@@", lambda mark: parts[mark[1]], page)
 
 

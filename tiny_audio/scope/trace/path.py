@@ -72,7 +72,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Trace:
-    """All that a model made of a clip. Nothing of it is computed from padding."""
+    """Everything that a model computed from a clip. No value is computed from padding."""
 
     source: str
     samples_N: Tensor
@@ -175,7 +175,7 @@ def _listen(model: AudioLM, window: Window) -> list[_Encoded]:
 
 
 def _encode(model: AudioLM, samples_N: Tensor, span: Span) -> _Encoded:
-    """Compute features, frames, projector and audio embeddings of one clip, so without padding."""
+    """Compute features, frames, projector and audio embeddings of one clip, without padding."""
     clock, encoder = Clock(model.config), model.audio_tower
     features = encoder.features([samples_N.to(model.device)])
     if encoder.config.takes_mel:
@@ -254,7 +254,7 @@ def _describe(model: AudioLM, name: str) -> Described:
 
 
 def _made_by(source: str, family: str) -> str:
-    """Return whose weights a part has, and whose architecture: they may be of different makers."""
+    """Return the sources of a part's weights and of its architecture, which may differ."""
     architecture = f"{FAMILIES.get(family, family)}'s architecture"
     if source.startswith(INSIDE) or not source:
         return f"the model's own, {architecture}"

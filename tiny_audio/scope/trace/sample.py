@@ -1,4 +1,4 @@
-"""Showing one training sample, token by token: what is read, what is learnt, what the sound adds.
+"""Showing one training sample, token by token: prompt, labels, and the effect of the sound.
 
 Letters: L prompt length, S supervised tokens, V vocabulary. The sample goes through the collator
 and the loss of training, so what is shown is what is trained on.
@@ -51,7 +51,7 @@ class Sample:
     prompt: Prompt
     tokens: list[str]
     targets: list[Target]
-    other: str | None  # where the other clip stands
+    other: str | None  # the manifest's line of the other clip
 
     def mean(self, sound: str) -> float:
         """Return the mean loss over supervised tokens after "own", "silent" or "other" sound."""

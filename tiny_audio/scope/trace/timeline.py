@@ -24,8 +24,8 @@ from tiny_audio.model.qformer import QformerConfig
 class Track:
     """One stage of the path along the audio: step s holds `values_SC[s]` from start to end.
 
-    Only what comes from the audio is in here. Up to `padded_to_s` the model computed more, from
-    padding, which is in no value and no statistic.
+    Only steps that come from the audio are in here. The model also computed steps of padding, up
+    to `padded_to_s`; they are in no value and no statistic.
     """
 
     name: str

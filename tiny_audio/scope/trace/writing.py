@@ -1,8 +1,8 @@
-"""Showing how an answer came about: every token's probability, and where the decoder looked.
+"""Showing how an answer was written: every token's probability, and the decoder's attention.
 
-The answer is written by the one loop that always writes it (`generation.py`). Then the decoder
-reads prompt and answer once more, with the slow attention that can be looked at: the query that
-wrote token i is the position before it.
+The usual loop writes the answer (`generation.py`). Then the decoder reads prompt and answer once
+more, with the slow attention that returns its weights. The query that wrote token i is the position
+before it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Answer:
 
     @property
     def audio_share(self) -> Tensor:
-        """Return how much of the attention goes to audio at all."""
+        """Return the share of the attention that goes to audio."""
         return self.attention_KSP.sum(-1)
 
     @property
@@ -159,7 +159,7 @@ def attending_eagerly(decoder: Any) -> Iterator[None]:
 
 
 def token_text(tokenizer: Any, token_id: int) -> str:
-    """Return a token as people can see it; pieces of a character as the tokenizer spells."""
+    """Return a token as readable text; a piece of a character stays as the tokenizer spells it."""
     text = tokenizer.decode([token_id], skip_special_tokens=False)
     if not text or "\ufffd" in text:
         text = str(tokenizer.convert_ids_to_tokens(token_id))
