@@ -42,7 +42,7 @@ SHAPE_STEP = 64  # few shapes for oneDNN
 
 
 def new_model(encoder: AudioEncoder, decoder: Qwen3ForCausalLM, tokenizer: Any, seed: int) -> Any:
-    """nano's three parts with a fresh projector, everything frozen but that."""
+    """Put nano's parts together with a fresh projector; only the projector is not frozen."""
     torch.manual_seed(seed)
     config = AudioLMConfig(
         audio_config=encoder.config.to_dict(),
@@ -58,7 +58,7 @@ def new_model(encoder: AudioEncoder, decoder: Qwen3ForCausalLM, tokenizer: Any, 
 
 
 class CachedClip(NamedTuple):
-    """One clip's frames (T, E) in bfloat16, and its text."""
+    """The frames (T, E) of a clip in bfloat16, and its text."""
 
     frames_TE: Tensor
     text: str
@@ -68,7 +68,7 @@ class CachedClip(NamedTuple):
 def encode_shard(
     encoder: AudioEncoder, batches: Iterable[CtcBatch], path: Path, origin: str = ""
 ) -> int:
-    """Frames of many batches into one safetensors file; returns the number of clips.
+    """Write frames of many batches into one safetensors file; return the number of clips.
 
     `origin` names encoder and clips; `read_frames` refuses frames of another one.
     """
@@ -88,7 +88,7 @@ def encode_shard(
 
 
 def read_frames(folder: Path, origin: str = "") -> list[CachedClip]:
-    """All cached clips of a folder, in the order of its files."""
+    """Read all cached clips of a folder, in the order of its files."""
     clips = []
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
@@ -144,7 +144,7 @@ class AlignTask(nn.Module):
         return len(self._clips[index].frames_TE)
 
     def loss(self, batch: AlignBatch) -> tuple[Tensor, int]:
-        """Cross-entropy over the answers' tokens, summed, and their number."""
+        """Return the cross-entropy, summed over the answers' tokens, and their number."""
         frames = pad_frames(batch.frames, SHAPE_STEP)
         embeds_BLD = self.model.embed_prompts(batch.ids_BL, frames)
         decoder = self.model.language_model

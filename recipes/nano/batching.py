@@ -1,4 +1,4 @@
-"""Which clips make up training step `n`: a function of (seed, n), cut by seconds, not by items."""
+"""Choosing the clips of training step `n`, by (seed, n) alone; batches are cut by seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ELASTIC_S = 7.2  # slowed down by 1 / 0.82 and padded by 0.7 s this is still wit
 
 @dataclass(frozen=True)
 class Item:
-    """What one row of a batch plays: clips one after the other, or noise where there are none."""
+    """A row of a batch: clips one after the other, or noise if there are none."""
 
     clips: tuple[Clip, ...]
     gaps_s: tuple[float, ...]
@@ -46,26 +46,26 @@ class Item:
 
 
 def nothing(rng: np.random.Generator, duration_s: float) -> np.ndarray:
-    """Silence or noise: nothing to be transcribed."""
+    """Return silence or noise, in which nothing is said."""
     noise = coloured_noise(int(duration_s * SAMPLE_RATE), rng)
     return noise * np.float32(10 ** (rng.uniform(-90, -25) / 20))
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of a training block. Digits are strung together, for one digit alone is 0.4 s."""
+    """Shares of a training block. Digits are joined, since one digit alone lasts 0.4 s."""
 
     digits: float = 0.15
     readers: float = 0.07
     books: float = 0.18
     nothing: float = 0.015
-    joined: float = 0.1  # of the synthetic clips: two in a row, so that long clips are heard too
+    joined: float = 0.1  # of the synthetic clips: two in a row, so that there are long clips too
     block: int = 4096
     how: Augment = field(default_factory=Augment)
     how_digits: Augment = field(
         default_factory=lambda: Augment(speed=0.8, speed_range=(0.84, 1.2), noise=0.4)
     )
-    # flite and festival have few voices but sound more human than espeak: make speakers of them
+    # flite and festival have few voices, which sound more human than espeak: vary them more
     how_natural: Augment = field(
         default_factory=lambda: Augment(speed=0.7, speed_range=(0.82, 1.22))
     )
@@ -106,7 +106,7 @@ def _pick(clips: Sequence[Clip], rng: np.random.Generator) -> Clip:
 
 
 def _fitting(clips: tuple[Clip, ...], gaps_s: list[float], seed: int, how: Augment) -> Item:
-    """Leave clips away from the end until the item fits; a long single clip is not slowed down."""
+    """Drop clips from the end until the item fits; a long single clip is not slowed down."""
     total_s, kept = 0.0, 0
     for clip, gap in zip(clips, gaps_s, strict=True):
         if kept and total_s + clip.duration_s + gap > ELASTIC_S:

@@ -45,7 +45,7 @@ class CtcModel(nn.Module):
         return self.read(frames_BTE), lengths_B
 
     def read(self, frames_BTE: Tensor) -> Tensor:
-        """Log-probabilities of frames that the encoder gave."""
+        """Return the log-probabilities of the encoder's frames."""
         return self.head(frames_BTE).float().log_softmax(-1)
 
     def loss(self, batch: CtcBatch) -> tuple[Tensor, int]:
@@ -54,7 +54,7 @@ class CtcModel(nn.Module):
         return spelling_loss(log_probs_BTC, lengths_B, batch.texts)
 
     def transcribe(self, features: Features) -> list[str]:
-        """The best path, collapsed."""
+        """Return the texts of the best paths, without repeats and blanks."""
         log_probs_BTC, lengths_B = self(features)
         return read_paths(log_probs_BTC, lengths_B)
 
@@ -68,7 +68,7 @@ def new_ctc_model(seed: int) -> CtcModel:
 
 
 def collate(items: Sequence[Item], change_seed: int | None = None) -> CtcBatch:
-    """Items → log-mel features and texts; with a seed, features are changed for training."""
+    """Make log-mel features and texts of items; with a seed, features are augmented."""
     clips = [torch.from_numpy(np.ascontiguousarray(item.samples())) for item in items]
     batch = features(ENCODER_CONFIG, clips)
     # oneDNN compiles kernels for every new shape; with lengths in steps of 0.4 s they come back.

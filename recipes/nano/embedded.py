@@ -30,7 +30,7 @@ ENGINES = ("espeak", "flite", "festival")  # SVOX Pico is not in Debian proper
 
 
 def make_clip(index: int, folder: Path, plan: Plan) -> dict[str, Any] | None:
-    """Speak and write one clip; None where its length, engine or kind is not for this corpus."""
+    """Speak and write one clip; return None if its length, engine or kind does not fit."""
     text, kind, voice = plan(index)
     if kind in OPEN_KINDS or voice.engine not in ENGINES:
         return None
@@ -44,7 +44,7 @@ def make_clip(index: int, folder: Path, plan: Plan) -> dict[str, Any] | None:
 
 
 def make(folder: Path, plan: Plan, num_clips: int) -> None:
-    """The first `num_clips` usable clips of a plan, with their manifest."""
+    """Write the first `num_clips` usable clips of a plan, with their manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     job = functools.partial(make_clip, folder=folder, plan=plan)

@@ -1,7 +1,7 @@
-"""Decoder pretraining: a small causal LM that learns to write what its input spells.
+"""Decoder pretraining: a small causal LM learns to write what its input spells.
 
-A frozen decoder can only be steered by a projector if it is used to follow its input. So most of
-its training is transcription of *pseudo-audio*: the sentence's letters, stretched over 50 Hz frames
+A projector can only steer a frozen decoder that has learnt to follow its input. So most of its
+training is transcription of *pseudo-audio*: the sentence's letters, stretched over 50 Hz frames
 with errors and pauses, four frames' letter embeddings averaged into one position with noise. What
 a projector gives later looks like that.
 """
@@ -44,7 +44,7 @@ NEIGHBOURS = {  # letters that sound alike, for the errors of pseudo-audio
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with ChatML as its chat template."""
+    """Train a byte-level BPE tokenizer with ChatML as its chat template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -67,7 +67,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def new_decoder(tokenizer: Any, seed: int) -> Qwen3ForCausalLM:
-    """About 3.0 M parameters, a third of a million of them in the tied embedding."""
+    """Make a decoder of about 3.0 M parameters, a third of a million in the tied embedding."""
     torch.manual_seed(seed)
     special = {
         "vocab_size": len(tokenizer),
@@ -99,7 +99,7 @@ class RowBatch(NamedTuple):
 
 
 def pseudo_frames(text: str, rng: random.Random, errors: float = 0.06) -> list[str]:
-    """One letter (or "", silence) per 20 ms: about 75 ms a letter, with slips and pauses."""
+    """Return a letter (or "", silence) for every 20 ms: 75 ms a letter, with slips and pauses."""
     pace = rng.uniform(0.6, 1.5)
     frames = [""] * rng.randint(0, 12)
     for letter in text:
@@ -121,7 +121,7 @@ def pseudo_frames(text: str, rng: random.Random, errors: float = 0.06) -> list[s
 
 
 def misspell(text: str, rng: random.Random) -> str:
-    """Letters doubled, dropped, swapped for neighbours; now and then a lost space."""
+    """Double, drop or exchange letters for neighbours, and lose a space now and then."""
     written = []
     for letter in text:
         draw = rng.random()
@@ -133,7 +133,7 @@ def misspell(text: str, rng: random.Random) -> str:
 
 
 def example(text: str, tokenizer: Any, rng: random.Random) -> Row:
-    """One training row: pseudo-audio (82 %), repair (8 %), continuation (6 %), silence (4 %)."""
+    """Draw a training row: pseudo-audio 82 %, repair 8 %, continuation 6 %, silence 4 %."""
     draw = rng.random()
     if draw < 0.82:
         return heard(text, pseudo_frames(text, rng), tokenizer)
@@ -162,13 +162,13 @@ def collate_rows(rows: Sequence[Row], tokenizer: Any, seed: int) -> RowBatch:
 
 
 def answered(text: str, positions: int, tokenizer: Any) -> Prompt:
-    """The prompt of a transcription and its answer."""
+    """Render the prompt of a transcription and its answer."""
     turns = [*transcription_turns(PROMPT), Turn("assistant", text)]
     return render(turns, [positions], tokenizer, PROMPT)
 
 
 def pad_answers(prompts: Sequence[Prompt], tokenizer: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """ids_BL, mask_BL and labels_BL, padded on the right to one of few lengths."""
+    """Return ids_BL, mask_BL and labels_BL, padded on the right to one of a few lengths."""
     batch = pad_prompts(prompts, tokenizer.pad_token_id, "right", SHAPE_STEP)
     return batch["input_ids"], batch["attention_mask"], batch["labels"]
 
@@ -178,7 +178,7 @@ def letter_id(letter: str, tokenizer: Any) -> int:
 
 
 def pseudo_audio(batch: RowBatch, table: nn.Embedding) -> Tensor:
-    """(P, D): the mean of four frames' letter embeddings, silence as zero, with noise."""
+    """Return (P, D): means of four frames' letter embeddings, with noise; silence is zero."""
     sounding = (batch.letters_P4 >= 0)[..., None]
     embeds = table(batch.letters_P4.clamp(min=0)) * sounding
     generator = torch.Generator().manual_seed(batch.seed)
@@ -189,7 +189,7 @@ def pseudo_audio(batch: RowBatch, table: nn.Embedding) -> Tensor:
 
 
 def row_loss(decoder: Qwen3ForCausalLM, batch: RowBatch, audio_id: int) -> tuple[Tensor, int]:
-    """Cross-entropy summed over supervised tokens, and their number."""
+    """Return the cross-entropy, summed over supervised tokens, and their number."""
     table = decoder.get_input_embeddings()
     embeds_BLD = table(batch.ids_BL)
     is_audio = batch.ids_BL == audio_id
@@ -202,7 +202,7 @@ def row_loss(decoder: Qwen3ForCausalLM, batch: RowBatch, audio_id: int) -> tuple
 def answer_loss(
     decoder: Qwen3ForCausalLM, embeds_BLD: Tensor, mask_BL: Tensor, labels_BL: Tensor
 ) -> tuple[Tensor, int]:
-    """Logits are computed for supervised positions only: they are a quarter of all."""
+    """Compute the loss. Logits are made for supervised positions only, a quarter of all."""
     hidden_BLD = decoder.model(inputs_embeds=embeds_BLD, attention_mask=mask_BL).last_hidden_state
     targets_BL = labels_BL[:, 1:]
     supervised = targets_BL != IGNORED
@@ -224,7 +224,7 @@ class DecoderTask(nn.Module):
         self.audio_id = tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)
 
     def rows(self, seed: int, step: int, count: int) -> RowBatch:
-        """Of four times as many rows, neighbours in length: less padding, any length comes up."""
+        """Draw four times as many rows, and take neighbours in length, for less padding."""
         rng = random.Random(f"rows/{seed}/{step}")
         texts = sorted((self._sentence(rng) for _ in range(4 * count)), key=len)
         start = rng.randrange(3 * count + 1)

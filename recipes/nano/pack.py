@@ -1,4 +1,4 @@
-"""nano as package data: a self-contained checkpoint in bfloat16, beside the preset's own code."""
+"""Writing nano as package data: a self-contained bfloat16 checkpoint beside the preset's code."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def write_preset(model: AudioLM, folder: Path) -> int:
 
 
 def read_preset(folder: Path = PRESET) -> AudioLM:
-    """The packed model in float32, ready to transcribe."""
+    """Read the packed model in float32, ready to transcribe."""
     return load(folder)

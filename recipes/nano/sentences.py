@@ -43,7 +43,7 @@ HELD_OUT_SHARE = 40  # one sentence in 40 (of four words and more) is never trai
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a sentence belongs to evaluation only: a fixed rule on the text alone."""
+    """Tell whether a sentence is for evaluation only, by a fixed rule on the text alone."""
     return len(text.split()) >= 4 and zlib.crc32(text.encode()) % HELD_OUT_SHARE == 0
 
 
@@ -276,7 +276,7 @@ KINDS: dict[str, tuple[float, Maker]] = {
 
 
 def domain_sentence(rng: random.Random) -> tuple[str, str]:
-    """One sentence and its kind."""
+    """Draw a sentence and its kind."""
     kinds = list(KINDS)
     kind = rng.choices(kinds, [KINDS[k][0] for k in kinds])[0]
     return " ".join(KINDS[kind][1](rng).split()), kind
@@ -294,7 +294,7 @@ def book_spans(path: Path, min_words: int = 3, max_words: int = 14) -> list[str]
 
 
 def _is_plain(span: str) -> bool:
-    """Only spoken words: no digits, Roman numerals, initials or hyphens."""
+    """Tell whether a span holds only spoken words: no digits, numerals, initials, hyphens."""
     if not re.fullmatch(r"[a-z' ]+", span) or " '" in span or "' " in span:
         return False
     words = span.split()

@@ -1,4 +1,4 @@
-"""Where nano's clips come from: texts, voices, and the real recordings with their splits."""
+"""The sources of nano's clips: texts, voices, and real recordings with their splits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPLIT_SEED = 762
 
 
 def shared_data() -> Path:
-    """The folder of the real recordings; `TINY_AUDIO_DATA` names another one."""
+    """Return the folder of the real recordings; `TINY_AUDIO_DATA` names another one."""
     default = Path(__file__).resolve().parents[3] / "shared" / "data"
     return Path(os.environ.get("TINY_AUDIO_DATA", default))
 
@@ -79,7 +79,7 @@ def _decode(path: str) -> np.ndarray:
 
 @functools.cache
 def book_texts() -> list[str]:
-    """Spans of all books, each once, without the held-out ones."""
+    """Return spans of all books, each once, without the held-out ones."""
     folder = shared_data() / "text" / "gutenberg"
     spans = (s for path in sorted(folder.glob("*.txt")) for s in book_spans(path))
     return [s for s in dict.fromkeys(spans) if not is_held_out(s)]
@@ -87,7 +87,7 @@ def book_texts() -> list[str]:
 
 @functools.cache
 def reader_texts() -> list[str]:
-    """What the speechocean762 training speakers read."""
+    """Return the texts that the speechocean762 training speakers read."""
     counts = Counter(row["text"] for row in real_rows("speechocean762", held_out=False))
     return [text for text in counts if not is_held_out(text)]
 
@@ -118,7 +118,7 @@ def unread_text(rng: random.Random) -> tuple[str, str]:
 
 
 def held_out_sentence(rng: random.Random) -> tuple[str, str]:
-    """A domain sentence that no training text equals (short ones of one to three words may)."""
+    """Draw a domain sentence that is no training text (one to three words may be)."""
     while True:
         text, kind = domain_sentence(rng)
         if len(text.split()) < 4 or is_held_out(text):
@@ -140,7 +140,7 @@ def open_plan(seed: int, index: int) -> tuple[str, str, Voice]:
 
 
 def held_out_plan(seed: int, index: int) -> tuple[str, str, Voice]:
-    """Short sentences pass the filter 40 times as often as long ones, so they are thinned out."""
+    """Plan a held-out clip. Short sentences pass the filter too often, so most are skipped."""
     rng = random.Random(f"held-out/{seed}/{index}")
     text, kind = held_out_sentence(rng)
     while len(text.split()) < 4 and rng.random() > 0.04:

@@ -34,7 +34,7 @@ REAL_SETS = ("fsdd", "speechocean762")
 
 
 def make_corpus(arguments: argparse.Namespace) -> None:
-    """Real recordings and synthetic speech as shards; a larger `--clips` extends what is there."""
+    """Write real recordings and synthetic speech as shards; a larger `--clips` adds to them."""
     folder, seed = arguments.folder / "corpus", arguments.seed
     for name in REAL_SETS:
         for held_out, part in ((False, "train"), (True, "test")):
@@ -76,7 +76,7 @@ def training_sources(folder: Path) -> Sources:
 
 
 def train_encoder(arguments: argparse.Namespace) -> None:
-    """CTC over characters; validation WER of the CTC head on all three held-out sets."""
+    """Train the encoder by CTC over characters; print the head's WER on three held-out sets."""
     model = ctc.new_ctc_model(arguments.seed)
     batches = Batches(
         training_sources(arguments.folder), Mix(), arguments.seed, arguments.batch_seconds
@@ -91,7 +91,7 @@ def train_encoder(arguments: argparse.Namespace) -> None:
 
 
 def train_head(arguments: argparse.Namespace) -> None:
-    """A fresh character head on the packed model's frozen encoder."""
+    """Train a fresh character head on the packed model's frozen encoder."""
     model = ctc.new_ctc_model(arguments.seed)
     model.encoder = pack.read_preset(arguments.preset).audio_tower
     model.encoder.freeze()
@@ -171,7 +171,7 @@ def trained_parts(arguments: argparse.Namespace) -> Any:
 
 
 def cache_frames(arguments: argparse.Namespace) -> None:
-    """Frames of augmented training clips, about 1 MB for 40 s; the processes share the work."""
+    """Cache frames of augmented training clips, about 1 MB for 40 s; processes share the work."""
     model = trained_parts(arguments)
     folder, origin = arguments.folder / "frames", frames_origin(model, arguments.seed)
     mix = Mix(digits=0.2)
@@ -189,7 +189,7 @@ def frames_origin(model: Any, seed: int) -> str:
 
 
 def train_alignment(arguments: argparse.Namespace) -> None:
-    """Projector and decoder together on cached frames, with pretraining rows in between."""
+    """Train projector and decoder on cached frames, with pretraining rows in between."""
     seed, folder = arguments.seed, arguments.folder
     model = trained_parts(arguments)
     clips = align.read_frames(folder / "frames", frames_origin(model, seed))
@@ -207,14 +207,14 @@ def train_alignment(arguments: argparse.Namespace) -> None:
 
 
 def aligned_parts(arguments: argparse.Namespace, stage: str) -> Any:
-    """All three parts as the stage "align", "projector" or "joint" left them."""
+    """Read all three parts as the stage "align", "projector" or "joint" saved them."""
     model = trained_parts(arguments)
     restore(model, last_save(arguments.folder / stage), "model.")
     return model
 
 
 def train_jointly(arguments: argparse.Namespace) -> None:
-    """Encoder, projector and decoder together, from where the alignment (or the package) is."""
+    """Train all three parts, beginning with those of the alignment or of the package."""
     seed, folder = arguments.seed, arguments.folder
     packed = arguments.from_preset
     model = pack.read_preset(arguments.preset) if packed else aligned_parts(arguments, "align")
@@ -243,7 +243,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def pack_preset(arguments: argparse.Namespace) -> None:
-    """Put what a stage has trained into the package."""
+    """Write the weights of a stage into the package."""
     model = aligned_parts(arguments, arguments.trained)
     size = pack.write_preset(model, arguments.preset)
     parameters = sum(p.numel() for p in model.parameters())
@@ -251,7 +251,7 @@ def pack_preset(arguments: argparse.Namespace) -> None:
 
 
 def make_samples(arguments: argparse.Namespace) -> None:
-    """Eight held-out clips that the packed model writes without an error, one of each kind."""
+    """Write eight held-out clips, one of each kind, that the packed model writes without error."""
     listen, folder = scores.listening(pack.read_preset(arguments.preset)), arguments.samples
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, str]] = {}

@@ -80,7 +80,7 @@ def training_voice(rng: random.Random) -> Voice:
 
 
 def held_out_voice(rng: random.Random) -> Voice:
-    """A third each: an unheard accent, unheard variants, an unheard flite voice."""
+    """Draw a voice: a third each of an unseen accent, unseen variants, an unseen flite voice."""
     name = rng.choice(
         [
             f"{HELD_OUT_ACCENT}+{rng.choice(['m3', 'f3', 'm7', 'f4', 'klatt2'])}",
@@ -120,14 +120,14 @@ def flite_command(text: str, voice: Voice, target: str) -> list[str]:
 
 
 def pico_command(text: str, voice: Voice, target: str) -> list[str]:
-    """SVOX Pico's own markup: 100 is as recorded."""
+    """Return the command for SVOX Pico, in its own markup, where 100 means as recorded."""
     pitch, speed = round(100 + 25 * voice.pitch), round(100 * voice.rate)
     marked = f"<pitch level='{pitch}'><speed level='{speed}'>{text}</speed></pitch>"
     return ["pico2wave", "-l", voice.name, "-w", target, marked]
 
 
 def speak_festival(jobs: list[tuple[str, Voice]]) -> list[np.ndarray]:
-    """Many clips in one process: festival needs about 0.5 s to start."""
+    """Speak many clips in one process, since festival needs about 0.5 s to start."""
     with tempfile.TemporaryDirectory() as folder:
         lines = []
         for index, (text, voice) in enumerate(jobs):
@@ -144,7 +144,7 @@ def speak_festival(jobs: list[tuple[str, Voice]]) -> list[np.ndarray]:
 
 
 def _to_samples(wav: bytes) -> np.ndarray:
-    """Decode; espeak's stdout header states a length of 2 GB, which soundfile reads to the end."""
+    """Decode a WAV. espeak's header states 2 GB; soundfile then reads to the end."""
     samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
@@ -175,7 +175,7 @@ def write_speech_shard(
 
 
 def length_problem(num_samples: int) -> str | None:
-    """Why a clip is of no use to nano's encoder; None when it is."""
+    """Say why nano's encoder cannot use a clip of this length; None if it can."""
     if num_samples < MIN_CLIP_S * SAMPLE_RATE:
         return f"shorter than {MIN_CLIP_S} s"
     return f"longer than {MAX_CLIP_S} s" if num_samples > MAX_CLIP_S * SAMPLE_RATE else None

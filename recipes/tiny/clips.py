@@ -1,4 +1,4 @@
-"""Clips → batches: a process of its own draws, joins and augments clips and makes their features.
+"""Making batches of clips: a process of its own draws, joins and augments them, and makes features.
 
 Few shapes: every batch is padded to one of `BUCKETS` seconds, since oneDNN compiles a kernel for
 each new shape. What is drawn follows from the seed alone, as long as the corpus stays as it is.
@@ -97,7 +97,7 @@ class Store:
 
 
 class Source:
-    """Draws clips as training hears them."""
+    """Draws clips and changes them for training."""
 
     def __init__(self, mix: Mix, seed: int):
         self.mix, self.rng = mix, np.random.default_rng(seed)
@@ -106,7 +106,7 @@ class Source:
         self.sounds = environmental(shared_data() / "esc10")
 
     def draw(self) -> Clip:
-        """One clip of the corpus; the engine by its weight."""
+        """Draw one clip of the corpus, the engine by its weight."""
         if time.monotonic() - self.looked > TAKE_UP_S:
             self.store.refresh()
             self.by_engine, self.looked = self.store.training(), time.monotonic()
@@ -116,7 +116,7 @@ class Source:
         return self.store.clip(clips[self.rng.integers(len(clips))])
 
     def next(self) -> Clip:
-        """One clip, joined with others or empty by their shares, and augmented."""
+        """Return one augmented clip; by their shares, some are joined clips and some are empty."""
         if self.rng.random() < self.mix.empty:
             return self.silence()
         clip = self.draw()
@@ -125,7 +125,7 @@ class Source:
         return Clip(self.augmented(clip.samples), clip.text)
 
     def joined(self, clip: Clip) -> Clip:
-        """Up to five clips more, with pauses of 0.1 to 1 s, as far as the longest clip allows."""
+        """Add up to five clips, with pauses of 0.1 to 1 s, as far as the longest clip allows."""
         for _ in range(self.rng.integers(1, 6)):
             other = self.draw()
             room_s = self.mix.longest_s - 2 - len(clip.samples) / SAMPLE_RATE
@@ -151,7 +151,7 @@ class Source:
         return Clip((samples * 10 ** rng.uniform(-1.5, 0)).astype(np.float32), "")
 
     def augmented(self, x: np.ndarray) -> np.ndarray:
-        """Speaker, room, noise, microphone: milder draws more often."""
+        """Change speaker, room, noise and microphone; mild changes are drawn more often."""
         rng = self.rng
         if rng.random() < 0.4:
             x = augment.change_speed(x, rng.uniform(0.86, 1.18))
@@ -190,7 +190,7 @@ class Source:
         return mel_FM
 
     def batches(self) -> Iterator[Batch]:
-        """Clips gathered by length until a bucket is full."""
+        """Yield batches; clips are gathered by length until a bucket is full."""
         waiting: dict[int, list[tuple[Tensor, str]]] = {bucket: [] for bucket in BUCKETS}
         while True:
             clip = self.next()
@@ -206,7 +206,7 @@ class Source:
 
 
 def environmental(folder: Path) -> list[np.ndarray]:
-    """The sounds of ESC-10: nobody speaks in them, so they have no text."""
+    """Return the sounds of ESC-10. They hold no speech, so they have no text."""
     rows = map(json.loads, (folder / "train.jsonl").read_text().splitlines())
     return [load_audio(folder / row["audio"]).samples.numpy() for row in rows]
 

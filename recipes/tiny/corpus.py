@@ -23,7 +23,7 @@ REAL = ("speechocean762", "fsdd")
 
 
 def write_shard(path: Path, clips: list[np.ndarray], rows: list[dict[str, object]]) -> None:
-    """Samples first, rows last: a shard is there when its rows are."""
+    """Write samples first and rows last, so a shard with rows is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path.with_suffix(".npy"), np.concatenate(clips))
     counted = [{**row, "n": len(clip)} for row, clip in zip(rows, clips, strict=True)]
@@ -31,7 +31,7 @@ def write_shard(path: Path, clips: list[np.ndarray], rows: list[dict[str, object
 
 
 def write_spoken(engine: str, number: int, seed: int, texts: Texts, speaker: Speaker) -> None:
-    """One shard of one engine; texts that come out shorter or longer than speech are left out."""
+    """Write one shard of one engine; texts are left out if the sound is too short or too long."""
     path = CORPUS / "shards" / f"{engine}-{seed}-{number:03d}"
     if path.with_suffix(".jsonl").exists():
         return
@@ -56,7 +56,7 @@ def write_spoken(engine: str, number: int, seed: int, texts: Texts, speaker: Spe
 
 
 def write_real(name: str, held_out: bool) -> None:
-    """speechocean762 or FSDD: the training speakers, or those that evaluations keep apart."""
+    """Write speechocean762 or FSDD: its training speakers, or the held-out ones."""
     path = CORPUS / ("held" if held_out else "shards") / f"{name}-0-000"
     rows = real_rows(name, held_out)
     clips = [to_int16(load_audio(row["audio"]).samples.numpy()) for row in rows]

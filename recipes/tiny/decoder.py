@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tiny_audio.train.hardware import multiplies_bf16
 
-# One product each: where the layers lie in the block, and which they are.
+# The layers of a block that are computed as one product each: their module and their names.
 PRODUCTS = {
     "qkv": ("self_attn", ("q_proj", "k_proj", "v_proj")),
     "out": ("self_attn", ("o_proj",)),
@@ -59,7 +59,7 @@ class AdaptedLlama(nn.Module):
         self.adapters[f"{key}-B"] = nn.Parameter(torch.zeros(layer.out_features, rank))
 
     def peft_names(self) -> dict[str, nn.Parameter]:
-        """The adapters under the names that PEFT gives them within the model."""
+        """Return the adapters under the names that PEFT gives them within the model."""
         found = {}
         for key, parameter in self.adapters.items():
             number, part, name, which = key.split("-")
@@ -98,7 +98,7 @@ class AdaptedLlama(nn.Module):
         heads, kv, size = self.num_heads, self.num_kv, self.head_dim
         joined = self.product(x, number, "qkv").view(B, L, heads + 2 * kv, size)
         turned = self.rotated(joined[:, :, : heads + kv], L)
-        # Query heads that share a key lie one below the other, so that each key is one product.
+        # Queries of heads that share a key are stacked, so that each key needs one product.
         q = (turned[:, :, :heads] * size**-0.5).transpose(1, 2).reshape(B * kv, -1, size)
         k = turned[:, :, heads:].transpose(1, 2).reshape(B * kv, L, size)
         v = joined[:, :, heads + kv :].transpose(1, 2).reshape(B * kv, L, size)

@@ -32,7 +32,7 @@ BATCH = 8
 
 
 class Found(NamedTuple):
-    """A segment, and how the CTC heads support its text."""
+    """A segment, and the support of the CTC heads for its text."""
 
     segment: Segment
     support: float | None
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 def written(
     transcriber: Transcriber, sounds: Sequence[torch.Tensor], request: Request
 ) -> list[Found]:
-    """The segment of every sound, shortest sounds first in a batch, in the order given."""
+    """Return the segment of every sound, in the given order; batches hold like lengths."""
     order = sorted(range(len(sounds)), key=lambda n: len(sounds[n]))
     found: dict[int, Found] = {}
     for at in range(0, len(order), BATCH):
@@ -77,7 +77,7 @@ def by_way(transcriber: Transcriber, sets: dict[str, list[Clip]]) -> Table:
 
 
 def by_limit(transcriber: Transcriber, sets: dict[str, list[Clip]]) -> Table:
-    """Clips taken for no speech, and words that are written for sounds without any."""
+    """Count clips that are taken for no speech, and words written for sounds without speech."""
     sounds = [torch.from_numpy(samples) for samples in environmental(shared_data() / "esc10")[::4]]
     request = Request(min_logprob=KEEP_ALL)
     noise = written(transcriber, sounds, request)
@@ -94,7 +94,7 @@ def by_limit(transcriber: Transcriber, sets: dict[str, list[Clip]]) -> Table:
 
 
 def supports(found: Sequence[Found]) -> list[float]:
-    """How the heads support the texts, where something was written."""
+    """Return the support of the heads for the texts that are not empty."""
     return [one.support for one in found if one.segment.text and one.support is not None]
 
 
@@ -103,7 +103,7 @@ def listed(supports: Sequence[float]) -> str:
 
 
 def is_lost(found: Found, limit: float) -> bool:
-    """Whether a text would count as no speech."""
+    """Tell whether a text would count as no speech."""
     return is_doubted(found.segment.mean_logprob, found.support, limit)
 
 

@@ -57,7 +57,7 @@ class Writer:
 
     @torch.inference_mode()
     def write(self) -> list[str]:
-        """The sentences of one batch of words that are whole and plain."""
+        """Write one batch of sentences, and return those that are whole and plain."""
         words = self.rng.sample(list(self.words), BATCH)
         shots = self.rng.sample(list(SHOTS.items()), 5)
         prefix = self.tokenizer.encode(HEAD + "".join(f"\n- {w}: {s}" for w, s in shots))
@@ -81,7 +81,7 @@ class Writer:
         return [t for t in texts if SENTENCE.fullmatch(t) and 3 <= len(t.split()) <= 22]
 
     def draw(self, logits_BV: torch.Tensor, temperature: float = 0.85) -> torch.Tensor:
-        """One token a row from the likeliest 95 %, at most 64 tokens."""
+        """Draw one token a row from the likeliest 95 %, at most 64 tokens."""
         likely, tokens = (logits_BV / temperature).softmax(-1).topk(64)
         likely = likely * ((likely.cumsum(-1) - likely) < 0.95)
         return tokens.gather(1, torch.multinomial(likely, 1))

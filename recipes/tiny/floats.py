@@ -15,7 +15,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 
 def float_graph(path: Path) -> onnx.ModelProto:
-    """The graph with floats for quantised products, and without operators of one runtime alone."""
+    """Return the graph with floats for quantised products, and with standard operators only."""
     model = onnx.load(str(path))
     floats = Floats(model.graph)
     nodes = [new for node in model.graph.node for new in floats.rewritten(node)]
@@ -27,7 +27,7 @@ def float_graph(path: Path) -> onnx.ModelProto:
 
 
 class Floats:
-    """What stands in the place of each node."""
+    """Replaces the nodes of a quantised graph, one by one."""
 
     def __init__(self, graph: onnx.GraphProto):
         self.graph = graph
@@ -152,7 +152,7 @@ class Floats:
 
 
 def keep_used(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
-    """The graph with these nodes, without those and the weights that nothing reads any more."""
+    """Return the graph with these nodes, without nodes and weights that nothing reads any more."""
     before = len(nodes) + 1
     while len(nodes) < before:
         before = len(nodes)

@@ -31,7 +31,7 @@ Line = tuple[str, np.ndarray]  # name, samples at 16 kHz
 
 
 def unpacked(package: str) -> Path:
-    """The package's `usr/share`, downloaded where it is not there yet; nothing is installed."""
+    """Return the package's `usr/share`; download it if it is missing, without installing it."""
     folder = RUNS / "games" / package
     if not folder.is_dir():
         folder.mkdir(parents=True)
@@ -42,7 +42,7 @@ def unpacked(package: str) -> Path:
 
 
 def sound(unsigned: bytes) -> np.ndarray:
-    """Eight unsigned bits at 11 kHz → samples at 16 kHz."""
+    """Convert eight unsigned bits at 11 kHz to samples at 16 kHz."""
     samples = (np.frombuffer(unsigned, np.uint8).astype(np.float32) - 128) / 128
     return soxr.resample(samples, RATE, SAMPLE_RATE)
 
@@ -100,7 +100,7 @@ class Unpacker:
         return value
 
     def table(self) -> tuple[int, list[tuple[int, int]]]:
-        """Bits to look at, and for each of their values the length and the meaning of the code."""
+        """Return how many bits to look at, and for each value the code's length and meaning."""
         lengths = [self.read(4) for _ in range(self.read(5))]
         most = max(lengths, default=0)
         found, code = [(0, 0)] * (1 << most), 0
@@ -119,7 +119,7 @@ class Unpacker:
         return 1 << (value - 1) | self.read(value - 1) if value >= 2 else value
 
     def raw(self, n: int) -> bytes:
-        """`n` bytes that lie before the word read ahead."""
+        """Return `n` raw bytes, which lie before the word that was read ahead."""
         taken = self.data[self.at : self.at + n]
         self.at += n
         self.count -= 16

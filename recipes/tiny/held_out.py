@@ -38,7 +38,7 @@ def write_readers(path: Path) -> None:
 
 
 def write_native(path: Path) -> None:
-    """Prompts of a telephone system; G.722 has no header, so it is decoded by its name."""
+    """Write a telephone system's prompts. G.722 has no header, so the name tells the format."""
     folder = unpacked("asterisk-core-sounds-en-g722") / "asterisk/sounds/en_US_f_Allison"
     rows = list[dict[str, object]]()
     (path.parent / "native").mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def write_native(path: Path) -> None:
 
 
 def write_long(path: Path) -> None:
-    """Clips of one held-out reader after another, joined as far as a window of the encoder goes."""
+    """Write windows of joined clips, each of one held-out reader, as long as the encoder takes."""
     rng, rows = random.Random(12), list[dict[str, object]]()
     (path.parent / "long").mkdir(parents=True, exist_ok=True)
     given = real_rows("speechocean762", held_out=True)
@@ -70,7 +70,7 @@ def write_long(path: Path) -> None:
 
 
 def joined(rows: list[dict[str, Any]], rng: random.Random) -> tuple[np.ndarray, list[str]]:
-    """Samples and texts of as many rows as fit into LONGEST_S, with pauses between."""
+    """Return samples and texts of as many rows as fit into LONGEST_S, with pauses between."""
     parts, texts, room = list[np.ndarray](), list[str](), int(LONGEST_S * SAMPLE_RATE)
     for row in rows:
         samples = load_audio(row["audio"]).samples.numpy()
@@ -84,7 +84,7 @@ def joined(rows: list[dict[str, Any]], rng: random.Random) -> tuple[np.ndarray, 
 
 
 def write_voices(path: Path, texts: Texts) -> None:
-    """Held-out sentences of six words and more, at three tempos."""
+    """Write held-out sentences of six words and more, spoken at three tempos."""
     rng, rows = random.Random(11), list[dict[str, object]]()
     lines = [t for kind in ("book", "everyday") for t in texts.lists[kind] if is_held_out(t)]
     for number, text in enumerate(rng.sample([t for t in lines if len(t.split()) > 5], NUM_VOICES)):

@@ -1,8 +1,8 @@
 """Whisper tiny.en writes what is said in clips that have no transcript.
 
-Several clips lie in one window of 30 seconds with pauses between them, since Whisper computes 30
-seconds for any clip; its times say which text belongs to which clip. A text is kept where every
-piece lies in one clip, Whisper was sure of it, and it is plain words.
+Several clips share a window of 30 seconds, with pauses between them, since Whisper computes 30
+seconds for any clip; its times say which text belongs to which clip. A text is kept if each of its
+pieces lies in one clip, Whisper was sure of it, and it consists of plain words.
 """
 
 import re
@@ -24,7 +24,7 @@ PAUSE_S, WINDOW_S, BATCH = 0.9, 29.0, 16
 MOST_TOKENS = 220
 LEAST_LOGPROB = -0.65  # mean over the tokens of a clip
 RATES = (3.0, 26.0)  # letters a second that people speak
-OVERLAP_S = 0.35  # of a piece with a second clip: then it is not known whose it is
+OVERLAP_S = 0.35  # of a piece with a second clip; with more, the piece belongs to neither
 PLAIN = re.compile(r"[A-Z][A-Za-z ,'.!?\-]*[.?!]")
 
 
@@ -36,7 +36,7 @@ class Piece(NamedTuple):
 
 
 class Labeller:
-    """Whisper whole, as it lies in the preset's package."""
+    """The whole Whisper model, from the preset's package."""
 
     def __init__(self) -> None:
         from transformers import WhisperForConditionalGeneration, WhisperTokenizerFast
@@ -51,7 +51,7 @@ class Labeller:
         self.rules = WhisperTimeStampLogitsProcessor(self.model.generation_config, begin_index=1)
 
     def write(self, clips: list[np.ndarray]) -> list[str]:
-        """A text for each clip; "" where none is sure."""
+        """Write a text for each clip; "" where Whisper is not sure."""
         found = [""] * len(clips)
         windows = packed(clips)
         for at in range(0, len(windows), BATCH):
@@ -82,7 +82,7 @@ class Labeller:
         return [self.split(*pair) for pair in pairs]
 
     def split(self, ids: list[int], logprobs: list[float]) -> list[Piece]:
-        """Pieces between two times; what has no end is left out."""
+        """Return the pieces between two times; a piece without an end is left out."""
         pieces, start, inside = [], None, list[tuple[int, float]]()
         for token, logprob in zip(ids, logprobs, strict=True):
             if token >= self.first_time:
@@ -101,7 +101,7 @@ Places = list[tuple[int, float, float]]  # number of a clip, its start and its e
 
 
 def packed(clips: list[np.ndarray]) -> list[Places]:
-    """Clips in order, as many in a window as fit."""
+    """Place clips in windows, in order, as many as fit."""
     windows: list[Places] = [[]]
     at = 0.3
     for number, clip in enumerate(clips):
@@ -115,7 +115,7 @@ def packed(clips: list[np.ndarray]) -> list[Places]:
 
 
 def mixed(places: Places, clips: list[np.ndarray]) -> np.ndarray:
-    """The window's samples, each clip at the same level."""
+    """Return the window's samples, with all clips at the same level."""
     window = np.zeros(30 * SAMPLE_RATE, np.float32)
     for number, start_s, _ in places:
         clip = clips[number]
@@ -126,7 +126,7 @@ def mixed(places: Places, clips: list[np.ndarray]) -> np.ndarray:
 
 
 def assigned(places: Places, pieces: list[Piece]) -> dict[int, str]:
-    """Texts of clips whose pieces are theirs alone, sure, plain and spoken at a human rate."""
+    """Return texts of clips: of one clip alone, sure, plain, and spoken at a human rate."""
     found: dict[int, list[Piece]] = {}
     unknown: set[int] = set()
     for piece in pieces:
@@ -151,7 +151,7 @@ def assigned(places: Places, pieces: list[Piece]) -> dict[int, str]:
 
 
 def plain_text(text: str) -> str:
-    """The text with simple marks; "" where it holds digits, foreign letters or no sentence."""
+    """Return the text with simple marks; "" if it holds digits, foreign letters or no sentence."""
     text = text.replace("’", "'").replace("...", ".").replace("…", ".")
     text = re.sub(r"\s*[;:—–]\s*|\s+-+\s+|--+", ", ", text).strip(" ,-")
     text = re.sub(r"\s+", " ", text)
@@ -161,7 +161,7 @@ def plain_text(text: str) -> str:
 
 
 def whisper_folder() -> Path:
-    """The whole of Whisper tiny.en in the Hub's layout, converted once."""
+    """Return the folder of the whole Whisper tiny.en in the Hub's layout, converted once."""
     folder = RUNS / "whisper"
     if not folder.is_dir():
         convert(preset("tiny").encoder.source, folder, torch.float32)

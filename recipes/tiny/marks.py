@@ -19,14 +19,14 @@ def plain(word: str) -> str:
 
 
 def names(text: str) -> set[int]:
-    """Numbers of the words with a capital that do not begin a sentence; "I" is none."""
+    """Return numbers of words with a capital that begin no sentence; "I" does not count."""
     words = text.split()
     inside = [n for n in range(1, len(words)) if words[n - 1][-1] not in MARKS]
     return {n for n in inside if words[n][0].isupper() and not words[n].startswith(("I'", "I"))}
 
 
 def capitals(ref: str, hyp: str) -> tuple[int, int]:
-    """Names that were written as the same word, and those of them with a capital."""
+    """Count names that were written as the same word, and those of them with a capital."""
     spoken, written = ref.split(), hyp.split()
     wanted, at_ref, at_hyp = names(ref), 0, 0
     num_written = num_capital = 0

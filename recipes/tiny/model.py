@@ -1,4 +1,4 @@
-"""What trains: the CTC start, and the decoder that reads its audio embeddings.
+"""The two models that train: the CTC start, and the decoder that reads its audio embeddings.
 
 `CtcStart` is encoder, projector and two CTC heads: one spells characters off the frames (it becomes
 the preset's head for word times), the other writes the decoder's own tokens off the audio
@@ -21,7 +21,7 @@ from tiny_audio.model.modeling import AudioLM
 from tiny_audio.model.prompt import render, stop_ids, transcription_turns
 from tiny_audio.train.loop import Losses
 
-FROZEN = ("conv", "embed_positions", "layers.0.")  # of the encoder: sound is sound
+FROZEN = ("conv", "embed_positions", "layers.0.")  # layers of the encoder that stay Whisper's
 CHARACTER_WEIGHT = 0.5
 NUM_CLASSES = 3072  # tokens that compete in one step: those of the texts, and others at random
 PAD_TO = 16  # prompt lengths are padded to multiples of it, rows of the vocabulary to 128
@@ -49,7 +49,7 @@ class CtcStart(nn.Module):
         return frames_BTE, lengths_B, *self.projector(frames_BTE.float(), lengths_B)
 
     def classes(self, ids: list[list[int]]) -> tuple[Tensor, dict[int, int]]:
-        """The tokens of these texts and random others, and the class of each token."""
+        """Return the tokens of these texts, with random others, and the class of each token."""
         own = sorted({token for row in ids for token in row})
         used = self.token_head.tokens_V.long()
         others = used[torch.randint(len(used), (NUM_CLASSES,))]
@@ -58,7 +58,7 @@ class CtcStart(nn.Module):
         return chosen, {token: at + 1 for at, token in enumerate(own)}
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, int, tuple[Tensor, Tensor]]:
-        """Mean CTC loss a token and a character, number of tokens, audio embeddings and lengths."""
+        """Return mean CTC losses a token and a character, tokens, audio embeddings, lengths."""
         frames_BTE, lengths_B, audio_BPD, positions_B = self.embed(batch.features())
         ids = [self.tokenizer.encode(text, add_special_tokens=False) for text in batch.texts]
         chosen, number = self.classes(ids)
@@ -74,14 +74,14 @@ class CtcStart(nn.Module):
         return Losses((tokens + CHARACTER_WEIGHT * characters) * count, count)
 
     def transcribe(self, audio_BPD: Tensor, positions_B: Tensor) -> list[str]:
-        """The best path over all used tokens."""
+        """Return the texts of the best paths over all used tokens."""
         log_probs_BPC = self.token_head(audio_BPD, self.table)
         paths = self.token_head.best_paths(log_probs_BPC, positions_B)
         return [self.tokenizer.decode(path) for path in paths]
 
 
 def ctc_mean(log_probs_BTC: Tensor, lengths_B: Tensor, targets: list[list[int]]) -> Tensor:
-    """CTC loss per label; a text with more labels than its sound has places counts as none."""
+    """Return the CTC loss per label; a text with more labels than positions counts 0."""
     sizes_B = torch.tensor([len(row) for row in targets])
     flat = torch.tensor([label for row in targets for label in row], dtype=torch.long)
     found_B = F.ctc_loss(
@@ -103,7 +103,7 @@ class Reader(nn.Module):
 
     @staticmethod
     def frame(model: AudioLM) -> tuple[list[int], list[int]]:
-        """The prompt's ids before and after the audio."""
+        """Return the prompt's ids before and after the audio."""
         config = model.config.prompt
         prompt = render(transcription_turns(config), [1], model.tokenizer, config)
         at = prompt.slots[0][0]
@@ -112,7 +112,7 @@ class Reader(nn.Module):
     def rows(
         self, audio_BPD: Tensor, positions_B: Tensor, ids: list[list[int]]
     ) -> tuple[Tensor, Tensor]:
-        """Prompt embeddings (B, L, D), padded behind, and labels (B, L) at the place before."""
+        """Return prompt embeddings (B, L, D), padded behind, and labels (B, L), shifted by one."""
         look_up: Any = self.decoder.embed
         before, after = look_up(torch.tensor(self.before)), look_up(torch.tensor(self.after))
         counts = positions_B.tolist()

@@ -1,4 +1,4 @@
-"""What was trained, written as the preset's folder: `uv run python -m recipes.tiny.pack`.
+"""Writing the trained weights as the preset's folder: `uv run python -m recipes.tiny.pack`.
 
 `python -m recipes.tiny.pack runs/tiny/ctc --out runs/tiny/frozen` writes what the CTC stage made,
 read by SmolLM2 as it is, without adapters.
@@ -25,12 +25,12 @@ from tiny_audio.train.saves import last_save, module_weights
 
 PARTS = {"encoder.": "audio_tower.", "projector.": "projector."}
 ADAPTER, HEAD, TOKEN_HEAD = "decoder.adapters.", "head.", "token_head."
-# Measured by `recipes.tiny.decoding` on clips of which no figure is told.
+# Chosen with `recipes.tiny.decoding`, on clips that no published figure is of.
 DECODING = DecodingConfig(beams=4, ctc_weight=0.3, min_logprob=-1.8)
 
 
 def named(trained: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The run's names → those of `AudioLM`; the CTC heads have no place in it."""
+    """Rename the run's weights to `AudioLM`'s names, without the CTC heads."""
     found = {}
     for name, tensor in trained.items():
         for old, new in PARTS.items():
@@ -45,7 +45,7 @@ def named(trained: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def assembled(trained: dict[str, Tensor]) -> AudioLM:
-    """The preset's frozen parts with everything that the run trained."""
+    """Return the preset's frozen parts with all weights that the run trained."""
     model = build("tiny")
     model.config.decoding_config = DECODING.to_dict()
     model.add_lora("decoder", preset("tiny").lora["decoder"])
@@ -56,7 +56,7 @@ def assembled(trained: dict[str, Tensor]) -> AudioLM:
 
 
 def pack(run: Path, folder: Path) -> None:
-    """The newest save of `run` → `folder`, the trained part in eight bits, and the heads' folders.
+    """Write the newest save of `run` into `folder`, in eight bits, and the heads' folders.
 
     The heads belong to the encoder and the projector as they are stored, so those are read again
     first.
@@ -78,7 +78,7 @@ def pack(run: Path, folder: Path) -> None:
 
 @torch.no_grad()
 def token_head(trained: dict[str, Tensor], model: AudioLM) -> TokenHead:
-    """The head that wrote the decoder's tokens in both stages."""
+    """Return the CTC head of the decoder's tokens."""
     table: Any = model.get_input_embeddings()
     head = TokenHead.fresh(used_tokens(model), table.weight)
     for name, parameter in head.named_parameters():

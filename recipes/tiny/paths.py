@@ -1,4 +1,4 @@
-"""Where the recipe keeps its files: beside the runs, never in git, but for what was written."""
+"""The recipe's folders, beside the runs; of their files only the written sentences are in git."""
 
 from pathlib import Path
 

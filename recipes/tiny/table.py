@@ -48,7 +48,7 @@ def result(system: str, column: str) -> dict[str, Any] | None:
 
 
 def cell(found: dict[str, Any] | None) -> str:
-    """WER with its interval; a set that was not measured says so."""
+    """Return the WER with its interval, or say that the set was not measured."""
     if found is None:
         return "not measured"
     wer = found["scores"]["wer"]
@@ -89,12 +89,12 @@ def sentences() -> str:
 
 
 def compared(column: Column) -> bool:
-    """Whether both `tiny` and Whisper were measured on this set."""
+    """Tell whether both `tiny` and Whisper were measured on this set."""
     return bool(result("tiny", column.name) and result("whisper", column.name))
 
 
 def against_whisper(column: Column) -> str:
-    """The difference of both on the same clips, with its interval."""
+    """Say how both differ on the same clips, with an interval."""
     ours, theirs = (Saved.read(RESULTS / f"{name}-{column.name}") for name in ("tiny", "whisper"))
     normal = common_normalizer([ours, theirs], None)
     found = compare(ours.table(normal), theirs.table(normal), normal)["overall"]["difference"]
@@ -106,7 +106,7 @@ def against_whisper(column: Column) -> str:
 
 
 def page_with_table(text: str) -> str:
-    """The page with everything between the two marks replaced."""
+    """Return the page with a new text between the two marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}\n\n{sentences()}\n{END}{after}"

@@ -1,4 +1,4 @@
-"""What is read aloud: books, WordNet's examples, everyday sentences, numbers, learners' sentences.
+"""The texts that are read aloud: books, WordNet, everyday sentences, numbers, learners' sentences.
 
 All keep true case and simple punctuation (comma, full stop, question and exclamation mark), since
 that is what `tiny` shall write. A fixed rule on the text keeps one sentence in forty apart.
@@ -45,13 +45,13 @@ NO_SENTENCE = re.compile(r"\b[A-Z]{2,}|\b[A-Z]\.|\.\S|Enter |Exit|Exeunt|Chapter
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a sentence is for evaluation only, decided by the text alone."""
+    """Tell whether a sentence is for evaluation only; the text alone decides."""
     plain = text.lower().rstrip(".?!")
     return len(plain.split()) >= 4 and zlib.crc32(plain.encode()) % HELD_OUT_SHARE == 0
 
 
 def cased(text: str) -> str:
-    """A transcript without case and marks → a sentence with capitals and a closing mark."""
+    """Give a transcript without case and marks its capitals and a closing mark."""
     words = [NAMES.get(word, word) for word in text.split()]
     sentence = " ".join(words)
     sentence = sentence[0].upper() + sentence[1:]
@@ -61,7 +61,7 @@ def cased(text: str) -> str:
 
 
 def book_sentences(folder: Path, most_words: int = 30) -> list[str]:
-    """The sentences of all books of a folder, each once, in order; long ones cut at a comma."""
+    """Return the sentences of all books, each once, in order; long ones are cut at a comma."""
     found: list[str] = []
     for path in sorted(folder.glob("*.txt")):
         for sentence in split_book(path.read_bytes().decode("utf-8", errors="replace")):
@@ -70,7 +70,7 @@ def book_sentences(folder: Path, most_words: int = 30) -> list[str]:
 
 
 def split_book(raw: str) -> list[str]:
-    """The book's own sentences in plain marks, without headings, initials and stage directions."""
+    """Return a book's sentences in plain marks, without headings, initials, stage directions."""
     start = max((m.end() for m in BOOK_HEAD.finditer(raw[: len(raw) // 4])), default=0)
     end = next((m.start() for m in BOOK_TAIL.finditer(raw, start)), len(raw))
     text = raw[start:end].replace("’", "'").replace("‘", "'").replace("_", "").replace("--", ", ")
@@ -88,7 +88,7 @@ def split_book(raw: str) -> list[str]:
 
 
 def pieces(sentence: str, most_words: int, clause_words: int = 22) -> list[str]:
-    """The sentence itself, or its clauses as sentences where it is long."""
+    """Return the sentence, or, if it is long, its clauses as sentences."""
     if len(sentence.split()) <= most_words:
         return [sentence] if len(sentence.split()) >= 3 else []
     cut, clause = [], ""
@@ -102,7 +102,7 @@ def pieces(sentence: str, most_words: int, clause_words: int = 22) -> list[str]:
 
 
 def dictionary_sentences(folder: Path = WORDNET, most_words: int = 25) -> list[str]:
-    """The examples in WordNet's definitions: some 40,000 phrases that hold most English words.
+    """Return the examples in WordNet's definitions: some 40,000 phrases with most English words.
 
     Raises FileNotFoundError with the name of the package where WordNet is not installed.
     """
@@ -117,7 +117,7 @@ def dictionary_sentences(folder: Path = WORDNET, most_words: int = 25) -> list[s
 
 
 def plain_example(example: str, most_words: int) -> list[str]:
-    """The example as a sentence with a capital and a closing mark, where it is plain text."""
+    """Make the example a sentence with a capital and a closing mark, if it is plain text."""
     text = re.sub(r"\s*[;:]\s*", ", ", example.strip().strip("`'"))
     text = text[:1].upper() + text[1:]
     mark = "?" if EXAMPLE_QUESTION.match(example) else "."
@@ -141,14 +141,14 @@ class Texts:
         }
 
     def draw(self, rng: random.Random) -> tuple[str, str]:
-        """One text and its kind; held-out texts are drawn too, and left out by whoever trains."""
+        """Draw a text and its kind. Held-out texts are drawn too; training leaves them out."""
         kinds = list(SHARES)
         kind = rng.choices(kinds, list(SHARES.values()))[0]
         return rng.choice(self.lists[kind]), kind
 
 
 def write_lines(path: Path, rows: list[dict[str, object]]) -> None:
-    """JSON lines, there whole or not at all."""
+    """Write JSON Lines; the file is there whole or not at all."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     temporary.replace(path)

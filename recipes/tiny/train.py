@@ -41,7 +41,7 @@ DECODER_RATES = {"decoder": 7e-4, "start": 1.5e-4, "start.encoder": 3e-5}
 
 
 def pretrained() -> AudioLM:
-    """The preset's parts: what trains in float32, the decoder in bfloat16 where that is faster."""
+    """Return the preset's parts in float32; the decoder in bfloat16 where that is faster."""
     torch.manual_seed(0)
     model = build("tiny", dtype=torch.bfloat16 if multiplies_bf16("cpu") else torch.float32)
     model.audio_tower.model.float()
@@ -72,7 +72,7 @@ def shipped_adapters(reader: Reader) -> None:
 
 
 def used_tokens(model: AudioLM) -> Tensor:
-    """The decoder's tokens that occur in the texts of the corpus."""
+    """Return the decoder's tokens that occur in the texts of the corpus."""
     texts = Texts(shared_data())
     found: set[int] = set()
     for lines in texts.lists.values():
@@ -120,7 +120,7 @@ def word_error_rates(write: Callable[[Sequence[Tensor]], list[str]]) -> dict[str
 
 
 def stream(mix: Mix, seed: int, core: int | None) -> Callable[[dict], Iterator[Any]]:
-    """Batches of a run; after a stop the draws go on with another seed.
+    """Yield batches of a run; after a stop they are drawn with another seed.
 
     With several processes, each has seeds and (from `core` on) a core of its own.
     """
@@ -149,7 +149,7 @@ def loop_config(rates: dict[str, float], minutes: float, evaluate_every_s: float
 
 
 def train_ctc(minutes: float, core: int | None, go_on: bool) -> None:
-    """Encoder, projector and heads, without the language model."""
+    """Train encoder, projector and heads, without the language model."""
     model = pretrained()
     start = CtcStart(model, used_tokens(model))
     if go_on:
@@ -165,7 +165,7 @@ def train_ctc(minutes: float, core: int | None, go_on: bool) -> None:
 
 
 def train_decoder(minutes: float, core: int | None, begin: Path, go_on: bool) -> None:
-    """Adapters of the decoder, with projector and encoder at low rates."""
+    """Train adapters of the decoder, with projector and encoder at low rates."""
     model = pretrained()
     start = CtcStart(model, used_tokens(model))
     restore(start, last_save(begin))
@@ -185,7 +185,7 @@ def train_decoder(minutes: float, core: int | None, begin: Path, go_on: bool) ->
 
 
 def written(model: AudioLM, reader: Reader, clips: Sequence[Tensor]) -> list[str]:
-    """What the whole model writes, through the path that people use."""
+    """Transcribe clips with the whole model, as users do."""
     with torch.no_grad():
         parameters = dict(model.language_model.named_parameters())
         for name, adapter in reader.decoder.peft_names().items():

@@ -87,7 +87,7 @@ class Hibari(Speaker):
 
 
 def british(hibari: Any) -> Any:
-    """hibari with British pronunciation."""
+    """Return hibari with British pronunciation."""
     from hibari.g2p import G2P
 
     return hibari.Hibari(g2p=G2P(british=True))
@@ -135,7 +135,7 @@ class Kokoro(Speaker):
 
 
 def one_thread(path: Path) -> Any:
-    """A session of onnxruntime that computes on one core."""
+    """Return a session of onnxruntime that computes on one core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -144,7 +144,7 @@ def one_thread(path: Path) -> Any:
 
 
 class InBfloat16:
-    """The graph with float weights on one core; it is asked as a session of onnxruntime is."""
+    """The graph with float weights on one core, called like a session of onnxruntime."""
 
     def __init__(self, path: Path):
         import openvino
@@ -164,7 +164,7 @@ class InBfloat16:
 
 
 def moved(spectrum_BF: np.ndarray, factor: float) -> np.ndarray:
-    """Every frequency times `factor`: a shorter vocal tract where it is above 1."""
+    """Multiply every frequency by `factor`; above 1 the vocal tract is shorter."""
     last = len(spectrum_BF) - 1.001
     at = np.minimum(np.arange(len(spectrum_BF)) / factor, last)
     low = at.astype(int)
@@ -173,7 +173,7 @@ def moved(spectrum_BF: np.ndarray, factor: float) -> np.ndarray:
 
 
 def melodic(f0_F: np.ndarray, pitch: float, melody: float) -> np.ndarray:
-    """Pitch times `pitch`, its movements (in log frequency) times `melody`; unvoiced stays 0."""
+    """Scale the pitch by `pitch`, its movements (log frequency) by `melody`; unvoiced stays 0."""
     voiced, moved_f0 = f0_F > 40, f0_F.copy()
     if voiced.any():
         level = np.log(f0_F[voiced]).mean()
