@@ -289,7 +289,7 @@ def test_half_pairs_are_counted(folder):
 
 
 def test_members_of_a_tar_that_cannot_be_used_are_counted(folder, tmp_path):
-    path = tmp_path / "a.tar"
+    path, letter = tmp_path / "a.tar", folder / "deep" / "b.txt"
     with tarfile.open(path, "w") as archive:
         archive.add(folder / "deep" / "b.ogg", "good.ogg")
         archive.add(folder / "deep" / "b.txt", "good.txt")
@@ -303,12 +303,23 @@ def test_members_of_a_tar_that_cannot_be_used_are_counted(folder, tmp_path):
             archive.add(folder / "deep" / "b.ogg", name)
         archive.add(folder / "deep" / "b.txt", "twice.txt")
         archive.add(folder / "deep" / "b.txt", "link.txt")
+        for name in ("again.ogg", "again.txt", "again.TXT", "other.ogg", "other.txt"):
+            archive.add(folder / "deep" / "b.ogg" if ".ogg" in name else letter, name)
+        for name in ("other", "same"):
+            read_in = letter.read_text() if name == "same" else "not that"
+            (tmp_path / "a.json").write_text(json.dumps({"text": f"{read_in} "}))
+            archive.add(tmp_path / "a.json", f"{name}.json")
+        archive.add(folder / "deep" / "b.ogg", "same.ogg")
+        archive.add(letter, "same.txt")
         link = tarfile.TarInfo("link.ogg")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     examples, dropped = read(path)
     assert [e.where for e in examples] == [f"{path}:good"]
     assert dropped == {
+        "two files of one name": [f"{path}:again"],
+        "one text in .json, another in .txt": [f"{path}:other"],
+        "duplicate": [f"{path}:same"],
         "no text": [f"{path}:silent"],
         "no audio": [f"{path}:deaf"],
         "not audio": [f"{path}:letter"],

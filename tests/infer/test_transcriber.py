@@ -13,6 +13,7 @@ from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.audio import Audio
 from tiny_audio.model.errors import AudioError, PromptError
 from tiny_audio.model.generation import Written
+from tiny_audio.model.prompt import transcription_turns
 
 RATE = 16_000
 
@@ -173,6 +174,12 @@ def test_what_the_decoder_hardly_believes_is_no_speech_unless_all_is_kept(nano):
     assert doubted.mean_logprob == pytest.approx(-1.2)
     asked = nano.segment(window, written, Request(prompt="Describe this sound."))
     assert asked.text == "turn on the light"
+
+
+def test_an_empty_prompt_asks_what_the_model_was_trained_with(transcriber):
+    config = transcriber.model.config.prompt
+    assert Request(prompt="") == Request()
+    assert transcription_turns(config, "") == transcription_turns(config)
 
 
 def test_a_prompt_beyond_the_decoders_positions_is_refused_with_both_counts(transcriber):

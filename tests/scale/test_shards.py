@@ -135,9 +135,9 @@ def test_failed_clips_are_done_again_only_when_asked(single, manifest, model, he
 
 
 def test_another_job_and_odd_shards_are_refused(single, manifest, model, tmp_path):
-    with pytest.raises(ConfigError, match=r"of another job \(request\)"):
+    with pytest.raises(ConfigError, match=r"another job \(request.beams: None there, 2 now\)"):
         Work(manifest, single, model, Request(beams=2))
-    with pytest.raises(ConfigError, match=r"of another job \(model, model_sha256\)"):
+    with pytest.raises(ConfigError, match=r"\(model: '.*' there, 'nano' now; model_sha256\)"):
         Work(manifest, single, "nano", PLAIN)
     (tmp_path / "mine.txt").touch()
     with pytest.raises(ConfigError, match="holds other files"):
@@ -190,6 +190,42 @@ def test_what_ray_s_actors_compute_is_what_one_process_writes(single, manifest, 
     expected = [json.loads(line) for line in (single / ALL).read_text().splitlines()]
     assert [made[line["id"]] for line in expected] == expected
     assert len(made) == NUM
+
+
+def test_a_row_s_own_prompt_is_asked_by_processes_and_by_ray_s_actors(
+    manifest, model, hears, tmp_path
+):
+    """Rows of three prompts, one of which cannot be asked, mixed; other prompts are another job."""
+    asked = ["", "Name the sound: <audio>", "Two: <audio> <audio>", ""] * 2
+    rows = [{"audio": str(manifest.parent / "0.flac")} for _ in asked]
+    for row, prompt in zip(rows, asked, strict=True):
+        row |= {"prompt": prompt}
+    rows += [{**rows[0], "prompt": None}, {**rows[0], "prompt": 5}]
+    path = tmp_path / "asked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = Request(prompt="")
+    made = list(transcribed(clips_of(path), hears, request))
+    texts = {line["id"]: line["text"] for line in made}
+    own, other = (
+        hears.transcribe(rows[0]["audio"], prompt=prompt).text for prompt in (None, asked[1])
+    )
+    assert own != other
+    expected = [own, other, None, own] * 2 + [own, None]
+    assert [texts[f"asked.jsonl:{n}"] for n in range(1, len(rows) + 1)] == expected
+    reasons = {line["id"]: line["reason"] for line in made if line["outcome"] == "error"}
+    assert reasons["asked.jsonl:10"] == "prompt is not a string"
+    assert reasons["asked.jsonl:3"] == "PromptError"
+    reader, writer = (
+        Reader(str(path)),
+        Writer(model, Work(path, tmp_path / "a", model, request).job["request"], "cpu"),
+    )
+    read = [reader({"number": number}) for number in range(len(rows))]
+    batch = {key: np.array([row[key] for row in read], dtype=object) for key in read[0]}
+    by_id = {row["id"]: row for row in map(json.loads, writer(batch)["line"])}
+    assert by_id == {line["id"]: line for line in made}
+    path.write_text("".join(json.dumps({**row, "prompt": ""}) + "\n" for row in rows))
+    with pytest.raises(ConfigError, match=r"another job \(clips_sha256\)"):
+        Work(path, tmp_path / "a", model, request)
 
 
 def run(*words):

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import toys
+from typed import typed
 
 from tiny_audio.commands.adapt import verdict
 from tiny_audio.data.examples import Dropped, Limits, SourceConfig, read_source
 from tiny_audio.data.manifest import read_manifest, write_manifest
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.train.adapt import adapt, part, parted
+from tiny_audio.train.adapt import adapt, measured, part, parted
 from tiny_audio.train.experiments import EMBEDDED
 
 
@@ -70,6 +72,29 @@ def clips(tmp_path):
     written = [{"audio": e.sound.name, "text": e.text} for e in examples]
     write_manifest(tmp_path / "mine.jsonl", written)
     return tmp_path / "mine.jsonl"
+
+
+def test_clips_that_the_test_left_out_or_that_failed_in_it_are_told(clips, tmp_path, monkeypatch):
+    """One that is no audio is left out, one whose end is missing fails; nothing is trained."""
+    given = read_manifest(clips).rows
+    for number, row in enumerate(parted(given)[0][:2]):
+        whole = toys.samples()[0][0].read_bytes()
+        row["audio"] = str(tmp_path / f"{number}.flac")
+        Path(row["audio"]).write_bytes(whole[: len(whole) // 2] if number else b"no sound at all")
+    write_manifest(clips, given)
+    monkeypatch.setattr("tiny_audio.train.adapt.train", lambda recipe: None)
+    monkeypatch.setattr("tiny_audio.train.adapt.decode_as_before", lambda model, folder: None)
+    monkeypatch.setattr(
+        "tiny_audio.train.adapt.measured",
+        lambda model, *others: measured("nano", *others),
+    )
+    done = typed("adapt", "--data", clips, "--model", "nano", "--out", tmp_path / "run")
+    assert "left out of the test: 1 × not audio" in done.stderr, done.output
+    assert "count as deleted: 1 ×" in done.stderr
+    assert done.exit_code == 1
+    stored = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    assert stored["dropped"] == {"not audio": 1}
+    assert list(stored["failed"].values()) == [1]
 
 
 def test_a_model_is_measured_trained_and_measured_on_the_same_clips(clips, tmp_path):

@@ -24,7 +24,7 @@ def adapt(
     """Train a model on your own clips for some minutes, and compare it before and after.
 
     A fifth of the clips is kept for the test: all clips of some speakers, if there are at least
-    five.
+    five. Exit code 1 if any of them failed in the test: all of its words then count as deleted.
     """
     with refusing(FloatingPointError, RuntimeError):
         require("tiny-audio adapt", "train")
@@ -34,7 +34,13 @@ def adapt(
 
         found = run(model, data, out, minutes, device)
     show(show_comparison((f"{model}, before", "after"), found))
+    for reason, count in found["dropped"].items():
+        say(f"left out of the test: {count} × {reason}")
+    for reason, count in found["failed"].items():
+        say(f"failed in the test, so all words count as deleted: {count} × {reason}")
     say(verdict(found["overall"]["difference"], out))
+    if found["failed"]:
+        raise typer.Exit(1)
 
 
 def verdict(difference: dict[str, float | None], out: Path) -> str:

@@ -162,16 +162,21 @@ def tar_rows(paths: Sequence[Path], text: str) -> Iterator[Row]:
 def _members(archive: tarfile.TarFile, path: Path, text: str) -> Iterator[Row]:
     """Group members whose names differ only in their ending, wherever in the tar they are."""
     groups: dict[str, dict[str, tarfile.TarInfo]] = {}
+    twice = set[str]()
     for member in archive:
         if not member.isdir():
             key, _, ending = member.name.rpartition(".")
-            groups.setdefault(key, {})["." + ending.lower()] = member
+            if groups.setdefault(key, {}).setdefault("." + ending.lower(), member) is not member:
+                twice.add(key)
     _check_end(archive, path)
     for key, members in groups.items():
         where = f"{path}:{key}"
         sounds = [member for ending, member in members.items() if is_audio(ending)]
         if len(sounds) != 1:
             yield Row(where, Unusable("several sounds of one name" if sounds else "no audio"))
+            continue
+        if key in twice:
+            yield Row(where, Unusable("two files of one name"))
             continue
         if any(not member.isreg() or member.issparse() for member in members.values()):
             yield Row(where, Unusable("not a file"))  # a link, or written with tar --sparse
@@ -203,6 +208,9 @@ def _fields(
             found = parsed(data) if ending == ".json" else read_text(data, text)
             if isinstance(found, Unusable):
                 raise found
+            before = fields.get(text)
+            if before not in (None, "") and str(before).strip() != found[text].strip():
+                raise Unusable(f"one {text} in .json, another in .txt")
             fields |= found
     return fields
 

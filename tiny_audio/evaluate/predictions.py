@@ -112,6 +112,8 @@ def _check_type(name: str, value: Any, types: tuple[type, ...], where: str) -> N
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         expected = " or ".join("null" if t is type(None) else t.__name__ for t in types)
         raise ConfigError(f"{where}: {name} is {value!r}, expected {expected}.")
+    if isinstance(value, NUMBERS) and not 0 <= value < 1e9:  # NaN is neither
+        raise ConfigError(f"{where}: {name} is {value!r}, expected a number that is not negative.")
 
 
 def _adopted(row: dict[str, Any], named: Fields, where: str, number: int) -> Prediction:

@@ -17,12 +17,13 @@ Timestamps = Literal["segment", "word"]
 class Request:
     """The settings of a transcription, the same for every window.
 
-    `prompt` replaces the instruction that the model was trained with; `hotwords` are favoured
-    (`hotwords.py`); `timestamps="word"` gives words their times. `beams`, `ctc_weight` and
-    `min_logprob` are explained in `DecodingConfig`; None is the model's own value. A `prompt` keeps
-    all that is written (a description is less sure of its words), and so does `KEEP_ALL` as
-    `min_logprob`. `whole` cuts audio at the encoder's limit only, not in pauses. `diarize` says of
-    every word who spoke it (`speakers.py`), `speakers` how many there are, if that is known.
+    `prompt` replaces the instruction that the model was trained with, unless it is empty;
+    `hotwords` are favoured (`hotwords.py`); `timestamps="word"` gives words their times. `beams`,
+    `ctc_weight` and `min_logprob` are explained in `DecodingConfig`; None is the model's own value.
+    A `prompt` keeps all that is written (a description is less sure of its words), and so does
+    `KEEP_ALL` as `min_logprob`. `whole` cuts audio at the encoder's limit only, not in pauses.
+    `diarize` says of every word who spoke it (`speakers.py`), `speakers` how many there are, if
+    that is known.
     """
 
     prompt: str | None = None
@@ -36,6 +37,7 @@ class Request:
     speakers: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", self.prompt or None)  # "" asks nothing else, as in eval
         if (self.beams or 1) > 1 and self.hotwords:
             raise ConfigError(
                 "Hotwords work with greedy decoding only; leave out the hotwords or the beams."

@@ -94,11 +94,12 @@ class Prompt:
 def transcription_turns(
     config: PromptConfig, instruction: str | None = None, num_clips: int = 1
 ) -> list[Turn]:
-    """Return the conversation that asks for one clip's text, or whatever `instruction` asks.
+    """Return the conversation that asks for one clip's text, or whatever `instruction` asks; an
+    empty one asks nothing else.
 
     Clips without a placeholder come after the text, in their order.
     """
-    text = config.instruction if instruction is None else instruction
+    text = instruction or config.instruction
     if len(_texts(Turn("user", text))) == 1:
         text = " ".join([text, *[AUDIO] * num_clips])
     return [Turn("user", text)]

@@ -22,7 +22,7 @@ from tiny_audio.infer.jobs import Failed
 from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE, stream_audio
 from tiny_audio.model.errors import TinyAudioError, needing
-from tiny_audio.scale.shards import Clip, Line, Work, clips_of, line_of
+from tiny_audio.scale.shards import Clip, Line, Work, answers, by_prompt, clips_of, line_of
 
 AT_ONCE = 32  # clips that a model's actor is given together: as many as share a pool of windows
 Rows = dict[str, Any]
@@ -63,14 +63,15 @@ class Reader:
 
     def __call__(self, row: Rows) -> Rows:
         clip, notes = self.clips[row["number"]], list[str]()
+        row = {"id": clip.id, "prompt": clip.prompt}
         try:
             blocks = [np.asarray(block) for block in stream_audio(clip.source(), notes=notes)]
         except TinyAudioError as error:
             line = json.dumps(line_of(clip.id, Failed(clip.id, error)))
-            return {"id": clip.id, "samples": b"", "notes": "[]", "failed": line}
+            return {**row, "samples": b"", "notes": "[]", "failed": line}
         samples = np.concatenate(blocks).astype(np.float32).tobytes()
         noted = json.dumps([str(note) for note in notes])
-        return {"id": clip.id, "samples": samples, "notes": noted, "failed": ""}
+        return {**row, "samples": samples, "notes": noted, "failed": ""}
 
 
 class Writer:
@@ -83,14 +84,18 @@ class Writer:
     def __call__(self, batch: Rows) -> Rows:
         lines = [line for line in batch["failed"] if line]
         whole = [n for n, failed in enumerate(batch["failed"]) if not failed]
-        clips = [np.frombuffer(batch["samples"][n], np.float32).copy() for n in whole]
-        made = self.transcriber.transcribe_many(clips, self.request, sampling_rate=SAMPLE_RATE)
-        for n, result in zip(whole, made, strict=True):
+        for prompt, alike in by_prompt(whole, lambda n: str(batch["prompt"][n])).items():
+            lines += self._lines(batch, alike, prompt)
+        return {"line": np.array(lines, dtype=object)}
+
+    def _lines(self, batch: Rows, alike: list[int], prompt: str) -> Iterator[str]:
+        clips = [np.frombuffer(batch["samples"][n], np.float32).copy() for n in alike]
+        made = answers(clips, self.transcriber, self.request, prompt, SAMPLE_RATE)
+        for n, result in zip(alike, made, strict=True):
             line = line_of(str(batch["id"][n]), result)
             if line["outcome"] != "error":
                 line["notes"] = json.loads(batch["notes"][n]) + line["notes"]  # decoding's first
-            lines.append(json.dumps(line))
-        return {"line": np.array(lines, dtype=object)}
+            yield json.dumps(line)
 
 
 def lines(

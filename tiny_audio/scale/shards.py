@@ -16,19 +16,19 @@ import io
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import soundfile
 
 from tiny_audio.data.fields import AUDIO, NO_TEXT
-from tiny_audio.data.manifest import Unusable
-from tiny_audio.data.rows import local_rows
+from tiny_audio.data.manifest import Unusable, string_in
+from tiny_audio.data.rows import Row, local_rows
 from tiny_audio.data.sounds import FileSound, Stored
 from tiny_audio.evaluate.clips import place
 from tiny_audio.evaluate.predictions import mend
-from tiny_audio.files import held, json_line, read_json, write_json, write_text
+from tiny_audio.files import differences, held, json_line, read_json, write_json, write_text
 from tiny_audio.infer.jobs import Failed
 from tiny_audio.infer.results import Transcript
 from tiny_audio.infer.transcriber import Request, Transcriber
@@ -43,6 +43,7 @@ JOB, TEXTS, ALL, REPORT = "job.json", "texts.jsonl", "transcripts.jsonl", "repor
 CURE = "Delete the folder, or name another one with --out."
 SEVERAL = Unusable("several sounds in one row: write one row a sound")
 Line = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,13 @@ class RowError(TinyAudioError):
 
 @dataclass(frozen=True)
 class Clip:
-    """One row of the manifest; `sound` is an `Unusable` where it names none."""
+    """One row of the manifest; `sound` is an `Unusable` where it names none. `prompt` is asked
+    instead of what the request asks.
+    """
 
     id: str
     sound: Stored | Unusable
+    prompt: str = ""
 
     def source(self) -> Any:
         """Return a path, or the bytes of a file for a stretch of one or a member of an archive."""
@@ -101,10 +105,19 @@ def clips_of(manifest: Path) -> list[Clip]:
         if id_ in seen:
             raise ConfigError(f"{row.where} has the id {id_!r}, which {seen[id_]} has too.")
         seen[id_] = row.where
-        clips.append(Clip(id_, SEVERAL if row.more else row.sound))
+        clips.append(_clip(id_, row))
     if not clips:
         raise ConfigError(f"{manifest} names no clips.")
     return clips
+
+
+def _clip(id_: str, row: Row) -> Clip:
+    """Return the clip of a row; a prompt that is no text makes it unusable."""
+    try:
+        prompt = "" if row.fields.get("prompt") is None else string_in(row.fields, "prompt")
+    except Unusable as reason:
+        return Clip(id_, reason)
+    return Clip(id_, SEVERAL if row.more else row.sound, prompt)
 
 
 class Work:
@@ -114,7 +127,7 @@ class Work:
         self.folder, self.clips = folder, clips_of(manifest)
         self.job = {
             "format": FORMAT,
-            "clips_sha256": _sha256(c.id + str(c.sound) for c in self.clips),
+            "clips_sha256": _sha256(c.id + str(c.sound) + c.prompt for c in self.clips),
             "model": model,
             "model_sha256": model_key(model),
             "request": json.loads(json.dumps(asdict(request))),
@@ -130,8 +143,9 @@ class Work:
                 raise ConfigError(f"{self.folder} holds other files. {CURE}")
             write_json(path, self.job)
         found = read_json(path, CURE)
-        if other := sorted(key for key in self.job if found.get(key) != self.job[key]):
-            raise ConfigError(f"{self.folder} is of another job ({', '.join(other)}). {CURE}")
+        same = {key: found.get(key) for key in self.job}
+        if other := [_short(one) for one in differences(same, self.job)]:
+            raise ConfigError(f"{self.folder} is of another job ({'; '.join(other)}). {CURE}")
 
     def done(self) -> dict[str, Line]:
         """Return the lines that are written, by the clip's id; of two lines the later counts."""
@@ -182,7 +196,43 @@ class Work:
 def transcribed(
     clips: Iterable[Clip], transcriber: Transcriber, request: Request
 ) -> Iterator[Line]:
-    """Yield a line for every clip. Clips share batches, which does not change their texts."""
+    """Yield a line for every clip, those with one prompt together. Clips share batches, which does
+    not change their texts.
+    """
+    for prompt, alike in by_prompt(clips, lambda clip: clip.prompt).items():
+        yield from _transcribed(alike, transcriber, request, prompt)
+
+
+def by_prompt(items: Iterable[T], prompt_of: Callable[[T], str]) -> dict[str, list[T]]:
+    """Group by prompt, in the order in which prompts come."""
+    groups = dict[str, list[T]]()
+    for item in items:
+        groups.setdefault(prompt_of(item), []).append(item)
+    return groups
+
+
+def answers(
+    sources: Iterable[Any],
+    transcriber: Transcriber,
+    request: Request,
+    prompt: str,
+    sampling_rate: int | None = None,
+) -> Iterator[Transcript | Failed]:
+    """Transcribe sources whose rows ask `prompt`; all fail where the model cannot be asked that."""
+    if not prompt:
+        return transcriber.transcribe_many(sources, request, sampling_rate=sampling_rate)
+    request = replace(request, prompt=prompt)
+    try:
+        transcriber.check(request)
+    except TinyAudioError as error:
+        failed = error
+        return (Failed(source, failed) for source in sources)
+    return transcriber.transcribe_many(sources, request, sampling_rate=sampling_rate)
+
+
+def _transcribed(
+    clips: Iterable[Clip], transcriber: Transcriber, request: Request, prompt: str
+) -> Iterator[Line]:
     asked, failed = deque[str](), list[Line]()
 
     def sources() -> Iterator[Any]:
@@ -195,7 +245,7 @@ def transcribed(
             asked.append(clip.id)
             yield source
 
-    for result in transcriber.transcribe_many(sources(), request):
+    for result in answers(sources(), transcriber, request, prompt):
         yield line_of(asked.popleft(), result)
         while failed:
             yield failed.pop()
@@ -211,6 +261,12 @@ def line_of(id_: str, result: Transcript | Failed) -> Line:
     written = {"text": result.text, "outcome": result.outcome}
     notes = [str(note) for note in result.notes]
     return {"id": id_, **written, "duration_s": round(result.duration_s, 3), "notes": notes}
+
+
+def _short(difference: str) -> str:
+    """Return a difference without its values where those are hashes, which tell nobody anything."""
+    name = difference.partition(":")[0]
+    return name if name.endswith("sha256") else difference
 
 
 def model_key(model: str) -> str:

@@ -13,6 +13,7 @@ difference counts as a gain only where its interval excludes 0.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,9 @@ Rows = list[dict[str, Any]]
 
 
 def adapt(model: str, data: Path, folder: Path, minutes: float, device: str) -> dict[str, Any]:
-    """Part the clips, measure, train, measure again; return the comparison (A before, B after)."""
+    """Part the clips, measure, train, measure again; return the comparison (A before, B after),
+    and which test clips were left out or failed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         part(data, folder / "data")
@@ -52,7 +55,7 @@ def adapt(model: str, data: Path, folder: Path, minutes: float, device: str) -> 
         decode_as_before(model, folder / "run" / "model")
         after = measured(str(folder / "run" / "model"), folder, "after", device)
         normal = normalizer()
-        found = compare(before.table(normal), after.table(normal), normal)
+        found = compare(before.table(normal), after.table(normal), normal) | unheard(before)
         write_json(folder / "comparison.json", found)
         return found
 
@@ -109,6 +112,12 @@ def measured(model: str, folder: Path, name: str, device: str) -> Saved:
     system = OurModel(model, Transcriber.from_pretrained(model, device=device))
     evaluate(system, RunConfig(name="held-out", source=source), folder / name)
     return Saved.read(folder / name)
+
+
+def unheard(saved: Saved) -> dict[str, dict[str, int]]:
+    """Return how many clips the evaluation left out, and how many failed, by reason."""
+    failed = Counter(one.error for one in saved.predictions if one.outcome == "error")
+    return {"dropped": (saved.run or {}).get("dropped") or {}, "failed": dict(failed)}
 
 
 def decode_as_before(model: str, folder: Path) -> None:
