@@ -94,7 +94,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """Rows of a file of JSON Lines; none where an older run has no such file."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def _proved(path: Path) -> tuple[dict[str, Any], list[Any]]:
