@@ -11,9 +11,10 @@ import torch
 import toys
 from typed import typed
 
-from tiny_audio import __version__
+from tiny_audio import __version__, cli
 from tiny_audio.commands import fail
 from tiny_audio.infer.formats import FORMATS
+from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model import saving, source
 from tiny_audio.model.audio import stream_audio
@@ -148,6 +149,26 @@ def test_a_pipe_is_written_line_by_line(clip):
     refused = run("stream", input=clip.read_bytes().replace(b"fmt ", b"tmf "))
     assert refused.returncode == 2
     assert b"arecord" in refused.stderr
+
+
+def test_a_pipe_s_end_says_what_was_left_out(monkeypatch):
+    withheld = Segment(0, 1, "", "no_speech", -3.0, (), "hm")
+    monkeypatch.setattr(Transcriber, "transcribe_windows", lambda *_, **__: [withheld])
+    sound = (toys.clips(12_000)[0].numpy().clip(-1, 1) * 9_000).astype("<i2")
+    done = typed("stream", "--model", "nano", input=sound.tobytes())
+    assert done.stdout == "[no speech]\n"
+    assert 'too unsure: "hm" (0.0 to 1.0 s)' in done.stderr
+
+
+def test_closed_streams_are_empty_or_refused_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    cli.open_closed_streams()
+    assert sys.stdin.buffer.read() == b""
+    sys.stdin.close()
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit, match="2"):
+        cli.open_closed_streams()
+    assert "stdout is closed" in capsys.readouterr().err
 
 
 @pytest.mark.slow

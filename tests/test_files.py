@@ -17,7 +17,15 @@ from tiny_audio.commands.outputs import places, stem
 from tiny_audio.data.examples import SourceConfig
 from tiny_audio.evaluate.evaluator import RunConfig
 from tiny_audio.evaluate.grid import run_grid
-from tiny_audio.files import LOCK, held, joined, read_json, whole, write_json, write_text
+from tiny_audio.files import (
+    LOCK,
+    held,
+    joined,
+    read_json,
+    whole,
+    write_json,
+    write_text,
+)
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train import experiments
 from tiny_audio.train.folder import remember
@@ -25,6 +33,25 @@ from tiny_audio.train.head import FROZEN, chosen_model, train_head
 from tiny_audio.train.quickstart import quickstart
 from tiny_audio.train.recipe import HeadRecipe
 from tiny_audio.train.run import train
+from tiny_audio.train.track import read_metrics
+
+
+def test_lines_are_utf_8_and_lines_whatever_is_in_them(tmp_path):
+    """Also where the system writes another encoding, and with what Unicode calls ends of lines."""
+    rows = [
+        {"stage": "a", "step": 1, "text": "žluť\u2028\x85\x0c\nž"},
+        {"step": 2, "text": "\udc80"},
+    ]
+    code = (
+        "import json, sys; from pathlib import Path; from tiny_audio.files import append_json\n"
+        "for row in json.loads(sys.argv[2]): append_json(Path(sys.argv[1]), row)"
+    )
+    path = tmp_path / "metrics.jsonl"
+    settings = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", code, str(path), json.dumps(rows)]
+    subprocess.run(command, env=os.environ | settings, check=True)
+    assert [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] == rows
+    assert read_metrics(tmp_path) == rows
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line: `tiny-audio COMMAND`. Every command is a function in `commands/`."""
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tiny_audio import __version__
-from tiny_audio.commands import keep_few_kernels
+from tiny_audio.commands import keep_few_kernels, say
 from tiny_audio.commands.adapt import adapt
 from tiny_audio.commands.ask import ask
 from tiny_audio.commands.convert import convert
@@ -78,8 +79,22 @@ for panel, commands in PANELS.items():
 app.add_typer(leaderboard, name="leaderboard", rich_help_panel=MEASURE)
 
 
+def open_closed_streams() -> None:
+    """Give a closed stdin no bytes and a closed stderr a place; refuse a closed stdout, where what
+    is printed would be lost without a word.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    if sys.stdout is None:
+        say("error: stdout is closed, so nothing can be printed. Add > /dev/null.", "red")
+        sys.exit(2)
+
+
 def main() -> None:
     """The `tiny-audio` command."""
+    open_closed_streams()
     for output in (sys.stdout, sys.stderr):  # a file's name need not be valid UTF-8
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")

@@ -60,6 +60,12 @@ def json_line(values: Any, indent: int | None = None) -> str:
     return text
 
 
+def append_json(path: Path, values: Any) -> None:
+    """Append one line of JSON in UTF-8, whatever the system's own encoding is."""
+    with path.open("ab") as file:
+        file.write(f"{json_line(values)}\n".encode())
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write JSON for people to read, whole."""
     write_text(path, json_line(values, indent=1) + "\n")

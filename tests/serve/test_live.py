@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from tiny_audio.infer.results import Segment, ending_notes
 from tiny_audio.model.audio import load_audio
 from tiny_audio.serve.limits import Limits
 
@@ -58,6 +59,24 @@ def test_other_messages_end_it_with_a_reason(client, text):
         assert "binary messages" in socket.receive_json()["error"]["message"]
         with pytest.raises(WebSocketDisconnect):
             socket.receive_json()
+
+
+def test_options_that_are_none_are_refused_and_not_passed_over(client):
+    with client.websocket_connect(f"{PATH}?samplerate=48000") as socket:
+        said = socket.receive_json()["error"]["message"]
+        assert said == "There is no option 'samplerate'. Known: sample_rate."
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_json()
+
+
+def test_the_end_says_what_was_left_out_and_what_may_not_be_whole(client, service, monkeypatch):
+    withheld = Segment(0, 1, "", "no_speech", -3.0, (), "hm")
+    monkeypatch.setattr(service.transcriber, "transcribe_windows", lambda *_, **__: [withheld])
+    (note,) = spoken(client, np.ones(4_000, "<i2").tobytes())[-1]["notes"]
+    assert 'too unsure: "hm" (0.0 to 1.0 s)' in note
+    assert ending_notes([Segment(2, 3.5, "a", "loop", None), Segment(4, 5, "b", "ok", None)]) == [
+        "The text may not be whole: 2.0 to 3.5 s (loop)."
+    ]
 
 
 def test_limits_of_time_and_number(client, service, monkeypatch):

@@ -28,6 +28,7 @@ def stream(
     """
     from tiny_audio.infer.pipes import read_sound
     from tiny_audio.infer.request import Request
+    from tiny_audio.infer.results import Segment, ending_notes
     from tiny_audio.infer.streaming import Streamer, events_of
 
     with refusing(RuntimeError):
@@ -35,15 +36,16 @@ def stream(
         transcriber = ready(model, request, None, device, dtype)
         notes: list[str] = []
         rate, blocks = read_sound(sys.stdin.buffer, rate, notes)
-        live, silent = sys.stderr.isatty(), True
+        live, finals = sys.stderr.isatty(), list[Segment]()
         for event in events_of(Streamer(transcriber, rate, request), blocks):
             if live:
                 line = "" if event.final else event.segment.text[-100:]
                 print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-            if event.final and event.segment.text:
-                print(event.segment.text, flush=True)
-                silent = False
-        if silent:
+            if event.final:
+                finals.append(event.segment)
+                if event.segment.text:
+                    print(event.segment.text, flush=True)
+        if not any(segment.text for segment in finals):
             print("[no speech]", flush=True)
-        for note in notes:
+        for note in [*notes, *ending_notes(finals)]:
             say(f"stdin: {note}", "yellow")

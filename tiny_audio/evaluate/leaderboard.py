@@ -95,7 +95,7 @@ def read_rows(folder: Path) -> list[Row]:
     if not path.is_file():
         return []
     try:
-        return [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [Row(**json.loads(line)) for line in path.read_bytes().splitlines()]
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is no leaderboard ({error}). Add its results anew.") from error
 

@@ -53,6 +53,14 @@ def withheld_note(segments: Sequence[Segment], cure: str = "") -> list[str]:
     return [f"{note} {cure}".strip()]
 
 
+def ending_notes(segments: Sequence[Segment]) -> list[str]:
+    """Return notes about texts of a stream that were left out, or that the decoder did not end."""
+    unended = [one for one in segments if one.outcome in ("cut_off", "loop")]
+    places = [f"{one.start_s:.1f} to {one.end_s:.1f} s ({one.outcome})" for one in unended]
+    told = [f"The text may not be whole: {', '.join(places)}."] if places else []
+    return withheld_note(segments) + told
+
+
 @dataclass(frozen=True)
 class Timings:
     """The times that went into one transcript; the time of a shared batch is divided by length."""

@@ -94,7 +94,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a JSON Lines file; there are none if an older run lacks the file."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def _proved(path: Path) -> tuple[dict[str, Any], list[Any]]:

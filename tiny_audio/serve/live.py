@@ -2,7 +2,8 @@
 
 The client sends 16-bit little-endian mono samples at `?sample_rate=` in binary messages, and
 `{"type": "end"}` when it has no more. It gets `{"type": "partial" | "final", "text", "start_s",
-"end_s"}`: partial ones replace each other, final ones stay; then `{"type": "done", "text"}`.
+"end_s"}`: partial ones replace each other, final ones stay; then `{"type": "done", "text"}`, with
+`notes` where something was left out or may not be whole.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
+from tiny_audio.infer.results import Segment, ending_notes
 from tiny_audio.infer.streaming import Event, State, Streamer
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import TinyAudioError
@@ -34,6 +36,10 @@ async def stream(
     limits = service.limits
     await socket.accept()
     with suppress(WebSocketDisconnect, RuntimeError):  # starlette: sending after a close
+        if odd := [name for name in socket.query_params if name != "sample_rate"]:
+            message = f"There is no option {odd[0][:100]!r}. Known: sample_rate."
+            await refuse(socket, message, POLICY)
+            return
         if service.num_live >= limits.max_live:
             message = f"{service.num_live} people are speaking already. Try again later."
             await refuse(socket, message, AGAIN)
@@ -68,7 +74,7 @@ class _Session:
         self.arrived, self.room = asyncio.Event(), asyncio.Event()
         self.received_s = 0.0
         self.deadline: float | None = None  # until which something must come
-        self.texts: list[str] = []
+        self.finals: list[Segment] = []
 
     async def run(self) -> None:
         """Transcribe to the end; the first of both tasks to fail ends the other."""
@@ -79,7 +85,9 @@ class _Session:
             receiving.cancel()
             with suppress(asyncio.CancelledError, TinyAudioError, WebSocketDisconnect):
                 await receiving
-        await self.socket.send_json({"type": "done", "text": " ".join(filter(None, self.texts))})
+        text = " ".join(segment.text for segment in self.finals if segment.text)
+        notes = {"notes": found} if (found := ending_notes(self.finals)) else {}
+        await self.socket.send_json({"type": "done", "text": text, **notes})
         await self.socket.close()
 
     async def _receive(self) -> None:
@@ -141,7 +149,7 @@ class _Session:
     async def _tell(self, event: Event) -> None:
         segment = event.segment
         if event.final:
-            self.texts.append(segment.text)
+            self.finals.append(segment)
         kind = "final" if event.final else "partial"
         times = {"start_s": round(segment.start_s, 3), "end_s": round(segment.end_s, 3)}
         await self.socket.send_json({"type": kind, "text": segment.text, **times})

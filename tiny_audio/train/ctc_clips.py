@@ -4,7 +4,6 @@ kept.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from tiny_audio.data.examples import Dropped, Example
 from tiny_audio.data.mixture import Mixture, Plan, State, Visit, cut, padding
 from tiny_audio.evaluate.metrics import word_errors
+from tiny_audio.files import append_json
 from tiny_audio.infer.ctc_head import CtcHead, CtcHeadConfig, encoder_id, spell
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.features import Features, Frames, pad_frames
@@ -37,8 +37,7 @@ HEAD = "head"
 
 def record(folder: Path, row: dict[str, Any]) -> None:
     """Write a row of metrics.jsonl; evaluations are also shown."""
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"stage": HEAD, **row}, ensure_ascii=False) + "\n")
+    append_json(folder / "metrics.jsonl", {"stage": HEAD, **row})
     if row["kind"] == "evaluation":
         say(f"step {row['step']}, {row['elapsed_s']:.0f} s: {row['wer']:.1%} WER")
         for sample in row["samples"][:1]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 
 from tiny_audio.evaluate.provenance import made
-from tiny_audio.files import differences, json_line, write_text
+from tiny_audio.files import append_json, differences, write_text
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.train.hardware import multiplies_bf16
 from tiny_audio.train.recipe import Recipe, Setting, without_removed
@@ -54,9 +54,7 @@ def remember(recipe: Settled, folder: Path) -> Settled:
 
 def note_machine(folder: Path, device: str, processes: int) -> None:
     """A line more in machines.jsonl: when, by which command and on what the run was taken up."""
-    line = json_line({**made(device), "processes": processes})
-    with (folder / MACHINES).open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    append_json(folder / MACHINES, {**made(device), "processes": processes})
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

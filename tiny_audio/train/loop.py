@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_audio.data.mixture import State
+from tiny_audio.files import append_json
 from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.progress import progress
 from tiny_audio.train.distributed import all_sum, rank, spread, wait_for_all, whole, world_size
@@ -259,8 +260,7 @@ class Loop:
             self.write({**row, **rounded(values)})
 
     def _append(self, row: dict[str, Any]) -> None:
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_json(self.folder / "log.jsonl", row)
         print(json.dumps(row), flush=True)
 
     # Saves ----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from tiny_audio.data.mixture import Plan, State, StreamPlan, worst
-from tiny_audio.files import held, joined, json_line, read_any_json, read_json, write_json
+from tiny_audio.files import append_json, held, joined, read_any_json, read_json, write_json
 from tiny_audio.model.checkpoint import load as load_checkpoint
 from tiny_audio.model.checkpoint import scale_projector
 from tiny_audio.model.errors import ConfigError
@@ -281,8 +281,7 @@ class Run:
     def write(self, stage: str, row: dict[str, Any]) -> None:
         """Give a row of metrics.jsonl to all who want it."""
         row = {"stage": stage, **row}
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json_line(row) + "\n")
+        append_json(self.folder / "metrics.jsonl", row)
         self.track(row)
         if self.watch:
             self.watch(row)

@@ -36,8 +36,8 @@ def read_metrics(run: Path) -> list[Row]:
             f"There is no {path}. Give the folder that a training run writes (runs/NAME, or the "
             f"recipe's output)."
         )
-    lines = path.read_bytes().decode("utf-8", "replace").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
+    lines = path.read_bytes().splitlines(keepends=True)  # of a text, U+2028 would end one
+    if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
     rows = []
     for number, line in enumerate(lines, start=1):
@@ -50,8 +50,8 @@ def read_metrics(run: Path) -> list[Row]:
     return rows
 
 
-def _row(line: str) -> Row:
-    row = json.loads(line)
+def _row(line: bytes) -> Row:
+    row = json.loads(line.decode("utf-8", "replace"))
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
         raise ValueError("expected an object with a step")
     return row
