@@ -22,6 +22,6 @@ began = time.perf_counter()
 transcript = transcriber.transcribe(args.file)
 took_s = time.perf_counter() - began
 print(f"{args.file}: {transcript.text}")
-print(f"{transcript.duration_s:.2f} s of sound in {took_s:.2f} s; whole: {transcript.complete}")
+print(f"{transcript.duration_s:.2f} s of sound in {took_s:.2f} s; complete: {transcript.complete}")
 
 print("\nTry it with your own voice in a browser: uv run tiny-audio demo --model nano --port 7860")

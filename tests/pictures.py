@@ -48,7 +48,7 @@ def photograph_demo(url: str, path: Path) -> Path:
     """The demo as the guide shows it: a word is being said."""
     with browse({"width": 1280, "height": 640}) as page:
         page.goto(url)
-        serving.transcribe(page, toys.samples()[2][0])
+        serving.transcribe(page, toys.REPOSITORY / "samples" / "address-1961.flac")
         page.click(".word >> nth=4")
         page.wait_for_timeout(250)
         page.eval_on_selector("#sound", "sound => sound.pause()")

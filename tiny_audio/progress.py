@@ -3,6 +3,7 @@
 In a pipe the bar is nothing.
 """
 
+import os
 import sys
 
 from rich.console import Console, RenderableType
@@ -17,6 +18,12 @@ from rich.progress import (
 )
 
 stderr = Console(stderr=True)
+UV = "UV_RUN_RECURSION_DEPTH"  # `uv run` sets it
+
+
+def typed_command() -> str:
+    """Return the name that a reader types before a command: a clone's programs run in `uv run`."""
+    return "uv run tiny-audio" if UV in os.environ else "tiny-audio"
 
 
 def say(message: str, style: str = "", console: Console = stderr) -> None:

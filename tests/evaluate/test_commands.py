@@ -42,7 +42,7 @@ def test_eval_prints_a_line_a_sample_and_the_corpus(answered):
     assert ", Time = " in lines[first]
     assert lines[first + 1].startswith("  Ref:  ")
     assert lines[first + 2].startswith("  Pred: ")
-    assert f"{num} clips: 0 errors" in printed
+    assert f"{num} clips; clips that failed: 0\n" in printed
     assert "normaliser: whisper-en" in printed
 
 

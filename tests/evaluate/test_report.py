@@ -123,6 +123,8 @@ def test_in_chromium(run, scheme):
         assert sum(bars) == 24
         check_table(page)
         assert browser.overflow(page) <= 0
+        wide = page.eval_on_selector("#all th:nth-child(5)", "head => head.offsetWidth")
+        assert wide >= 200, "a phone shows words, not a letter on each line"
         back = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (back == "rgb(20, 21, 26)") == (scheme == "dark")
         assert page.title() == "nano on samples"

@@ -29,7 +29,7 @@ PRINTED = {
         "[1, 30, 2048]",
     ],
     "08_connector": ["-0.046 -0.159 0.000 0.841 1.954", "89,142,784", "178,285,568", "94,386,176"],
-    "09_set_up": ["five thousand eight hundred thirty five percent", "whole: True"],
+    "09_set_up": ["five thousand eight hundred thirty five percent", "complete: True"],
     "10_evaluation": ["Sample 8: WER = 0.00%", "CHECKPOINT @ 8 samples:", "Corpus WER: 0.00%"],
     "11_trace": ["data_trace.html"],
     "12_questions": ["train.jsonl: 1,280 rows; and 40 to test each question"],

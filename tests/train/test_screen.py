@@ -1,5 +1,6 @@
 """What a run prints of its evaluations."""
 
+from tiny_audio.progress import UV, typed_command
 from tiny_audio.train.screen import Rows, watched
 
 SHORT = {"text": "stop", "hypothesis": "top"}
@@ -11,6 +12,13 @@ def evaluation(**changes):
     losses = {"loss": 3.01, "loss_shuffled": 3.02, "loss_silent": 3.03}
     words = {"wer": 0.5, "normalizer": "plain", "beams": 5, "token_accuracy": 0.25}
     return row | losses | words | {"samples": [SHORT, SENTENCE]} | changes
+
+
+def test_a_message_names_the_command_that_works_where_it_is_read(monkeypatch):
+    monkeypatch.delenv(UV, raising=False)
+    assert typed_command() == "tiny-audio"
+    monkeypatch.setenv(UV, "1")
+    assert typed_command() == "uv run tiny-audio"
 
 
 def test_the_watched_text_is_a_sentence_where_there_is_one():

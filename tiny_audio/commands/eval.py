@@ -21,6 +21,7 @@ from tiny_audio.commands.options import (
     refuse_idle,
     torch_dtype,
 )
+from tiny_audio.progress import typed_command
 
 Evaluated = Annotated[
     str,
@@ -117,6 +118,6 @@ def evaluate(
         result, folder = run(opened, config, out, Lines(", ".join([normalizer, *found])))
         page = write_report(folder)
     show(show_result(f"{model} on {config.name}", result))
-    say(f"Open {page} in a browser; score it again: tiny-audio score {folder}")
+    say(f"Open {page} in a browser; score it again: {typed_command()} score {folder}")
     if result["scores"]["failed"]:
         raise typer.Exit(1)

@@ -64,7 +64,15 @@ def failures_of(utterance: Utterance) -> list[str]:
     return [name for name, is_so in raised.items() if is_so]
 
 
-COUNTERS = ("errors", "empty", "cut_off", "loop", "refusal", "nonspeech_answered")
+# What people read in place of a counter's name.
+COUNTERS = {
+    "errors": "clips that failed",
+    "empty": "empty answers",
+    "cut_off": "answers cut off at the limit",
+    "loop": "answers that repeat themselves",
+    "refusal": "refusals",
+    "nonspeech_answered": "texts where nobody speaks",
+}
 
 
 def counters(table: Sequence[Utterance]) -> dict[str, Any]:

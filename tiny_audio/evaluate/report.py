@@ -58,7 +58,7 @@ def render(result: Result, table: Sequence[Utterance]) -> str:
     environment.filters["percent"] = percent
     return environment.get_template("report.html.jinja").render(
         result=result,
-        counters={name: result["counters"][name] for name in COUNTERS},
+        counters=[(name, words, result["counters"][name]) for name, words in COUNTERS.items()],
         bars=distribution(table),
         edits=frequent_edits(table),
         groups=groups(table),

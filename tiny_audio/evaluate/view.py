@@ -90,8 +90,12 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 def _facts(result: Mapping[str, Any]) -> list[str]:
     scores, raised, normal = result["scores"], result["counters"], result["normalizer"]
-    named = ", ".join(f"{raised[name]} {name.replace('_', ' ')}" for name in COUNTERS)
-    facts = [f"{scores['clips']:,} clips: {named}"]
+    always = "errors"  # the others are left out where they are 0
+    shown = {
+        words: raised[name] for name, words in COUNTERS.items() if raised[name] or name == always
+    }
+    named = ", ".join(f"{words}: {count}" for words, count in shown.items())
+    facts = [f"{scores['clips']:,} clips; {named}"]
     if scores["failed"]:
         wer, cer = (percent(scores["answered"][key]) for key in ("wer", "cer"))
         facts.append(f"of the {scores['answered']['clips']:,} answered: WER {wer}, CER {cer}")

@@ -100,7 +100,10 @@ class MissingExtra(TinyAudioError, ImportError):  # noqa: N818
 
     def __init__(self, what: str, extra: str) -> None:
         """`what` needs the extra, e.g. `MissingExtra("Reading m4a", "media")`."""
-        super().__init__(f"{what} needs an extra. Type: pip install 'tiny-audio[{extra}]'")
+        super().__init__(
+            f"{what} needs an extra. Type: pip install 'tiny-audio[{extra}]' "
+            f"(in a clone: uv sync --extra {extra})"
+        )
 
 
 @contextmanager

@@ -7,7 +7,6 @@ through the same recipe, loop and checkpoint as every other run.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from dataclasses import replace
@@ -19,13 +18,13 @@ import torch
 from tiny_audio.files import LOCK, held, read_json
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.errors import ConfigError
+from tiny_audio.progress import typed_command
 from tiny_audio.train.experiments import EMBEDDED
 from tiny_audio.train.experiments import quickstart as recipe_of
 from tiny_audio.train.run import train
 from tiny_audio.train.screen import Rows, say
 
 CPU_PROCESSES = 2
-UV = "UV_RUN_RECURSION_DEPTH"  # `uv run` sets it
 # Options with which `eval` does what evaluations of a run do: it keeps every text, cuts nothing,
 # and compares words without case and punctuation.
 AS_MEASURED = "--beams {beams} --normalizer plain --min-logprob -99 --whole"
@@ -73,13 +72,15 @@ def report(output: Path, result: dict[str, Any], texts: tuple[str, str], seconds
     writes for it, and what to type next.
     """
     model, beams = output / "model", result["beams"]
-    command = "uv run tiny-audio" if UV in os.environ else "tiny-audio"
+    command = typed_command()
     say(
         f"\nHeld-out voices: {result['wer']:.1%} WER with {beams} beams, normaliser plain "
         f"({result['clips']} clips, {result['words']} words, {result['voices']} voices that the "
         f"model was not trained on), after {seconds:.0f} s in all."
     )
-    say("One of these clips: the right text is: {}; the saved model writes: {}".format(*texts))
+    right, written = texts
+    say(f"One of these clips: the right text is: {right}")
+    say(f"{'':19}the saved model writes: {written or '(nothing)'}")
     say(
         f"\nYour model: {model}   curves: {output / 'curves.png'}\n"
         f"  {command} transcribe --beams {beams} --model {model} FILE\n"
