@@ -9,8 +9,8 @@
     track          rows of metrics, read back and shown in trackers
     curves         the picture of a run
     screen         the lines that a run prints
-    optim          AdamW and Muon
     hardware       whether bfloat16 is fast on a machine, and the memory that was held
+    optim          AdamW and Muon
     loop           steps, schedule, evaluation and saves
     folder         whose a run's folder is
     frames         a frozen encoder's frames on disk
