@@ -46,14 +46,13 @@ REASONS = {
     "needs fluidsynth, and minutes; tests/recipes/test_music.py tests the pieces": (
         "uv run python -m recipes.music",
     ),
-    "is installed in a clone; .ci/wheel installs each extra": ("'tiny-audio[diarize]'",),
     "needs the extra onnx; tests/export checks the graph": ("export tiny --to onnx",),
     "the index of CPU builds is not reachable from every machine that runs the tests": (
         "--torch-backend cpu",
     ),
     "needs GPUs; the recipe is composed below": (
         "~data.sources.librispeech",
-        "\ntiny-audio train +experiment=whisper_swiglu_smollm3\n",
+        "\nuv run tiny-audio train +experiment=whisper_swiglu_smollm3\n",
         "--nproc-per-node 8 -m tiny_audio train +experiment=whisper_swiglu_smollm3",
         "--nnodes 2",
     ),

@@ -57,8 +57,8 @@ def ending_notes(segments: Sequence[Segment]) -> list[str]:
     """Return notes about texts of a stream that were left out, or that the decoder did not end."""
     unended = [one for one in segments if one.outcome in ("cut_off", "loop")]
     places = [f"{one.start_s:.1f} to {one.end_s:.1f} s ({one.outcome})" for one in unended]
-    told = [f"The text may not be whole: {', '.join(places)}."] if places else []
-    return withheld_note(segments) + told
+    cut = [f"The text may not be whole: {', '.join(places)}."] if places else []
+    return withheld_note(segments) + cut
 
 
 @dataclass(frozen=True)
