@@ -37,14 +37,14 @@ def ray_serve(monkeypatch):
 
 def test_no_answer_is_lost_while_replicas_are_replaced(ray_serve, tmp_path):
     serve, address = ray_serve
-    from tiny_audio.scale.rayserve import Options, app
+    from tiny_audio.scale.rayserve import app
 
     model = str(save(toys.toy_preset("nano").build(), tmp_path / "model", whole=True))
     (clip,) = toys.clips(16_000)
     upload = wav(clip.numpy())
     text = Transcriber(load(model)).transcribe(clip, sampling_rate=16_000).text
     assert text
-    serve.run(app(Options(model=model, names=["first"], replicas=2)))
+    serve.run(app({"model": model, "names": ["first"], "replicas": "2"}))  # as the command line
 
     ended, answers = threading.Event(), []
 
@@ -56,7 +56,7 @@ def test_no_answer_is_lost_while_replicas_are_replaced(ray_serve, tmp_path):
     clients = [threading.Thread(target=ask) for _ in range(CLIENTS)]
     for client in clients:
         client.start()
-    serve.run(app(Options(model=model, names=["second"], replicas=2)))  # returns once it is there
+    serve.run(app({"model": model, "names": ["second"], "replicas": 2}))  # returns once it is there
     time.sleep(2)
     ended.set()
     for client in clients:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from fastapi import FastAPI
@@ -40,12 +40,12 @@ class Options(BaseModel):
     names: list[str] = Field(default_factory=list)
     language: str = "en"
     device: str = "cpu"
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
     token_file: Path | None = None
     origins: list[str] = Field(default_factory=list)
     replicas: int = Field(default=1, ge=1)
     most: int | None = Field(default=None, ge=1)
-    limits: dict[str, Any] = Field(default_factory=dict)
+    limits: Limits = Limits()
 
 
 class Replica:
@@ -54,21 +54,19 @@ class Replica:
     def __init__(self, options: Options):
         self.held = ExitStack()
         self.token, self.origins = read_token(None, options.token_file), options.origins
-        check_origins(self.origins)
         transcriber = Transcriber.from_pretrained(
             options.model, device=options.device, dtype=getattr(torch, options.dtype)
         )
         folder = self.held.enter_context(own_folder())
         names = options.names or [options.model]
-        limits = Limits(**options.limits)
-        self.service = Service(transcriber, names, options.language, limits, folder)
+        self.service = Service(transcriber, names, options.language, options.limits, folder)
         self.held.callback(self.service.close)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # the name is Ray's
         return create_app(self.service, self.token, self.origins)
 
     def check_health(self) -> None:
-        """Raise where Ray should start another replica in the place of this one."""
+        """Raise an error if Ray should replace this replica."""
         if not self.service.batcher.alive:
             raise RuntimeError("The model's thread has ended.")
 
@@ -76,12 +74,17 @@ class Replica:
         self.held.close()
 
 
-def app(options: Options) -> Any:
-    """Return the application that Ray Serve runs."""
+def app(args: dict[str, Any]) -> Any:
+    """Return the application that Ray Serve runs; `args` are those of `Options`, as Ray reads them.
+
+    Raises pydantic's `ValidationError` for an unknown option, and `ConfigError` for a wrong origin.
+    """
     with needing("tiny_audio.scale.rayserve", "ray"):
         from ray import serve
 
-    limits = Limits(**options.limits)
+    options = Options.model_validate(args)
+    check_origins(options.origins)
+    limits = options.limits
     deployment = serve.deployment(serve.ingress()(Replica))
     return deployment.options(
         name="tiny-audio",
