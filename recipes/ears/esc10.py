@@ -14,12 +14,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recipes.ears.frames import FrameStore, chosen
+from recipes.ears.frames import FrameStore
 from recipes.ears.train import Plan, build, controls, fit, timed, with_prompts
 from tiny_audio.data.examples import Dropped, Example, Limits, SourceConfig, read_source
 from tiny_audio.evaluate.controls import Silence
 from tiny_audio.evaluate.tasks import TASKS
-from tiny_audio.train.frames import clip_key
 
 ESC10 = "../shared/data/esc10/train.jsonl"
 PROMPTS = ("Name the sound.", "What is this sound?", "Sound:")
@@ -55,8 +54,7 @@ def measure(
     train = [e for e in examples if e.columns["fold"] != fold]
     test = [e for e in examples if e.columns["fold"] == fold]
     losses, seconds = timed(lambda: fit(model, plan, train, store))
-    quiet = store.cache[clip_key(Silence(5.0), None, 0)]
-    silence = chosen(quiet, model.config.encoder)
+    silence = store.frames(Silence(5.0), model.config.encoder)
     scores = controls(model, TASKS["describe"], test, store, silence)
     row = {"fold": fold, "plan": asdict(plan), "clips": len(test), **scores}
     return row | {"loss": sum(losses[-10:]) / 10, "processor_s": round(seconds, 1)}

@@ -53,8 +53,11 @@ class FrameStore:
 
     def frames_of(self, example: Example, config: EncoderConfig) -> list[Tensor]:
         """Return the frames (T, E) of each clip, as an encoder with this config makes them."""
-        keys = [clip_key(part.sound, None, 0) for part in example.parts()]
-        return [chosen(self.cache[key], config) for key in keys]
+        return [self.frames(part.sound, config) for part in example.parts()]
+
+    def frames(self, sound: Sound, config: EncoderConfig) -> Tensor:
+        """Return the frames (T, E) of one sound, as an encoder with this config makes them."""
+        return chosen(self.cache[clip_key(sound, None, 0)], config)
 
 
 def chosen(frames_TE: Tensor, config: EncoderConfig) -> Tensor:

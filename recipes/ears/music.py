@@ -15,14 +15,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recipes.ears.frames import FrameStore, chosen
+from recipes.ears.frames import FrameStore
 from recipes.ears.train import Plan, build, controls, fit, timed
 from recipes.music.__main__ import ASKED
 from tiny_audio.data.examples import Dropped, Example, Limits, SourceConfig, read_source
 from tiny_audio.evaluate.controls import Silence
 from tiny_audio.evaluate.tasks import TASKS
 from tiny_audio.model.saving import save
-from tiny_audio.train.frames import clip_key
 
 OUT = Path("runs/ears/music.json")
 SETS = ("train", "validation", "test")
@@ -30,8 +29,8 @@ USUAL = Plan(hertz=10.0, steps=2600, statistics_s=6.0, ridge=1.0, dropout=0.1, d
 
 
 def questions(folder: Path, name: str) -> list[Example]:
-    """The questions of a set, with answers in lower case: nano's language model was trained on
-    nothing else, and the embeddings of its capital letters are all alike.
+    """Return the questions of a set. Their answers are in lower case: nano's language model was
+    trained on nothing else, and the embeddings of its capital letters are all alike.
     """
     dropped, source = Dropped(), SourceConfig(path=str(folder / f"{name}.jsonl"))
     found = read_source(name, source, Limits(max_s=30), dropped)
@@ -40,13 +39,13 @@ def questions(folder: Path, name: str) -> list[Example]:
 
 
 def described(example: Example) -> dict[str, str]:
-    """The right answers to all that is asked about a piece."""
+    """Return the right answers to all that is asked about a piece."""
     return {task: example.columns[task].lower() for task in ASKED}
 
 
 def judge(model: Any, asked: Sequence[Example], store: FrameStore) -> dict[str, dict[str, float]]:
     """Accuracy and controls of every task of a set."""
-    silence = chosen(store.cache[clip_key(Silence(6.0), None, 0)], model.config.encoder)
+    silence = store.frames(Silence(6.0), model.config.encoder)
     found = dict[str, dict[str, float]]()
     for task in sorted({e.columns["task"] for e in asked}):
         own = [e for e in asked if e.columns["task"] == task]

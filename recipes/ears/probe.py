@@ -18,6 +18,7 @@ from torch import Tensor
 
 from recipes.ears.esc10 import ESC10, FOLDS, clips
 from recipes.ears.frames import ALL_LAYERS, FrameStore, encoder_config
+from recipes.ears.train import ridge
 
 OUT = Path("runs/ears/probe.json")
 PENALTY = 0.03  # of each number of the statistics
@@ -36,8 +37,7 @@ def answered(train_NF: Tensor, targets_N: Tensor, test_MF: Tensor) -> Tensor:
     spread, centre = torch.std_mean(train_NF, dim=0)
     train_NF, test_MF = ((x - centre) / (spread + 1e-6) for x in (train_NF, test_MF))
     wanted_NC = 2.0 * torch.nn.functional.one_hot(targets_N).double() - 1
-    gram_NN = train_NF @ train_NF.T + PENALTY * train_NF.shape[1] * torch.eye(len(train_NF))
-    return (test_MF @ (train_NF.T @ torch.linalg.solve(gram_NN, wanted_NC))).argmax(-1)
+    return (test_MF @ ridge(train_NF, wanted_NC, PENALTY)).argmax(-1)
 
 
 def accuracies(features_NF: Tensor, targets_N: Tensor, folds_N: Tensor) -> list[float]:

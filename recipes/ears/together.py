@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recipes.ears import esc10, music
-from recipes.ears.frames import FrameStore, chosen
+from recipes.ears.frames import FrameStore
 from recipes.ears.train import Plan, build, controls, fit, timed, with_prompts
 from recipes.nano.sources import held_out_readers, shared_data
 from tiny_audio.data.examples import Dropped, Example, Limits, SourceConfig, read_source
 from tiny_audio.evaluate.controls import Silence
 from tiny_audio.evaluate.tasks import TASKS
-from tiny_audio.train.frames import clip_key
 
 OUT = Path("runs/ears/together.json")
 FOLD, CHILD = 4, 12  # the fold that is answered, and the age up to which a reader is a child
@@ -39,7 +38,7 @@ class Kind(NamedTuple):
 
 
 def sounds(path: str) -> Kind:
-    """What makes a sound. Each clip is asked about in all of its ways."""
+    """Return questions about what makes a sound; training asks them of each clip in every way."""
     examples = [named(e, "describe", e.text) for e in esc10.clips(path)]
     train = [e for e in examples if e.columns["fold"] != FOLD]
     ways = [replace(e, prompt=prompt) for e in train for prompt in TASKS["describe"].prompts]
@@ -47,7 +46,7 @@ def sounds(path: str) -> Kind:
 
 
 def readers(task: str) -> Kind:
-    """The age group or the gender of a reader, of readers that are in one of both sets only."""
+    """Return questions about readers' age group or gender; no reader is in both sets."""
     source = SourceConfig(path=str(shared_data() / "speechocean762" / "train.jsonl"))
     found = read_source("speechocean762", source, Limits(max_s=30), Dropped())
     apart = held_out_readers({str(e.speaker) for e in found})
@@ -62,7 +61,7 @@ def readers(task: str) -> Kind:
 
 
 def instruments(folder: Path) -> Kind:
-    """The family of a piece's instrument, on soundfonts that were trained on."""
+    """Return questions about the instrument of a piece, played with the soundfonts of training."""
     sets = (music.questions(folder, name) for name in ("train", "validation"))
     return Kind(*([named(e, "instrument", e.text) for e in s if is_instrument(e)] for s in sets))
 
@@ -72,7 +71,7 @@ def is_instrument(example: Example) -> bool:
 
 
 def named(example: Example, task: str, answer: str) -> Example:
-    """The example as a question of this kind."""
+    """Return the example as a question of this kind."""
     return replace(example, text=answer, columns={**example.columns, "task": task})
 
 
@@ -88,7 +87,7 @@ def measure(plan: Plan, kinds: dict[str, Kind], store: FrameStore) -> dict[str, 
     )
     loss = sum(losses[-20:]) / 20
     print(f"{', '.join(kinds)}: loss {loss:.3f} after {seconds:.0f} s", flush=True)
-    silence = chosen(store.cache[clip_key(Silence(5.0), None, 0)], model.config.encoder)
+    silence = store.frames(Silence(5.0), model.config.encoder)
     scores = {
         name: controls(model, TASKS[name], kind.test, store, silence)
         for name, kind in kinds.items()

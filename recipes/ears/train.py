@@ -128,7 +128,7 @@ def solve_by_ridge(
 
 
 def ridge(given_NF: Tensor, wanted_ND: Tensor, penalty: float) -> Tensor:
-    """The weights (F, D) of a ridge regression, through the smaller of the two Gram matrices."""
+    """Return the weights (F, D) of a ridge regression; it solves the smaller of two equations."""
     num, width = given_NF.shape
     penalty_1 = penalty * width * torch.eye(min(num, width), dtype=given_NF.dtype)
     if num < width:
