@@ -49,9 +49,9 @@ def rate_of(name: str, rates: Rates) -> float:
 class SharedMuon(Optimizer):
     """Muon in which each process orthogonalises every n-th matrix; then all share them.
 
-    Momentum with Nesterov's look ahead, orthogonalised, at 0.2 √(longer side) times the rate, so
-    that AdamW's rate fits ("Muon is Scalable for LLM Training", arXiv 2502.16982). `torch.optim`
-    has the same, in bfloat16 only, which takes 12 s a step of nano on a CPU without bfloat16.
+    A matrix moves along its orthogonalised Nesterov momentum, by 0.2 √(longer side) times the rate,
+    so that AdamW's rate fits ("Muon is Scalable for LLM Training", arXiv 2502.16982).
+    `torch.optim.Muon` does the same, but only in bfloat16: 12 s a step of nano on an AVX2 CPU.
     """
 
     def __init__(self, matrices: dict[str, nn.Parameter], rates: Rates, weight_decay: float):
@@ -73,10 +73,11 @@ class SharedMuon(Optimizer):
 
     def _move(self, matrix: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         """Move one matrix by its rate, and let it decay."""
-        momentum = group["momentum"]
-        held = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
-        held.lerp_(gradient, 1 - momentum)
-        update = orthogonal(gradient.lerp(held, momentum))
+        momentum, state = group["momentum"], self.state[matrix]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(matrix)
+        mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        update = orthogonal(gradient.lerp(mean, momentum))
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
         matrix.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
 
@@ -84,7 +85,7 @@ class SharedMuon(Optimizer):
 def orthogonal(matrix_MN: Tensor) -> Tensor:
     """Bring all singular values of a matrix near 1, by five steps of Newton and Schulz.
 
-    The coefficients are those of torch.optim.Muon. In bfloat16 where that is faster.
+    The coefficients are those of torch.optim.Muon. It computes in bfloat16 where that is faster.
     """
     fast = multiplies_bf16(str(matrix_MN.device))
     x = matrix_MN.to(torch.bfloat16 if fast else torch.float32)
