@@ -116,7 +116,7 @@ class OurModel:
         return Answer(one.text, OUTCOMES[one.finish_reason])
 
     def _answer(self, clips: Sequence[Tensor], prompt: str) -> list[Answer]:
-        request = replace(self.request, prompt=prompt or None)
+        request = replace(self.request, prompt=prompt)
         try:
             made = list(self.transcriber.transcribe_many(clips, request, sampling_rate=SAMPLE_RATE))
         except TinyAudioError as error:  # the question itself

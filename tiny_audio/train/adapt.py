@@ -55,7 +55,7 @@ def adapt(model: str, data: Path, folder: Path, minutes: float, device: str) -> 
         decode_as_before(model, folder / "run" / "model")
         after = measured(str(folder / "run" / "model"), folder, "after", device)
         normal = normalizer()
-        found = compare(before.table(normal), after.table(normal), normal) | unheard(before)
+        found = compare(before.table(normal), after.table(normal), normal) | not_scored(before)
         write_json(folder / "comparison.json", found)
         return found
 
@@ -114,7 +114,7 @@ def measured(model: str, folder: Path, name: str, device: str) -> Saved:
     return Saved.read(folder / name)
 
 
-def unheard(saved: Saved) -> dict[str, dict[str, int]]:
+def not_scored(saved: Saved) -> dict[str, dict[str, int]]:
     """Return how many clips the evaluation left out, and how many failed, by reason."""
     failed = Counter(one.error for one in saved.predictions if one.outcome == "error")
     return {"dropped": (saved.run or {}).get("dropped") or {}, "failed": dict(failed)}

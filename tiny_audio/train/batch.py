@@ -116,7 +116,7 @@ class Collator:
     def asked(self, visit: Visit) -> list[Turn]:
         example = visit.example
         num_clips = 1 + len(example.more)
-        return transcription_turns(self.model.config.prompt, example.prompt or None, num_clips)
+        return transcription_turns(self.model.config.prompt, example.prompt, num_clips)
 
 
 def played(visit: Visit, how: Augment | None, most: int | None = None) -> np.ndarray:
