@@ -109,6 +109,26 @@ def test_prompts_with_none_one_and_several_clips_share_a_batch(model):
         )
 
 
+def test_a_clip_behind_a_cached_prompt_is_embedded_and_one_given_again_is_not(model):
+    """transformers before 5.23 hands the clips of a prompt over with every token behind it."""
+    clips, processor = toys.clips(9_000, 2_000), processor_of(model)
+    whole = processor.batch([[Turn("user", "<audio> and <audio>")]], [clips])
+    ids = whole["input_ids"]
+    ends = (ids[0] == model.config.audio_token_id).nonzero().flatten()
+    middle = int(ends[ends.diff().argmax()]) + 1  # behind the first clip
+    parts = [processor.batch([[Turn("user", "<audio>")]], [[clip]]) for clip in clips]
+    sounds = [{k: v for k, v in p.items() if k.startswith(("input_f", "input_v"))} for p in parts]
+    first = model(input_ids=ids[:, :middle], use_cache=True, **sounds[0])
+    second = model(input_ids=ids[:, middle:], past_key_values=first.past_key_values, **sounds[1])
+    expected = model(**whole).logits
+    torch.testing.assert_close(second.logits, expected[:, middle:], rtol=1e-4, atol=1e-5)
+    token = torch.tensor([[9]])
+    behind = model(input_ids=token, past_key_values=second.past_key_values, **sounds[1])
+    longer = {**whole, "input_ids": torch.cat([ids, token], 1)}
+    longer.pop("attention_mask")
+    torch.testing.assert_close(behind.logits, model(**longer).logits[:, -1:], rtol=1e-4, atol=1e-5)
+
+
 def test_a_prompt_of_text_alone_is_the_language_model_alone(model):
     ids = torch.arange(9, 40)[None]
     torch.testing.assert_close(model(input_ids=ids).logits, model.decoder(ids).logits)

@@ -209,11 +209,9 @@ class AudioLM(PreTrainedModel, GenerationMixin):
                 input_features, input_features_mask, input_values, input_values_mask
             )
             if past_key_values is not None and past_key_values.get_seq_length():
-                # Tokens behind a prompt. transformers before 5.23 hands samples over once more.
-                self._refuse_placeholders(input_ids)
-                inputs_embeds = self.get_input_embeddings()(input_ids)
-            else:
-                inputs_embeds = self.embed_prompts(input_ids, clips)
+                # Of tokens behind a prompt; transformers before 5.23 hands its clips over again.
+                clips = clips if self.is_audio(input_ids).any() else None
+            inputs_embeds = self.embed_prompts(input_ids, clips)
         if position_ids is None and attention_mask is not None:
             position_ids = positions_of(attention_mask)[:, -inputs_embeds.shape[1] :]
         out = self.language_model(
