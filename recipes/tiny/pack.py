@@ -1,7 +1,7 @@
 """Writing the trained weights as the preset's folder: `uv run python -m recipes.tiny.pack`.
 
-`python -m recipes.tiny.pack runs/tiny/ctc --out runs/tiny/frozen` writes what the CTC stage made,
-read by SmolLM2 as it is, without adapters.
+`python -m recipes.tiny.pack --without-adapters --out runs/tiny/frozen` writes the shipped preset
+with SmolLM2 as it is, to measure what the adapters bring.
 """
 
 import argparse
@@ -86,12 +86,28 @@ def token_head(trained: dict[str, Tensor], model: AudioLM) -> TokenHead:
     return head
 
 
+@torch.no_grad()
+def without_adapters(folder: Path) -> None:
+    """Write the shipped preset with adapters that add nothing."""
+    model = load("tiny")
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.zero_()
+    save(model, folder, dtype=torch.int8)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, nargs="?", default=RUNS / "decoder")
     parser.add_argument("--out", type=Path, default=SHIPPED["tiny"])
+    parser.add_argument("--without-adapters", action="store_true")
     options = parser.parse_args()
-    pack(options.run, options.out)
+    if options.without_adapters:
+        if options.out == SHIPPED["tiny"]:
+            parser.error("--without-adapters needs --out: the preset itself keeps its adapters.")
+        without_adapters(options.out)
+    else:
+        pack(options.run, options.out)
     size = sum(path.stat().st_size for path in options.out.rglob("*.safetensors"))
     print(f"{options.out}: {size / 1e6:.1f} MB of weights")
 
