@@ -3,11 +3,12 @@
 import struct
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.music.__main__ import ASKED, Clip, rows
+from recipes.music.__main__ import ASKED, MOST_DB, Clip, rows, toned
 from recipes.music.compose import KEYS, MODES, TEMPI, album, piece, score
 from recipes.music.midi import DRUMS, Note, midi_file, number
 from tiny_audio.evaluate.tasks import TASKS, read
@@ -99,3 +100,18 @@ def test_pairs_are_of_clearly_different_tempi_and_name_the_faster_one():
         assert row["text"] == ("first" if first > second else "second")
         assert row["prompt"].count("<audio>") == 2
     assert {row["text"] for row in pairs} == {"first", "second"}
+
+
+def test_tone_controls_change_loudness_by_frequency_and_nothing_else():
+    seconds = np.arange(16_000) / 16_000
+    sound = sum(np.sin(2 * np.pi * hertz * seconds) for hertz in (100, 1_000, 4_000)) / 3
+    changed = toned(sound.astype(np.float32), seed=1)
+    before, after = (np.abs(np.fft.rfft(x)) for x in (sound, changed))
+    tones = before > 100
+    assert after[~tones].max() < 1e-2 * before.max()
+    gains_db = 20 * np.log10(after[tones] / before[tones])
+    assert np.ptp(gains_db) > 0.5
+    assert np.ptp(gains_db) <= 2 * MOST_DB
+    assert np.abs(changed).max() == pytest.approx(np.abs(sound).max(), rel=1e-4)
+    assert (toned(sound.astype(np.float32), seed=1) == changed).all()
+    assert not np.allclose(toned(sound.astype(np.float32), seed=2), changed)
