@@ -34,7 +34,7 @@ TRAINED = ("sf2/FluidR3_GM.sf2", "sf2/OPL-3_FM_128M.sf2", "sf3/MuseScore_General
 KEPT = ("sf2/TimGM6mb.sf2",)
 ASKED = ("instrument", "drums", "tempo", "key", "mode", "metre")
 SECONDS, PAUSE = 6.0, 2.0  # of a piece, and of silence behind it
-AT_ONCE = 240  # pieces; a compressed font takes half a minute to load
+AT_ONCE = 200  # pieces; a compressed font takes half a minute to load
 CENTRES_HZ, MOST_DB = (60, 200, 600, 1_800, 5_400), 8.0  # of tone controls
 
 
