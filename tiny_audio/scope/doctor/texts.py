@@ -14,9 +14,8 @@ READABLE, UNREADABLE = 0.3, 0.9
 FAILS = 0.5
 # An answer that is cut off at its limit is rare; every tenth is a stop that was not learnt.
 ENDED, MOST_ENDED = 0.9, 0.5
-# Of the spoken clips: a few are too quiet to be transcribed, a fifth is not. While texts are of no
-# use yet, as after the first steps, only a half is wrong.
-EMPTY, MANY_EMPTY, MOST_EMPTY = 0.05, 0.2, 0.5
+# Of the spoken clips: a few are too quiet to be transcribed, a fifth is not.
+EMPTY, MANY_EMPTY = 0.05, 0.2
 # Of the shown answers, of which there are eight: one may be an accident, three are not.
 LOOPS = 0.3
 
@@ -73,8 +72,9 @@ def ends(log: Log) -> Findings:
         )
     if last["empty"] > EMPTY:
         useless = last["wer"] is not None and last["wer"] >= UNREADABLE
+        early = useless and still_falls(log) is not False  # texts come later
         yield Finding(
-            "wrong" if last["empty"] > (MOST_EMPTY if useless else MANY_EMPTY) else "note",
+            "wrong" if last["empty"] > MANY_EMPTY and not early else "note",
             f"{percent(last['empty'])} of the spoken clips get an empty answer.",
             "Lower data.nonspeech, look for empty texts in the data, and listen to these clips.",
         )
