@@ -134,6 +134,12 @@ def test_about_tells_two_models_apart(ctc, whisper):
     json.dumps([first, second])
 
 
+def test_half_precision_is_computed_as_float32_on_a_processor(ctc, tmp_path):
+    system(f"hf:{ctc}").pipeline.save_pretrained(tmp_path)
+    Wav2Vec2ForCTC.from_pretrained(ctc).half().save_pretrained(tmp_path)
+    assert system(f"hf:{tmp_path}").about()["dtype"] == "float32"
+
+
 def test_what_is_no_recogniser_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="speech recogniser"):
         system(f"hf:{tmp_path}")

@@ -83,7 +83,8 @@ class HfPipeline:
 
     Clips are answered one by one: many CTC models were made to run without a mask, and padding in a
     batch would change their answers. Whether generation was cut off, the pipeline does not say.
-    `beams` is the width of a beam search; None is the model's own way.
+    `beams` is the width of a beam search; None is the model's own way. On a CPU weights of half
+    precision become float32: few processors compute with halves, and others are slow at it.
     """
 
     def __init__(self, source: str, device: str = "cpu", beams: int | None = None) -> None:
@@ -94,6 +95,7 @@ class HfPipeline:
                 "automatic-speech-recognition",
                 model=source,
                 device=device,
+                dtype=torch.float32 if device == "cpu" else "auto",
                 trust_remote_code=False,
             )
         except (OSError, ValueError, KeyError) as error:
