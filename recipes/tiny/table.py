@@ -36,6 +36,7 @@ ROWS = {
     "beams": "– four beams, no CTC head",
     "greedy": "– greedily",
     "frozen": "– greedily, without its adapters: SmolLM2 as it is, which answers instead of writing",
+    "tokens": "– its token head alone: the encoder and the projector, no language model",
     "ctc": "– its character head alone, no language model",
     "whisper": "Whisper tiny.en, its own decoder",
     "whisper-beams": "– the same with five beams",

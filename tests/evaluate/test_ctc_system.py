@@ -1,13 +1,14 @@
-"""nano's own head as a rival: it answers clips alone as in a batch, and silence with nothing."""
+"""CTC heads as rivals: they answer clips alone as in a batch, and silence with nothing."""
 
 import pytest
 import torch
 import toys
 
 from tiny_audio import load
-from tiny_audio.evaluate.ctc_system import CtcSystem
+from tiny_audio.evaluate.ctc_system import CtcSystem, TokenSystem
 from tiny_audio.evaluate.metrics import word_errors
 from tiny_audio.model.audio import load_audio
+from tiny_audio.model.errors import ConfigError
 
 # 38.1 % on 300 clips of unheard voices when the head was packed; these eight are nano's best.
 SAMPLES_LIMIT = 0.4
@@ -32,3 +33,20 @@ def test_it_spells_most_words_of_the_samples(system):
 def test_silence_is_no_speech(system):
     (answer,) = system.answer([torch.zeros(16_000)], [""])
     assert (answer.text, answer.outcome) == ("", "no_speech")
+
+
+@pytest.mark.slow
+def test_a_token_head_writes_in_true_case_by_itself():
+    heads = TokenSystem(load("tiny").eval())
+    speech = load_audio(toys.REPOSITORY / "samples" / "address-1961.flac").samples
+    spoken, silent = heads.answer([speech, torch.zeros(16_000)], ["", ""])
+    assert spoken.text.startswith("And so my fellow")
+    assert spoken.text.endswith("for your country.")
+    assert (silent.text, silent.outcome) == ("", "no_speech")
+    assert heads.answer([speech], [""]) == [spoken]
+    assert heads.about()["name"] == "token head"
+
+
+def test_a_model_without_a_token_head_is_sent_to_its_character_head():
+    with pytest.raises(ConfigError, match="ctc:MODEL"):
+        TokenSystem(load("nano"))

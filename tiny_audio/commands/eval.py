@@ -29,7 +29,8 @@ Evaluated = Annotated[
         envvar="TINY_AUDIO_MODEL",
         help=(
             "What to evaluate: tiny, nano, the folder of a checkpoint, a Hub id, another "
-            "model as hf:ID, a server as openai:URL#MODEL, or a CTC head as ctc:MODEL."
+            "model as hf:ID, a server as openai:URL#MODEL, or a CTC head as ctc:MODEL or "
+            "tokens:MODEL."
         ),
     ),
 ]

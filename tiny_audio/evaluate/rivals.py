@@ -4,6 +4,7 @@ nano, a folder, a Hub id    one of our models
 hf:ID                       any ASR model of transformers (CTC or encoder-decoder), or its folder
 openai:BASE_URL#MODEL       any server that speaks OpenAI's transcription API
 ctc:MODEL, ctc:FOLDER#MODEL the encoder of one of our models with its own CTC head, or with another
+tokens:MODEL                encoder and projector of one of our models with its token head
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import torch
 import transformers
 from torch import Tensor
 
-from tiny_audio.evaluate.ctc_system import CtcSystem
+from tiny_audio.evaluate.ctc_system import CtcSystem, TokenSystem
 from tiny_audio.evaluate.endpoint import Endpoint
 from tiny_audio.evaluate.systems import Answer, OurModel, System, failure
 from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.identity import weights_hash
+from tiny_audio.model.modeling import AudioLM
 from tiny_audio.presets import load
 
 WHISPER_WINDOW_S = 30.0
@@ -61,6 +63,7 @@ RIVALS = {
     "hf": "hf:ID or hf:FOLDER, for example hf:openai/whisper-tiny.en",
     "openai": "openai:BASE_URL#MODEL, for example openai:http://localhost:8000/v1#whisper-1",
     "ctc": "ctc:MODEL or ctc:FOLDER#MODEL, for example ctc:nano",
+    "tokens": "tokens:MODEL, for example tokens:tiny",
 }
 
 
@@ -73,9 +76,13 @@ def _address(rest: str) -> tuple[str, str]:
 
 def _ctc(rest: str, device: str) -> CtcSystem:
     folder, _, name = rest.rpartition("#")
-    checkpoint = Path(name) if Path(name).is_dir() else None
-    model = load(name, device=device).eval()
+    model, checkpoint = _opened(name, device)
     return CtcSystem(model, Path(folder) if folder else None, checkpoint)
+
+
+def _opened(name: str, device: str) -> tuple[AudioLM, Path | None]:
+    """Return the model, and its folder if it is one, where its heads may lie."""
+    return load(name, device=device).eval(), Path(name) if Path(name).is_dir() else None
 
 
 class HfPipeline:
@@ -147,4 +154,5 @@ OPENERS: dict[str, Callable[[str, str], System]] = {
     "hf": HfPipeline,
     "openai": lambda rest, device: Endpoint(*_address(rest)),
     "ctc": _ctc,
+    "tokens": lambda rest, device: TokenSystem(*_opened(rest, device)),
 }
