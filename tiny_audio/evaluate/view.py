@@ -191,12 +191,12 @@ def _differences(title: str, column: str, rows: Sequence[Mapping[str, Any]]) -> 
     for row in rows:
         pair = (percent(row[one]["rate"]) for one in ("a", "b"))
         counts = (f"{row['clips']:,}", f"{row['words']:,}")
-        values = (*counts, *pair, *_points(row["difference"]))
+        values = (*counts, *pair, *points(row["difference"]))
         table.add_row(Text(row["value"]), *values)
     return table
 
 
-def _points(found: Mapping[str, float | None]) -> tuple[str, str]:
+def points(found: Mapping[str, float | None]) -> tuple[str, str]:
     """Show a difference and its interval in points: with a sign, so with "to" between two."""
     middle, low, high = (
         "n/a" if found[key] is None else f"{100 * found[key]:+.2f}"
