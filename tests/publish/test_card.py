@@ -138,7 +138,7 @@ def test_a_licence_is_typed_or_known_and_never_guessed(facts):
         "audio_config": {"source": "openai/whisper-small"},
         "decoder_config": {"source": "x/y"},
     }
-    with pytest.raises(ConfigError, match="that of decoder is not known"):
+    with pytest.raises(ConfigError, match="Not known yet: decoder"):
         licences(replace(facts, config=known, recipe={}), ["model=mit"])
 
 

@@ -114,8 +114,9 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
         facts.append(f"decoding: {decoding(decode)}")
     if (factor := result["speed"]["real_time_factor"]) is not None:
         hardware = _hardware(result["speed"])
-        unit = "seconds of computing for a second of audio"
-        facts.append(f"real-time factor: {factor:.4f} ({unit}) on {hardware}")
+        facts.append(
+            f"real-time factor (time of computing / length of audio): {factor:.4f} on {hardware}"
+        )
     return facts
 
 
@@ -139,7 +140,7 @@ def _hardware(speed: Mapping[str, Any]) -> str:
 def show_worst(table: Sequence[Utterance], count: int) -> RenderableType:
     """Show the utterances with the most errors: reference and hypothesis."""
     worst = sorted(table, key=lambda one: -one.words.errors)[:count]
-    shown = Table(title="worst utterances", title_justify="left")
+    shown = Table(title="worst clips", title_justify="left")
     for column in ("clip", "errors", "WER", "texts"):
         shown.add_column(column)
     for one in worst:
@@ -213,6 +214,7 @@ def _words(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 def _worst(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     lines = [f"{title}: {'' if rows else 'no clip'}"]
     for row in rows:
-        lines += [f"  {row['id']}, {row['more_errors']} more errors", f"    Ref: {row['ref']}"]
+        more = f"{row['more_errors']} more error{'s' if row['more_errors'] > 1 else ''}"
+        lines += [f"  {row['id']}, {more}", f"    Ref: {row['ref']}"]
         lines += [f"    A:   {written(row['a'])}", f"    B:   {written(row['b'])}"]
     return Text("\n".join(lines))
