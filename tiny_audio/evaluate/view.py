@@ -200,8 +200,8 @@ def _differences(title: str, column: str, rows: Sequence[Mapping[str, Any]]) -> 
 def points(found: Mapping[str, float | None]) -> tuple[str, str]:
     """Show a difference and its interval in points: with a sign, so with "to" between two."""
     middle, low, high = (
-        "n/a" if found[key] is None else f"{100 * found[key]:+.2f}"
-        for key in ("rate", "low", "high")
+        "n/a" if rate is None else f"{100 * rate:+.2f}"
+        for rate in (found["rate"], found["low"], found["high"])
     )
     return middle, "n/a" if found["low"] is None else f"{low} to {high}"
 
