@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -13,6 +15,7 @@ from typed import typed
 
 from tiny_audio import __version__, cli
 from tiny_audio.commands import fail
+from tiny_audio.infer import pipes
 from tiny_audio.infer.formats import FORMATS
 from tiny_audio.infer.results import Segment
 from tiny_audio.infer.transcriber import Transcriber
@@ -158,6 +161,22 @@ def test_a_pipe_s_end_says_what_was_left_out(monkeypatch):
     done = typed("stream", "--model", "nano", input=sound.tobytes())
     assert done.stdout == "[no speech]\n"
     assert 'too unsure: "hm" (0.0 to 1.0 s)' in done.stderr
+
+
+def test_ctrl_c_ends_live_sound_and_its_last_words_are_written(monkeypatch):
+    def spoken(*_):
+        yield from [toys.clips(12_000)[0].numpy().clip(-1, 1)] * 3
+        signal.raise_signal(signal.SIGINT)
+        yield np.zeros(1_600, np.float32)
+        pytest.fail("sound is read after Ctrl-C")
+
+    last = Segment(0, 1, "last words", "stop", -0.1, (), "")
+    monkeypatch.setattr(Transcriber, "transcribe_windows", lambda *_, **__: [last])
+    monkeypatch.setattr(pipes, "read_sound", lambda *_: (16_000, spoken()))
+    before = signal.getsignal(signal.SIGINT)
+    done = typed("stream", "--model", "nano")
+    assert (done.exit_code, done.stdout) == (0, "last words\n"), done.output
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_closed_streams_are_empty_or_refused_in_one_line(monkeypatch, capsys):

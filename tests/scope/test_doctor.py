@@ -188,9 +188,9 @@ SYMPTOMS = {
     "by heart": ({"token_accuracy": 0.6}, "wrong", "of its training clips right", "augment"),
     "few stops": ({"ended": 0.8}, "note", "80 % of the answers end", "instruct"),
     "no stops": ({"ended": 0.1}, "wrong", "10 % of the answers end", "instruct"),
-    "some empty": ({"empty": 0.1}, "note", "10 % of the spoken clips", "nonspeech"),
-    "a fifth empty": ({"empty": 0.21}, "wrong", "21 % of the spoken clips", "nonspeech"),
-    "most empty": ({"empty": 0.7}, "wrong", "70 % of the spoken clips", "nonspeech"),
+    "some empty": ({"empty": 0.1}, "note", "10 % of the spoken clips", "empty texts"),
+    "a fifth empty": ({"empty": 0.21}, "wrong", "21 % of the spoken clips", "empty texts"),
+    "most empty": ({"empty": 0.7}, "wrong", "70 % of the spoken clips", "empty texts"),
     "a loop": ({"samples": LOOPED + 7 * FINE}, "note", "1 of 8 shown answers run", "stop"),
     "loops": ({"samples": 4 * LOOPED + 4 * FINE}, "wrong", "4 of 8 shown answers run", "stop"),
 }
@@ -211,6 +211,13 @@ def test_empty_answers_are_wrong_only_when_the_loss_has_levelled_off(run, steps,
     empty = evaluation(empty=0.6, wer=0.98, token_accuracy=0.35)
     found = run([start(), *training()[: steps // EVERY], empty])
     assert saying(found, "spoken clips get an empty answer").level == level
+
+
+@pytest.mark.parametrize(("share", "begins"), [(0.0, "Train longer"), (0.03, "Lower data.nonspee")])
+def test_empty_answers_come_from_silence_only_if_there_was_some(run, share, begins):
+    rows = [start(), *training(), evaluation(empty=0.7)]
+    found = run(rows, recipe={"data": {"nonspeech": share}})
+    assert saying(found, "spoken clips get an empty answer").step.startswith(begins)
 
 
 def test_clips_without_speech_have_no_word_error_rate(run):

@@ -274,7 +274,7 @@ ALL = {"projector": 1e-3, "encoder": 1e-5, "decoder": 1e-5}
         (
             Stage(steps=1, learning_rate=ALL),
             "24GB",
-            "the encoder and the decoder trains",
+            "adapters (lora) of the encoder and the decoder",
             "batch_s",
         ),
     ],

@@ -39,6 +39,8 @@ def test_clips_that_cannot_be_parted_or_used_are_refused(tmp_path):
     manifest.write_text('{"audio": "gone.wav", "text": "one"}\n' * 12)
     with pytest.raises(ConfigError, match="12 × no such file"):
         part(manifest, tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"has 8 usable clips .* Record more clips\.$"):
+        part(toys.REPOSITORY / "samples" / "manifest.jsonl", tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 

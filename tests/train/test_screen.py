@@ -1,7 +1,7 @@
 """What a run prints of its evaluations."""
 
 from tiny_audio.progress import UV, typed_command
-from tiny_audio.train.screen import Rows, watched
+from tiny_audio.train.screen import Lines, Rows, watched
 
 SHORT = {"text": "stop", "hypothesis": "top"}
 SENTENCE = {"text": "turn on the kitchen light", "hypothesis": "turn on the light"}
@@ -24,6 +24,15 @@ def test_a_message_names_the_command_that_works_where_it_is_read(monkeypatch):
 def test_the_watched_text_is_a_sentence_where_there_is_one():
     assert watched([SHORT, SENTENCE]) is SENTENCE
     assert watched([SHORT, {"text": "go on", "hypothesis": ""}])["text"] == "go on"
+
+
+def test_a_line_names_stage_and_step_and_shows_an_empty_text(capsys):
+    Lines()({"kind": "start", "stage": "all", "trainable": {"decoder": 30}, "peak_memory": 2**30})
+    Lines()(evaluation(stage="all", samples=[{"text": "stop", "hypothesis": ""}]))
+    shown = capsys.readouterr().err
+    assert "stage all trains 30 of the decoder; peak memory 1.0 GiB\n" in shown
+    assert "stage all, step 0: 50.0% WER" in shown
+    assert "hypothesis  (nothing)\n" in shown
 
 
 def test_rows_show_the_three_losses_and_say_what_the_wer_depends_on(capsys):

@@ -10,6 +10,7 @@ import typer
 from tiny_audio import DEFAULT_MODEL
 from tiny_audio.commands import refusing, require, say, show
 from tiny_audio.commands.options import Device, Model
+from tiny_audio.progress import typed_command
 
 
 def adapt(
@@ -46,7 +47,7 @@ def adapt(
 def verdict(difference: dict[str, float | None], out: Path) -> str:
     """Return one sentence; a difference whose interval holds 0 is called no gain."""
     low, high = difference["low"], difference["high"]
-    use = f"tiny-audio transcribe --model {out / 'run' / 'model'} FILE"
+    use = f"{typed_command()} transcribe --model {out / 'run' / 'model'} FILE"
     if low is not None and low > 0:
         return f"The adapted model makes fewer errors on the test clips. Use it: {use}"
     if high is not None and high < 0:

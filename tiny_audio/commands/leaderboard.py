@@ -32,7 +32,7 @@ def add(
         from tiny_audio.evaluate.leaderboard import add as add_results
 
         num_new, rows = add_results(results, folder)
-    say(f"{num_new} rows added, {len(rows)} in all: {folder / MARKDOWN}")
+    say(f"rows added: {num_new}, in all: {len(rows)}; {folder / MARKDOWN}")
 
 
 @leaderboard.command()

@@ -10,7 +10,8 @@ import typer
 from tiny_audio.commands import refusing, require, say
 
 Run = Annotated[
-    str, typer.Argument(help="What to publish: the folder of a run or of a checkpoint.")
+    str,
+    typer.Argument(help="What to publish: the folder of a run or of a checkpoint, nano or tiny."),
 ]
 Repo = Annotated[
     str, typer.Option(help="Repository to publish to, as NAME/REPOSITORY of your own account.")
@@ -98,7 +99,8 @@ def push(
             say("Encoder and decoder lie in folders of this machine, so they are written too.")
         if dry_run:
             say(
-                f"Nothing was uploaded. Read {bundle.folder / 'README.md'}; then without --dry-run."
+                f"Nothing was uploaded. Read {bundle.folder / 'README.md'}; then repeat the "
+                "command without --dry-run."
             )
             return
         from tiny_audio.publish.upload import upload

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +27,7 @@ def stream(
 
     Stdin may be WAV, raw samples of 16 bits (mono), or a file (mp3, ogg, flac, webm …), which is
     decoded while it arrives. Every pause ends a line; a terminal also shows the unfinished line.
+    Ctrl-C ends the sound, and the last line is still written.
     """
     from tiny_audio.infer.pipes import read_sound
     from tiny_audio.infer.request import Request
@@ -37,7 +40,8 @@ def stream(
         notes: list[str] = []
         rate, blocks = read_sound(sys.stdin.buffer, rate, notes)
         live, finals = sys.stderr.isatty(), list[Segment]()
-        for event in events_of(Streamer(transcriber, rate, request), blocks):
+        streamer = Streamer(transcriber, rate, request)
+        for event in events_of(streamer, until_ctrl_c(blocks)):
             if live:
                 line = "" if event.final else event.segment.text[-100:]
                 print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
@@ -49,3 +53,24 @@ def stream(
             print("[no speech]", flush=True)
         for note in [*notes, *ending_notes(finals)]:
             say(f"stdin: {note}", "yellow")
+
+
+def until_ctrl_c(blocks: Iterable[Any]) -> Iterator[Any]:
+    """Yield blocks up to the first Ctrl-C; what has arrived by then is still transcribed. A second
+    Ctrl-C ends the command at once.
+    """
+    interrupted = False
+
+    def interrupt(*_: Any) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        for block in blocks:
+            yield block
+            if interrupted:
+                return
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -9,6 +9,7 @@ import typer
 
 from tiny_audio.ahead import import_ahead
 from tiny_audio.commands import refusing, require, say, show
+from tiny_audio.progress import typed_command
 
 KEYS = {"ignore_unknown_options": True, "allow_extra_args": True}  # key=value, ~key, +key=value
 
@@ -46,7 +47,7 @@ def train(
         given = [*arguments, *(["data.strict=true"] if strict else [])]
         for recipe in compose_sweep(given) if multirun else [compose_recipe(given)]:
             folder = run(recipe, processes, Lines())
-            say(f"The model is in {folder / 'model'}; ask: tiny-audio doctor {folder}")
+            say(f"The model is in {folder / 'model'}. Next type: {typed_command()} doctor {folder}")
 
 
 def quickstart(

@@ -18,7 +18,7 @@ from tiny_audio.evaluate.normalize import normalizer
 from tiny_audio.evaluate.predictions import read_predictions
 from tiny_audio.evaluate.robustness import CLEAN, condition
 from tiny_audio.evaluate.systems import System
-from tiny_audio.evaluate.view import percent
+from tiny_audio.evaluate.view import percent, points
 from tiny_audio.files import held, write_json
 
 GRID_FILE = "grid.json"
@@ -82,10 +82,10 @@ def show_grid(grid: dict[str, Any]) -> Table:
     title = f"{grid['system']['name']} on {grid['dataset']['name']}, {clips} clips"
     shown = Table(title=title, title_justify="left", box=None)
     shown.add_column("condition", no_wrap=True)
-    for head in ("failed", "WER", "95 % interval", "worse by", "95 % interval"):
+    for head in ("failed", "WER", "95 % interval", "worse by (points)", "95 % interval"):
         shown.add_column(head, justify="right")
     for row in grid["rows"]:
-        ends = (*_ends(row["wer"]), *_ends(row["worse"]))
+        ends = (*_ends(row["wer"]), *points(row["worse"]))
         shown.add_row(row["condition"], str(row["failed"]), *ends)
     return shown
 

@@ -26,6 +26,11 @@ def percent(rate: float | None, digits: int = 2) -> str:
     return "n/a" if rate is None else f"{100 * rate:.{digits}f}%"
 
 
+def written(text: str | None) -> str:
+    """Show a text, or say that there is none: the clip failed, or the model wrote nothing."""
+    return "(failed)" if text is None else text or "(nothing)"
+
+
 def one_line(text: str | None) -> str:
     return "" if text is None else clean(text)
 
@@ -52,7 +57,7 @@ class Lines(Watch):
         self._add(utterance)
         prediction = utterance.prediction
         rate = "FAILED" if utterance.hyp is None else f"WER = {percent(utterance.words.rate)}"
-        line = f"  Pred: {one_line(prediction.hyp)}"
+        line = f"  Pred: {written(one_line(prediction.hyp))}"
         print(f"Sample {self.num}: {rate}, Time = {prediction.seconds:.2f}s")
         print(f"  Ref:  {one_line(prediction.ref)}")
         print(f"  Error: {prediction.error}" if prediction.hyp is None else line, flush=True)
@@ -108,7 +113,10 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
     if decode := (result["system"] or {}).get("decode"):
         facts.append(f"decoding: {decoding(decode)}")
     if (factor := result["speed"]["real_time_factor"]) is not None:
-        facts.append(f"real-time factor: {factor:.4f} on {_hardware(result['speed'])}")
+        hardware = _hardware(result["speed"])
+        facts.append(
+            f"real-time factor (time of computing / length of audio): {factor:.4f} on {hardware}"
+        )
     return facts
 
 
@@ -132,11 +140,11 @@ def _hardware(speed: Mapping[str, Any]) -> str:
 def show_worst(table: Sequence[Utterance], count: int) -> RenderableType:
     """Show the utterances with the most errors: reference and hypothesis."""
     worst = sorted(table, key=lambda one: -one.words.errors)[:count]
-    shown = Table(title="worst utterances", title_justify="left")
+    shown = Table(title="worst clips", title_justify="left")
     for column in ("clip", "errors", "WER", "texts"):
         shown.add_column(column)
     for one in worst:
-        texts = Text(f"Ref:  {one.ref}\nPred: {'(failed)' if one.hyp is None else one.hyp}")
+        texts = Text(f"Ref:  {one.ref}\nPred: {written(one.hyp)}")
         errors = f"{one.words.errors} of {one.words.length}"
         shown.add_row(Text(clean(one.prediction.id)), errors, percent(one.words.rate), texts)
     return shown
@@ -163,6 +171,9 @@ def show_comparison(names: tuple[str, str], found: Mapping[str, Any]) -> Rendera
     parts: list[RenderableType] = [_differences(title, "", [{"value": "all", **found["overall"]}])]
     parts += [_differences(f"by {c}", c, rows) for c, rows in found["groups"].items()]
     parts += [
+        Text(
+            "A − B is negative where A has fewer errors, and may be chance if its interval holds 0."
+        ),
         _words("A right, B wrong", found["words"]["a_right_b_wrong"]),
         _words("B right, A wrong", found["words"]["b_right_a_wrong"]),
         _worst("A worse than B", found["worst"]["of_a"]),
@@ -176,13 +187,23 @@ def show_comparison(names: tuple[str, str], found: Mapping[str, Any]) -> Rendera
 def _differences(title: str, column: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=Text(title), title_justify="left")
     table.add_column(column)
-    for name in ("clips", "words", "WER of A", "WER of B", "A − B", "95 % interval"):
+    for name in ("clips", "words", "WER of A", "WER of B", "A − B (points)", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        pair = (percent(row[one]["rate"]) for one in ("a", "b", "difference"))
-        values = (f"{row['clips']:,}", f"{row['words']:,}", *pair, _interval(row["difference"]))
+        pair = (percent(row[one]["rate"]) for one in ("a", "b"))
+        counts = (f"{row['clips']:,}", f"{row['words']:,}")
+        values = (*counts, *pair, *points(row["difference"]))
         table.add_row(Text(row["value"]), *values)
     return table
+
+
+def points(found: Mapping[str, float | None]) -> tuple[str, str]:
+    """Show a difference and its interval in points: with a sign, so with "to" between two."""
+    middle, low, high = (
+        "n/a" if rate is None else f"{100 * rate:+.2f}"
+        for rate in (found["rate"], found["low"], found["high"])
+    )
+    return middle, "n/a" if found["low"] is None else f"{low} to {high}"
 
 
 def _words(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -193,7 +214,7 @@ def _words(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 def _worst(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     lines = [f"{title}: {'' if rows else 'no clip'}"]
     for row in rows:
-        lines += [f"  {row['id']}, {row['more_errors']} more errors", f"    Ref: {row['ref']}"]
-        texts = {key: "(failed)" if row[key] is None else row[key] for key in ("a", "b")}
-        lines += [f"    A:   {texts['a']}", f"    B:   {texts['b']}"]
+        more = f"{row['more_errors']} more error{'s' if row['more_errors'] > 1 else ''}"
+        lines += [f"  {row['id']}, {more}", f"    Ref: {row['ref']}"]
+        lines += [f"    A:   {written(row['a'])}", f"    B:   {written(row['b'])}"]
     return Text("\n".join(lines))

@@ -42,8 +42,8 @@ def licences(facts: Facts, given: Sequence[str]) -> dict[str, str]:
     if missing := [part for part, licence in found.items() if not licence]:
         named = " ".join(f"--licence {part}=NAME" for part in missing)
         raise ConfigError(
-            f"A card names the licence of every part, and that of {', '.join(missing)} is not "
-            f"known. Add it, as in --licence model=mit: {named}"
+            f"A card names the licence of every part. Not known yet: {', '.join(missing)}. Add "
+            f"the licences, as in --licence model=mit: {named}"
         )
     return found
 

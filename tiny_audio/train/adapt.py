@@ -70,7 +70,7 @@ def part(data: Path, folder: Path) -> None:
         raise ConfigError(
             f"{data} has {len(manifest.rows)} usable clips ({left_out or 'no line left out'}); "
             f"adapting needs {FEWEST_CLIPS} or more, each with audio and text, and no broken line. "
-            f"Mend the lines or take them out."
+            + ("Mend the lines or take them out." if left_out else "Record more clips.")
         )
     apart, rest = parted(manifest.rows)
     parts = {folder / "train.jsonl": rest, folder / "held-out.jsonl": apart}

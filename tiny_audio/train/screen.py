@@ -21,16 +21,18 @@ class Lines:
 
     def start(self, row: dict[str, Any]) -> None:
         trains = ", ".join(f"{n:,} of the {part}" for part, n in row["trainable"].items() if n)
-        say(f"{row['stage']}: trains {trains}; peak {row['peak_memory'] / 2**30:.1f} GiB")
+        peak = f"peak memory {row['peak_memory'] / 2**30:.1f} GiB"
+        say(f"stage {row['stage']} trains {trains}; {peak}")
 
     def evaluation(self, row: dict[str, Any]) -> None:
         gap = row["loss_shuffled"] - row["loss"]
         loss = f"loss {row['loss']:.2f} ({gap:+.2f} after another clip)"
         accuracy = f"token accuracy {row['token_accuracy']:.1%}"
         rate = f"{wer(row)} WER ({settings(row)})"
-        say(f"{row['stage']} step {row['step']}: {rate} · {loss} · {accuracy}")
+        say(f"stage {row['stage']}, step {row['step']}: {rate} · {loss} · {accuracy}")
         sample = watched(row["samples"])
-        say(f"    reference   {sample['text']}\n    hypothesis  {sample['hypothesis']}")
+        text = sample["hypothesis"] or "(nothing)"
+        say(f"    reference   {sample['text']}\n    hypothesis  {text}")
 
 
 class Rows(Lines):

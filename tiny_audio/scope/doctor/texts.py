@@ -73,10 +73,12 @@ def ends(log: Log) -> Findings:
     if last["empty"] > EMPTY:
         useless = last["wer"] is not None and last["wer"] >= UNREADABLE
         early = useless and still_falls(log) is not False  # texts come later
+        nonspeech = (log.recipe.get("data") or {}).get("nonspeech", 0)
+        cure = "Lower data.nonspeech" if nonspeech else "Train longer; if it stays"
         yield Finding(
             "wrong" if last["empty"] > MANY_EMPTY and not early else "note",
             f"{percent(last['empty'])} of the spoken clips get an empty answer.",
-            "Lower data.nonspeech, look for empty texts in the data, and listen to these clips.",
+            f"{cure}, look for empty texts in the data, and listen to these clips.",
         )
 
 

@@ -110,7 +110,4 @@ def _smaller(advice: Advice) -> str:
     large = [part for part in advice.trains if part != "projector"]
     if not large:
         return ""
-    return (
-        f" Less has to be held where the {' and the '.join(large)} trains by adapters "
-        f"(lora) or not at all."
-    )
+    return f" Training only adapters (lora) of the {' and the '.join(large)} needs less memory."
