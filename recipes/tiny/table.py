@@ -35,7 +35,7 @@ ROWS = {
     "int8": "– its decoder in eight bits (`--dtype int8`)",
     "beams": "– four beams, no CTC head",
     "greedy": "– greedily",
-    "frozen": "– greedily, without its adapters: SmolLM2 as it is, which answers instead of writing",
+    "frozen": "– greedily, without its adapters: SmolLM2 as it is, which answers instead",
     "tokens": "– its token head alone: the encoder and the projector, no language model",
     "ctc": "– its character head alone, no language model",
     "whisper": "Whisper tiny.en, its own decoder",
