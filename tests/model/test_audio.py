@@ -258,6 +258,13 @@ def test_clipping_is_noted() -> None:
     assert "clipped" in load_audio(np.clip(tone(16_000) * 4, -1, 1), 16_000).notes[0]
 
 
+def test_a_level_at_which_words_get_lost_is_noted() -> None:
+    faint = load_audio(tone(16_000) * 1e-3, 16_000).notes
+    assert "dB below full scale" in faint[0]
+    for level in (0.0, 0.01):
+        assert not load_audio(tone(16_000) * level, 16_000).notes
+
+
 # -- never silently shorter -----------------------------------------------------------------------
 
 
