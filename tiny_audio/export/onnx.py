@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiny_audio.files import held, whole, write_text
+from tiny_audio.files import held, write_text
 from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import ConfigError, needing
 from tiny_audio.model.features import Features, valid_mask
@@ -76,18 +76,17 @@ def export_onnx(model: AudioLM, folder: Path) -> Path:
     frames = model.config.encoder.unpooled_frames(window.steps)
     example = (torch.zeros(shape), torch.tensor([window.steps]), torch.tensor([frames]))
     with held(folder), torch.no_grad():
-        with whole(folder / GRAPH) as temporary:
-            torch.onnx.export(
-                graph,
-                example,
-                str(temporary),
-                input_names=["features", "num_steps", "num_frames"],
-                output_names=["audio_embeddings"],
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+        torch.onnx.export(
+            graph,
+            example,
+            str(folder / GRAPH),
+            input_names=["features", "num_steps", "num_frames"],
+            output_names=["audio_embeddings"],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
         write_text(folder / NOTES, json.dumps(notes(model, window), indent=1) + "\n")
     return folder / GRAPH
 
