@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +59,15 @@ def json_line(values: Any, indent: int | None = None) -> str:
     except UnicodeEncodeError:
         return json.dumps(values, indent=indent)
     return text
+
+
+def without_nan(values: Any) -> Any:
+    """Return JSON values with None in place of NaN and infinities, which JSON does not have."""
+    if isinstance(values, Mapping):
+        return {key: without_nan(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_nan(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def append_json(path: Path, values: Any) -> None:

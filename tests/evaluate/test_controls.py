@@ -1,6 +1,7 @@
 """Controls tell a system that listens from one that only knows how answers are spread."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,7 @@ from tiny_audio.evaluate.predictions import read_predictions
 from tiny_audio.evaluate.systems import Answer
 from tiny_audio.evaluate.tasks import TASKS, Task, task
 from tiny_audio.evaluate.understanding import score
+from tiny_audio.files import LOCK
 from tiny_audio.model.errors import ConfigError
 
 PITCH = Task(kind="classification", prompt="High or low?", classes={"high": (), "low": ("deep",)})
@@ -101,6 +103,16 @@ def test_answers_are_kept_and_score_the_same_again(source, clips, tmp_path):
         assert json.loads(json.dumps(score(PITCH, rows).to_dict())) == json.loads(json.dumps(kept))
         assert {row.prompt for row in rows} == {"High or low?"}
     assert json.loads((tmp_path / "understanding.json").read_text())["listens"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fcntl")
+def test_a_folder_that_another_command_writes_to_is_refused(source, clips, tmp_path):
+    import fcntl
+
+    with (tmp_path / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with pytest.raises(ConfigError, match="in use by another run"):
+            understand(Ear(), PITCH, clips, source, tmp_path)
 
 
 def test_every_clip_is_heard_once_under_every_control(source, clips):

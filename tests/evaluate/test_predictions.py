@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import replace
 
 import pytest
 from evaluate.predicted import prediction
@@ -56,6 +58,12 @@ def test_a_line_that_is_not_ours_is_named(written, changes, said):
     with pytest.raises(ConfigError, match=said) as caught:
         read_predictions(path)
     assert f"{path}:3" in str(caught.value)
+
+
+def test_a_column_that_is_no_number_is_null_in_json():
+    one = replace(prediction(1, "one", "one"), columns={"age": math.nan, "all": [math.inf, 2.0]})
+    line = json.loads(one.to_line(), parse_constant=pytest.fail)
+    assert line["columns"] == {"age": None, "all": [None, 2.0]}
 
 
 def test_a_torn_last_line_is_dropped(written):

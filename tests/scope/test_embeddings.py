@@ -4,6 +4,7 @@ import pytest
 import soundfile
 import torch
 import toys
+from rich.console import Console
 from typed import typed
 
 from tiny_audio import load, load_audio
@@ -15,6 +16,7 @@ from tiny_audio.scope.trace.embeddings import (
     gap,
     histogram,
     nearest,
+    render,
 )
 
 
@@ -47,6 +49,15 @@ def test_statistics_are_the_definitions():
     assert found.std == pytest.approx(((flat - flat.mean()) ** 2).mean().sqrt().item(), rel=1e-5)
     assert found.rms == pytest.approx((flat**2).mean().sqrt().item(), rel=1e-5)
     assert (found.low, found.high) == pytest.approx((flat.min().item(), flat.max().item()))
+
+
+def test_no_number_is_shown_as_minus_zero():
+    around_0 = torch.tensor([[-1.0, 0.9999]])
+    screen = Console(width=200)
+    with screen.capture() as captured:
+        screen.print(render(Embeddings(around_0, around_0, around_0)))
+    assert " 0.000 " in captured.get()
+    assert "-0.000" not in captured.get()
 
 
 def test_energy_distance_is_its_definition_over_pairs():

@@ -27,7 +27,11 @@ JSON = {"content-type": "application/json"}
 
 
 def post(ask, path, /, **fields):
-    return ask("POST", URL, files={"file": path.read_bytes()}, data=fields)
+    return post_to(ask, URL, path, **fields)
+
+
+def post_to(ask, address, path, /, **fields):
+    return ask("POST", address, files={"file": path.read_bytes()}, data=fields)
 
 
 def chat(ask, content, **more):
@@ -54,6 +58,17 @@ def test_words_have_times_where_they_are_asked_for(ask, clips, clip, times_of_wo
     assert (
         "verbose_json" in error(post(ask, clip, **{**fields, "response_format": "json"}))["message"]
     )
+
+
+@pytest.mark.parametrize("path", [URL, CHAT])
+def test_what_stands_in_the_address_is_refused_and_not_passed_over(ask, path, clip):
+    address = f"{path}?language=de&response_format=srt"
+    if path == URL:
+        refused = error(post_to(ask, address, clip))
+    else:
+        refused = error(ask("POST", address, json={"messages": []}))
+    assert "'language', 'response_format'" in refused["message"]
+    assert refused["param"] == "language"
 
 
 def by_sign(stretches_BN):

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 from tiny_audio.infer.results import Segment, ending_notes
 from tiny_audio.model.audio import load_audio
 from tiny_audio.serve.limits import Limits
+from tiny_audio.serve.live import HALF
 
 PATH = "ws://127.0.0.1/v1/audio/stream"
 END = json.dumps({"type": "end"})
@@ -50,6 +51,10 @@ def test_a_stream_ends_in_the_text_of_the_file(client, nano, clips):
 
 def test_a_session_may_be_empty(client):
     assert spoken(client, b"") == [{"type": "done", "text": ""}]
+
+
+def test_half_a_sample_at_the_end_is_noted(client):
+    assert spoken(client, bytes(2_001))[-1]["notes"] == [HALF]
 
 
 @pytest.mark.parametrize("text", ["{", "null", '{"type": "stop"}', "[" * 100_000])

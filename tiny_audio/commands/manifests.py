@@ -84,7 +84,7 @@ def transcribe_manifest(
         raise ConfigError("Ray shares the clips out itself; leave out --shard.")
     if aligner is not None and many.engine is Engine.ray:
         raise ConfigError("--aligner is for --engine local.")
-    work = Work(many.manifest, many.out, model, request)
+    work = Work(many.manifest, many.out, model, request, aligner)
     clips = work.waiting(shard, many.retry)
     with progress() as bar:
         task = bar.add_task("transcribing", total=len(clips))

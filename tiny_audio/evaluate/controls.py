@@ -34,7 +34,7 @@ from tiny_audio.evaluate.understanding import (
     slots_in,
 )
 from tiny_audio.evaluate.view import percent
-from tiny_audio.files import write_json, write_text
+from tiny_audio.files import held, write_json, write_text
 from tiny_audio.model.audio import SAMPLE_RATE
 from tiny_audio.model.errors import ConfigError
 
@@ -157,8 +157,19 @@ def understand(
     """Answer the questions, score the answers, and keep them: a file of predictions for every
     control, and understanding.json.
     """
+    with held(folder):
+        return _understand(system, task, examples, source, folder, seed)
+
+
+def _understand(
+    system: System,
+    task: Task,
+    examples: Sequence[Example],
+    source: SourceConfig,
+    folder: Path,
+    seed: int,
+) -> dict[str, Any]:
     answers = with_controls(system, task, examples, source, seed)
-    folder.mkdir(parents=True, exist_ok=True)
     for control, predictions in answers.items():
         lines = "".join(prediction.to_line() for prediction in predictions)
         write_text(folder / f"{control}.jsonl", lines)

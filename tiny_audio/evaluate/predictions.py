@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tiny_audio.data.manifest import Unusable, read_rows
-from tiny_audio.files import json_line
+from tiny_audio.files import json_line, without_nan
 from tiny_audio.model.errors import ConfigError
 
 # How an answer ended. "ok" and "no_speech" are whole; "error" has no hypothesis.
@@ -41,8 +41,8 @@ class Prediction:
     columns: dict[str, Any] = field(default_factory=dict)  # speaker, gender, age, noise, …
 
     def to_line(self) -> str:
-        """Return one line of a file, with its end."""
-        return json_line(asdict(self)) + "\n"
+        """Return one line of a file, with its end; NaN in a column is null, as JSON has none."""
+        return json_line(without_nan(asdict(self))) + "\n"
 
 
 @dataclass(frozen=True)

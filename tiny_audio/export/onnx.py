@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiny_audio.files import write_text
+from tiny_audio.files import held, write_text
 from tiny_audio.model.encoder import AudioEncoder
 from tiny_audio.model.errors import ConfigError, needing
 from tiny_audio.model.features import Features, valid_mask
@@ -71,12 +71,11 @@ def export_onnx(model: AudioLM, folder: Path) -> Path:
         import onnx  # noqa: F401 — torch's exporter needs both
         import onnxscript  # noqa: F401
     window = window_of(model)
-    folder.mkdir(parents=True, exist_ok=True)
     graph = AudioGraph(model).eval()
     shape = (1, window.channels, window.steps) if window.channels else (1, window.steps)
     frames = model.config.encoder.unpooled_frames(window.steps)
     example = (torch.zeros(shape), torch.tensor([window.steps]), torch.tensor([frames]))
-    with torch.no_grad():
+    with held(folder), torch.no_grad():
         torch.onnx.export(
             graph,
             example,
@@ -88,7 +87,7 @@ def export_onnx(model: AudioLM, folder: Path) -> Path:
             external_data=False,
             verbose=False,
         )
-    write_text(folder / NOTES, json.dumps(notes(model, window), indent=1) + "\n")
+        write_text(folder / NOTES, json.dumps(notes(model, window), indent=1) + "\n")
     return folder / GRAPH
 
 

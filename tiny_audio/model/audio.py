@@ -28,6 +28,8 @@ SAMPLE_RATE = 16_000
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 1_000, 384_000, 64
 MAX_PEAK = 100.0  # 40 dB over full scale: not audio in ±1, most likely unscaled integers
 CLIPPED_SHARE, LOST_DB = 1e-3, 10.0
+# Of a sentence in 16 bits little is lost 40 dB below full scale, and many words are at 60.
+QUIET_PEAK = 10 ** (-50 / 20)
 
 LOAD_LIMITS = DecodeLimits()
 # A stream holds one block, so only patience bounds it: one day, and the PCM file of that day.
@@ -128,6 +130,7 @@ class _Job:
     power_in: float = 0.0
     power_out: float = 0.0
     num_clipped: int = 0
+    peak: float = 0.0
     num_values: int = 0
     read_s: float = 0.0
 
@@ -211,6 +214,7 @@ class _Job:
             problem = f"float samples reach {peak:.4g}, expected about 1"
             raise self.origin.error(problem, cure, Reason.SCALE)
         self.num_values += block.size
+        self.peak = max(self.peak, peak)
         if peak >= 0.999:
             self.num_clipped += int((np.abs(block) >= 0.999).sum())
 
@@ -236,6 +240,10 @@ class _Job:
         return mono
 
     def _note_levels(self) -> None:
+        if 0 < self.peak < QUIET_PEAK:
+            level = 20 * np.log10(self.peak)
+            text = f"very quiet: the loudest sample lies {level:.0f} dB below full scale"
+            self.origin.note(f"{text}, so words may be lost; record it louder", Reason.LEVEL)
         if self.power_out * 10 ** (LOST_DB / 10) < self.power_in:
             lost = f"the mono mixdown lost more than {LOST_DB:g} dB (channels cancel or are silent)"
             self.origin.note(f"{lost}; pass channel=0 (--channel 0) to take one", Reason.LEVEL)

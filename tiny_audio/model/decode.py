@@ -8,8 +8,10 @@ was read is compared with what the header announces and with what the bytes hold
 from __future__ import annotations
 
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,8 +176,35 @@ def _next_flac(reader: Reader) -> int:
 class _Forward(soundfile.SoundFile):
     """A sound file read once from front to back: the base class would seek after every block."""
 
+    def __init__(self, *given: Any, **options: Any) -> None:
+        with _interrupted_later():
+            super().__init__(*given, **options)
+
+    def read(self, *given: Any, **options: Any) -> Any:
+        with _interrupted_later():
+            return super().read(*given, **options)
+
     def seekable(self) -> bool:
         return False
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Keep Ctrl-C until libsndfile has returned: an exception in a function that it calls is
+    printed and lost, and the sound with it.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield  # no exception comes of it, or not here
+        return
+    kept = list[int]()
+    signal.signal(signal.SIGINT, lambda number, _: kept.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if kept:
+            handler(kept[0], None)
 
 
 def _open_sound(origin: Origin, reader: Reader, kind: str, stack: ExitStack) -> Part:

@@ -69,7 +69,13 @@ def convert(source: str, out: Path, dtype: torch.dtype | None = None) -> Convert
         model = write(place, fresh / "part", dtype)
         for path in (fresh / "part").iterdir():
             path.chmod(0o644)
-        (fresh / "part").replace(out)
+        try:
+            (fresh / "part").replace(out)
+        except OSError as error:
+            raise CheckpointError(
+                f"{out} is no longer empty: something else was written to it meanwhile. Choose "
+                f"another folder for --out."
+            ) from error
     finally:
         shutil.rmtree(fresh)
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -123,13 +123,21 @@ def _clip(id_: str, row: Row) -> Clip:
 class Work:
     """A job's folder: what is done, what is to do, and what came of it."""
 
-    def __init__(self, manifest: Path, folder: Path, model: str, request: Request):
+    def __init__(
+        self,
+        manifest: Path,
+        folder: Path,
+        model: str,
+        request: Request,
+        aligner: Path | None = None,
+    ):
         self.folder, self.clips = folder, clips_of(manifest)
         self.job = {
             "format": FORMAT,
             "clips_sha256": _sha256(c.id + str(c.sound) + c.prompt for c in self.clips),
             "model": model,
             "model_sha256": model_key(model),
+            "aligner_sha256": None if aligner is None else folder_key(aligner),
             "request": json.loads(json.dumps(asdict(request))),
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -277,6 +285,15 @@ def model_key(model: str) -> str:
     named = ["config.json", "trained.safetensors"]
     named += sorted(f"{head}/{path.name}" for head in HEADS for path in (folder / head).glob("*"))
     return _sha256(hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in named)
+
+
+def folder_key(folder: Path) -> str:
+    """Hash the names and the bytes of a folder's files."""
+    if not folder.is_dir():
+        raise ConfigError(f"There is no CTC head: {folder} is no folder.")
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    return _sha256(f"{path.name} {digest}" for path, digest in zip(files, digests, strict=True))
 
 
 def _sha256(texts: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 import torch
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from tiny_audio.infer.asking import Question
@@ -20,14 +20,18 @@ from tiny_audio.model.generation import token_limit
 
 from .answering import Answer, answer
 from .conversation import ChatRequest, decoded
-from .refusals import Refusal, answers
+from .refusals import Refusal, answers, refuse_query
 from .service import Service, first_of, unless_gone
 from .transcriptions import error_event, event
 
 router = APIRouter()
 
 
-@router.post("/v1/chat/completions", responses=answers("text/event-stream"))
+@router.post(
+    "/v1/chat/completions",
+    responses=answers("text/event-stream"),
+    dependencies=[Depends(refuse_query)],
+)
 async def complete(request: Request, asked: ChatRequest) -> Response:
     """Answer a conversation, greedily."""
     service: Service = request.app.state.service

@@ -24,6 +24,7 @@ from .service import Service
 
 router = APIRouter()
 POLICY, AGAIN = 1008, 1013  # why a socket is closed
+HALF = "The last byte is half a sample, and was left out."
 BUFFER_S = 10.0  # received and not yet transcribed; then the client has to wait
 
 
@@ -86,7 +87,8 @@ class _Session:
             with suppress(asyncio.CancelledError, TinyAudioError, WebSocketDisconnect):
                 await receiving
         text = " ".join(segment.text for segment in self.finals if segment.text)
-        notes = {"notes": found} if (found := ending_notes(self.finals)) else {}
+        half = [HALF] if self.buffer else []
+        notes = {"notes": found} if (found := [*half, *ending_notes(self.finals)]) else {}
         await self.socket.send_json({"type": "done", "text": text, **notes})
         await self.socket.close()
 

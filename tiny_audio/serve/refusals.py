@@ -37,6 +37,14 @@ def no_room(what: str) -> Refusal:
     return Refusal(503, f"{message}. Try again in 30 s.", retry_after_s=30)
 
 
+def refuse_query(request: Request) -> None:
+    """Refuse what stands behind a `?` in the address, where nothing would read it."""
+    if names := list(dict.fromkeys(request.query_params)):
+        shown = short(", ".join(map(repr, names)), MAX_ECHO)
+        message = f"{shown} in the address is not read here"
+        raise Refusal(400, f"{message}. Send it in the body.", param=names[0])
+
+
 def error_response(
     status: int,
     message: str,

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any, BinaryIO, Literal
 
-from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from tiny_audio.infer.formats import FORMATS, diarized, notes_of, verbose
@@ -18,7 +18,7 @@ from tiny_audio.infer.speakers import with_speakers
 from tiny_audio.infer.transcriber import Request as Asked
 from tiny_audio.model.errors import TinyAudioError, nearest
 
-from .refusals import Refusal, answers, error_response
+from .refusals import Refusal, answers, error_response, refuse_query
 from .service import Service, first_of, unless_gone
 
 router = APIRouter()
@@ -37,7 +37,9 @@ FIELDS = [
 
 
 @router.post(
-    "/v1/audio/transcriptions", responses=answers("text/plain", "text/vtt", "text/event-stream")
+    "/v1/audio/transcriptions",
+    responses=answers("text/plain", "text/vtt", "text/event-stream"),
+    dependencies=[Depends(refuse_query)],
 )
 async def transcribe(
     request: Request,

@@ -16,6 +16,8 @@ from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, Row, perc
 RATE_LOW, RATE_HIGH = 5e-5, 4e-3
 # If warm-up takes half of a stage, the full rate is hardly ever reached.
 WARMUP_SHARE = 0.5
+# With fewer steps a twentieth of them is no warm-up; a stage should be so many times its warm-up.
+FEW_STEPS, LONGER = 100, 10
 # Share of skipped steps: single ones are normal, one in a hundred has a cause.
 SKIPPED = 0.01
 # Norms are means over a window; ten times the usual hides single steps that are far worse.
@@ -111,8 +113,23 @@ def rates(log: Log) -> Findings:
         yield Finding(
             "note",
             f"Of the {steps:,} steps of {stage}, {min(warmup, steps):,} were warm-up.",
-            f"In so short a stage set stages.{stage}.warmup_steps={max(1, steps // 20)}.",
+            shorter_warmup(log, stage, warmup, steps),
         )
+
+
+def shorter_warmup(log: Log, stage: str, warmup: int, steps: int) -> str:
+    """Return how warm-up becomes a small share of a stage: by fewer steps of it where enough are
+    left for that, and else by a longer stage, since so few steps teach nothing.
+    """
+    if steps >= FEW_STEPS:
+        return f"In so short a stage set stages.{stage}.warmup_steps={steps // 20}."
+    asked, longer = log.asked(stage), LONGER * warmup / steps
+    budget = next((key for key in ("minutes", "epochs") if asked.get(key)), "steps")
+    needed = LONGER * warmup if budget == "steps" else math.ceil(longer * asked[budget])
+    cure = f"set stages.{stage}.{budget}={needed}"
+    if log.recipe.get("name") == "quickstart":
+        cure = f"type tiny-audio quickstart --minutes {needed} --fresh"
+    return f"So few steps teach little: {cure}."
 
 
 def rate_of(log: Log, stage: str) -> float:

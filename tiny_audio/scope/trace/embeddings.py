@@ -144,7 +144,7 @@ def render(found: Embeddings) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, values in found.stages().items():
         d = distribution(values)
-        numbers = [f"{v:.3f}" for v in (d.mean, d.std, d.low, d.high, d.rms, d.norm)]
+        numbers = [f"{v:z.3f}" for v in (d.mean, d.std, d.low, d.high, d.rms, d.norm)]
         table.add_row(name, f"{d.rows:,}", f"{d.width:,}", *numbers)
     return Group(table, _gap_table(gap(found)))
 
@@ -154,8 +154,10 @@ def _gap_table(g: Gap) -> Table:
     for heading in ("here", "words among themselves"):
         table.add_column(heading, justify="right")
     table.add_row("norm, audio over words", f"{g.norm_ratio:.3f}", "1")
-    table.add_row("cosine with the nearest word", f"{g.nearest_cosine:.3f}", f"{g.word_cosine:.3f}")
-    table.add_row("energy distance, 0 to 1", f"{g.energy:.3f}", f"{g.word_energy:.3f}")
+    table.add_row(
+        "cosine with the nearest word", f"{g.nearest_cosine:z.3f}", f"{g.word_cosine:z.3f}"
+    )
+    table.add_row("energy distance, 0 to 1", f"{g.energy:z.3f}", f"{g.word_energy:z.3f}")
     return table
 
 
@@ -170,7 +172,7 @@ def draw(found: Embeddings, path: Path) -> None:
         counts, edges = histogram(values)
         axis.stairs(counts, edges, fill=True, color=COLOURS[name], alpha=0.7)
         mean = values.mean().item()
-        axis.axvline(mean, color="#D55E00", linestyle="--", label=f"mean {mean:.3f}")
+        axis.axvline(mean, color="#D55E00", linestyle="--", label=f"mean {mean:z.3f}")
         axis.set(title=TITLES[name], xlabel="value")
         axis.legend()
     axes[0].set_ylabel("share of values")

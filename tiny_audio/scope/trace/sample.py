@@ -184,4 +184,4 @@ def _added(wrong: float | None, own: float) -> str:
     if wrong is None:
         return "–"
     delta = wrong - own
-    return f"[red]{delta:+.3f}[/]" if delta > 0.1 else f"{delta:+.3f}"
+    return f"[red]{delta:+.3f}[/]" if delta > 0.1 else f"{delta:+z.3f}"
