@@ -80,30 +80,47 @@ def table() -> str:
 
 def sentences() -> str:
     """Return what the results say beside the table: differences to Whisper, marks and names."""
-    lines = [against_whisper(column) for column in COLUMNS if compared(column)]
+    lines = [against_whisper(column) for column in COLUMNS if compared("whisper", column)]
+    lines.append(against_its_head())
     right, texts, capital, written = counts(RESULTS / "tiny-voices")
     lines.append(
         f"Of the {texts} unread sentences {right} end in the right mark ({right / texts:.0%}); of "
         f"{written} names that were written, {capital} have their capital."
     )
-    return "\n".join(lines).replace("%", " %").replace("(-", "(−").replace("to -", "to −")
+    return "\n".join(lines).replace("%", " %").replace(" -", " −").replace("(-", "(−")
 
 
-def compared(column: Column) -> bool:
-    """Tell whether both `tiny` and Whisper were measured on this set."""
-    return bool(result("tiny", column.name) and result("whisper", column.name))
+def compared(system: str, column: Column) -> bool:
+    """Tell whether both `tiny` and the other system were measured on this set."""
+    return bool(result("tiny", column.name) and result(system, column.name))
+
+
+def difference(system: str, column: Column) -> tuple[float, float, float]:
+    """Return the points by which `tiny`'s WER is above the other's on the same clips, and its
+    interval.
+    """
+    ours, theirs = (Saved.read(RESULTS / f"{name}-{column.name}") for name in ("tiny", system))
+    normal = common_normalizer([ours, theirs], None)
+    found = compare(ours.table(normal), theirs.table(normal), normal)["overall"]["difference"]
+    return 100 * found["rate"], 100 * found["low"], 100 * found["high"]
 
 
 def against_whisper(column: Column) -> str:
-    """Say how both differ on the same clips, with an interval."""
-    ours, theirs = (Saved.read(RESULTS / f"{name}-{column.name}") for name in ("tiny", "whisper"))
-    normal = common_normalizer([ours, theirs], None)
-    found = compare(ours.table(normal), theirs.table(normal), normal)["overall"]["difference"]
-    rate, low, high = (100 * found[key] for key in ("rate", "low", "high"))
+    rate, low, high = difference("whisper", column)
     return (
         f"On {column.short} `tiny` makes {abs(rate):.1f} points {'fewer' if rate < 0 else 'more'} "
         f"errors than Whisper tiny.en's own decoder ({low:+.1f} to {high:+.1f})."
     )
+
+
+def against_its_head() -> str:
+    """Say what the language model brings to the text that encoder and projector know."""
+    found = [(c.short, difference("tokens", c)) for c in COLUMNS if compared("tokens", c)]
+    points = (
+        f"{rate:+.1f} points on {name} ({low:+.1f} to {high:+.1f})"
+        for name, (rate, low, high) in found
+    )
+    return f"The language model changes the WER of the token head alone by {', '.join(points)}."
 
 
 def page_with_table(text: str) -> str:

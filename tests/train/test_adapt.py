@@ -62,7 +62,15 @@ def test_a_folder_of_other_clips_is_refused_and_the_same_goes_on(clips, tmp_path
      (None, None, "may be chance")],
 )  # fmt: skip
 def test_only_an_interval_without_0_is_a_gain(low, high, words):
-    assert words in verdict({"rate": 0.1, "low": low, "high": high}, Path("runs/adapt"))
+    difference = {"rate": 0.1, "low": low, "high": high}
+    found = {"a": {"rate": 0.3}, "b": {"rate": 0.2}, "difference": difference}
+    assert words in verdict(found, Path("runs/adapt"))
+
+
+def test_where_nothing_is_wrong_nothing_can_be_gained():
+    difference = {"rate": 0.0, "low": 0.0, "high": 0.0}
+    found = {"a": {"rate": 0.0}, "b": {"rate": 0.0}, "difference": difference}
+    assert "Neither model makes an error" in verdict(found, Path("runs/adapt"))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,14 +41,16 @@ def adapt(
         say(f"left out of the test: {count} × {reason}")
     for reason, count in found["failed"].items():
         say(f"failed in the test, so all words count as deleted: {count} × {reason}")
-    say(verdict(found["overall"]["difference"], out))
+    say(verdict(found["overall"], out))
     if found["failed"]:
         raise typer.Exit(1)
 
 
-def verdict(difference: dict[str, float | None], out: Path) -> str:
-    """Return one sentence; a difference whose interval holds 0 is called no gain."""
-    low, high = difference["low"], difference["high"]
+def verdict(overall: dict[str, Any], out: Path) -> str:
+    """Return what the comparison says; a difference whose interval holds 0 is called no gain."""
+    if overall["a"]["rate"] == overall["b"]["rate"] == 0:
+        return "Neither model makes an error on the test clips: keep the model that you had."
+    low, high = overall["difference"]["low"], overall["difference"]["high"]
     use = f"{typed_command()} transcribe --model {out / 'run' / 'model'} FILE"
     if low is not None and low > 0:
         return f"The adapted model makes fewer errors on the test clips. Use it: {use}"
