@@ -16,6 +16,8 @@ import torch
 import toys
 from torch.nn import functional as F
 
+from tiny_audio.infer.transcriber import Transcriber, Window
+from tiny_audio.model.audio import load_audio
 from tiny_audio.model.encoder import WhisperFrames, features
 from tiny_audio.train.batch import Collator
 from tiny_audio.train.frames import FrameCache
@@ -261,3 +263,36 @@ def test_a_conversation_is_as_long_as_its_truth(parts):
         assert float(first.std()) == pytest.approx(
             0.1 * (1 + made.truth_T[start]), rel=0.3, abs=1e-3
         )
+
+
+# Speculative decoding --------------------------------------------------------------------------
+
+
+def test_no_draft_changes_what_greedy_decoding_writes(parts):
+    speculative, transcriber = parts("speculative"), Transcriber.from_pretrained("nano")
+    samples_N = load_audio(toys.samples()[0][0]).samples
+    prompt, _ = transcriber.encode([Window(0, samples_N)])
+    plain = speculative.Greedy(transcriber)
+    right = plain.write(prompt, [], 40)
+    assert plain.passes == len(right) + 1  # and the stop
+    for draft in (right, right[2:], [*right[:2], 5, *right[2:]], [5] * 9, [*right, 7, 8]):
+        drafted = speculative.Greedy(transcriber)
+        assert drafted.write(prompt, draft, 40) == right
+        assert drafted.passes <= plain.passes
+    known = speculative.Greedy(transcriber)
+    known.write(prompt, right, 40)
+    assert (known.passes, known.accepted) == (1, len(right))
+
+
+@pytest.mark.parametrize(
+    ("draft", "written", "left"),
+    [
+        ("abcd", "ab", "cd"),
+        ("abcd", "xb", "cd"),
+        ("abcd", "b", "bcd"),
+        ("acd", "ab", "d"),
+        ("a", "aab", ""),
+    ],
+)
+def test_the_draft_goes_on_where_it_is_most_like_the_text(parts, draft, written, left):
+    assert parts("speculative").rest(list(draft), list(written)) == list(left)
