@@ -268,6 +268,7 @@ def test_a_conversation_is_as_long_as_its_truth(parts):
 # Speculative decoding --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_draft_changes_what_greedy_decoding_writes(parts):
     speculative, transcriber = parts("speculative"), Transcriber.from_pretrained("nano")
     samples_N = load_audio(toys.samples()[0][0]).samples
