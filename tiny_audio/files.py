@@ -18,6 +18,7 @@ from typing import Any
 from tiny_audio.model.errors import ConfigError
 
 LOCK = ".lock"
+UNFINISHED = ".tmp"  # the ending of files that are being written
 _numbers = itertools.count()
 _held: set[Path] = set()  # by this process
 
@@ -31,7 +32,7 @@ def whole(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():  # a pipe or a device
         yield path
         return
-    temporary = path.with_name(f".{os.getpid()}-{next(_numbers)}.tmp")
+    temporary = _beside(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -43,6 +44,10 @@ def whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{os.getpid()}-{next(_numbers)}{UNFINISHED}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -79,6 +84,25 @@ def append_json(path: Path, values: Any) -> None:
 def write_json(path: Path, values: Any) -> None:
     """Write JSON for people to read, whole."""
     write_text(path, json_line(values, indent=1) + "\n")
+
+
+def write_first_json(path: Path, values: Any) -> None:
+    """Write JSON, whole, unless the file is there already: of processes that begin together, what
+    the first one wrote stays.
+    """
+    temporary = _beside(path)
+    try:
+        write_json(temporary, values)
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError as error:  # not every file system knows links
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if not path.exists():
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path, cure: str, needs: Sequence[str] = ()) -> dict[str, Any]:

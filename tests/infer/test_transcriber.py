@@ -11,7 +11,7 @@ from tiny_audio.infer.longform import Window
 from tiny_audio.infer.results import Segment, Transcript
 from tiny_audio.infer.transcriber import Request, Transcriber
 from tiny_audio.model.audio import Audio
-from tiny_audio.model.errors import AudioError, PromptError
+from tiny_audio.model.errors import AudioError, ConfigError, PromptError
 from tiny_audio.model.generation import Written
 from tiny_audio.model.prompt import transcription_turns
 
@@ -192,3 +192,8 @@ def test_a_prompt_beyond_the_decoders_positions_is_refused_with_both_counts(tran
         transcriber.transcribe_windows([window], asked)
     with pytest.raises(PromptError, match="2,048"):
         transcriber.transcribe(window.samples_N, sampling_rate=16_000, prompt=asked)
+
+
+def test_a_name_in_place_of_a_model_is_refused_with_the_call_that_loads_it():
+    with pytest.raises(ConfigError, match=r"Write Transcriber.from_pretrained\('nano'\)"):
+        Transcriber("nano")

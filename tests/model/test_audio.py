@@ -390,6 +390,13 @@ ZEROS = np.zeros(1600, np.float32)
         (ZEROS, None, "no sampling_rate. Pass it"),
         (torch.zeros(9), None, "no sampling_rate. Pass it"),
         ({"array": ZEROS}, None, "no sampling_rate"),
+        ((ZEROS, 16_000), None, "Pass the samples alone, and their rate as sampling_rate"),
+        ([ZEROS, ZEROS], 16_000, "several go to transcribe_many"),
+        ((number for number in ZEROS), 16_000, "numbers into np.array first"),
+        (5, None, "int is not a path"),
+        ({"audio": {"array": ZEROS}}, 16_000, "neither 'array' nor 'bytes' nor 'path'"),
+        (torch.empty(9, device="meta"), 16_000, "a tensor without plain values"),
+        (torch.zeros(9).to_sparse(), 16_000, "a tensor without plain values"),
         (ZEROS, 1, "expected a whole number from 1000 to 384000"),
         (ZEROS, 16_000.5, "expected a whole number"),
         (ZEROS, float("nan"), "expected a whole number"),
@@ -418,7 +425,7 @@ ZEROS = np.zeros(1600, np.float32)
         ("a\0b.wav", None, "cannot be opened"),
         ([0.0, 0.1], 16_000, "list is not a path"),
         (None, None, "NoneType is not a path"),
-        ({}, None, "is not a path"),
+        ({}, None, "neither 'array' nor 'bytes' nor 'path'"),
     ],
 )
 def test_refusals_name_the_cure(source: Any, rate: Any, words: str) -> None:

@@ -13,12 +13,13 @@ import soundfile
 import toys
 from typed import typed
 
+from tiny_audio.files import write_first_json
 from tiny_audio.infer.transcriber import PLAIN, Request, Transcriber
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.saving import save
 from tiny_audio.presets import load
 from tiny_audio.scale.raydata import Reader, Writer
-from tiny_audio.scale.shards import ALL, REPORT, TEXTS, Shard, Work, clips_of, transcribed
+from tiny_audio.scale.shards import ALL, JOB, REPORT, TEXTS, Shard, Work, clips_of, transcribed
 
 NUM = 11
 
@@ -132,6 +133,14 @@ def test_failed_clips_are_done_again_only_when_asked(single, manifest, model, he
         ("clip-7", True),
     ]
     assert sum(work.report()["errors"].values()) == 1
+
+
+def test_of_two_jobs_that_begin_together_the_first_stays(manifest, model, tmp_path):
+    (tmp_path / ".1-0.tmp").touch()  # the other one is writing its job
+    first = Work(manifest, tmp_path, model, PLAIN).job
+    write_first_json(tmp_path / JOB, {**first, "model": "another"})  # after it had looked
+    assert json.loads((tmp_path / JOB).read_text()) == first
+    assert [path.name for path in tmp_path.glob("*.tmp")] == [".1-0.tmp"]
 
 
 def test_another_job_and_odd_shards_are_refused(single, manifest, model, tmp_path):

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from tiny_audio.serve import connection
 from tiny_audio.serve.address import bind
@@ -158,3 +159,11 @@ def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path, monkeypatch)
             assert not left.exists()
             assert living.exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_ctrl_c_prints_no_traceback(capfd):
+    bound = bind("127.0.0.1", 0)
+    server = uvicorn.Server(configured(FastAPI(), LIMITS))
+    server.should_exit = server.force_exit = True  # what a second Ctrl-C leaves behind
+    server.run([bound])
+    assert capfd.readouterr().err == ""

@@ -20,7 +20,7 @@ from tiny_audio.model.audio import SAMPLE_RATE, load_audio, stream_audio
 from tiny_audio.model.beam import search
 from tiny_audio.model.checkpoint import checkpoint_folder
 from tiny_audio.model.decoding import DecodingConfig
-from tiny_audio.model.errors import CheckpointError
+from tiny_audio.model.errors import CheckpointError, ConfigError
 from tiny_audio.model.generation import Bias, Written, before_loop, token_limit, write
 from tiny_audio.model.hub import OPTIONS
 from tiny_audio.model.modeling import AudioLM
@@ -56,6 +56,9 @@ class Transcriber:
 
     def __init__(self, model: AudioLM, *, head: Path | None = None, checkpoint: Path | None = None):
         """`head` is the folder of a CTC head for the times of words; `checkpoint` may hold one."""
+        if isinstance(model, str | Path):
+            text = f"Transcriber({str(model)!r}) names a model, and takes one that is loaded."
+            raise ConfigError(f"{text} Write Transcriber.from_pretrained({str(model)!r}).")
         self.model = model.eval()
         self.processor = AudioProcessor(model.tokenizer, model.config)
         self._head = head, checkpoint

@@ -259,11 +259,18 @@ def _open(job: _Job, source: Any, rate: int | None, stack: ExitStack) -> Decoded
         job.origin.notes.extend(source.notes)
         source, rate = source.samples, source.sampling_rate
     if isinstance(source, Mapping):
-        inner = (source[key] for key in ("array", "bytes", "path") if source.get(key) is not None)
-        return _open(job, next(inner, None), source.get("sampling_rate", rate), stack)
+        inner = [source[key] for key in ("array", "bytes", "path") if source.get(key) is not None]
+        if not inner:
+            cure = "Pass the dict of one sound, as row['audio'] of a data set is"
+            problem = "there is neither 'array' nor 'bytes' nor 'path' in the dict"
+            raise job.origin.error(problem, cure, Reason.ARGUMENT)
+        return _open(job, inner[0], source.get("sampling_rate", rate), stack)
     if isinstance(source, torch.Tensor):
+        if source.is_meta or source.layout != torch.strided:
+            problem = f"a tensor without plain values ({source.device}, {source.layout})"
+            raise job.origin.error(problem, "Pass a dense tensor with values", Reason.ARGUMENT)
         source = source.detach().cpu()  # numpy has no bfloat16
-        source = (source.float() if source.dtype == torch.bfloat16 else source).numpy()
+        source = (source.float() if source.dtype == torch.bfloat16 else source).numpy(force=True)
     if isinstance(source, np.ndarray):
         return _open_array(job, source, rate)
     if isinstance(source, Pipe):

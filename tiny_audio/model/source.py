@@ -10,7 +10,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,7 +218,7 @@ def open_reader(origin: Origin, source: Any, stack: ExitStack) -> Reader:
         raw = io.BytesIO(source)
     elif not hasattr(source, "read"):
         problem = f"{type(source).__name__} is not a path, bytes, file object, array or tensor"
-        raise origin.error(problem, "Pass one of these", Reason.ARGUMENT)
+        raise origin.error(problem, _instead(source), Reason.ARGUMENT)
     else:
         raw = source
     try:
@@ -236,6 +236,15 @@ def open_reader(origin: Origin, source: Any, stack: ExitStack) -> Reader:
     if not reader.end:
         raise origin.error("0 bytes", "Record or download it again", Reason.EMPTY)
     return reader
+
+
+def _instead(source: Any) -> str:
+    """Return what to pass instead of a value that is no source."""
+    if isinstance(source, tuple) and len(source) == 2:
+        return "Pass the samples alone, and their rate as sampling_rate=..."
+    if isinstance(source, Iterable):
+        return "Pass one source; several go to transcribe_many, and numbers into np.array first"
+    return "Pass one of these"
 
 
 def _open_path(origin: Origin, path: str | os.PathLike[str]) -> io.FileIO:

@@ -28,7 +28,16 @@ from tiny_audio.data.rows import Row, local_rows
 from tiny_audio.data.sounds import FileSound, Stored
 from tiny_audio.evaluate.clips import place
 from tiny_audio.evaluate.predictions import mend
-from tiny_audio.files import differences, held, json_line, read_json, write_json, write_text
+from tiny_audio.files import (
+    UNFINISHED,
+    differences,
+    held,
+    json_line,
+    read_json,
+    write_first_json,
+    write_json,
+    write_text,
+)
 from tiny_audio.infer.jobs import Failed
 from tiny_audio.infer.results import Transcript
 from tiny_audio.infer.transcriber import Request, Transcriber
@@ -147,9 +156,11 @@ class Work:
         """Take a new folder; refuse that of another job, and say what differs."""
         path = self.folder / JOB
         if not path.is_file():
-            if any(self.folder.iterdir()):
+            # Another process may begin at this moment: what it writes is not of somebody else.
+            others = [one for one in self.folder.iterdir() if one.suffix != UNFINISHED]
+            if others and not path.is_file():
                 raise ConfigError(f"{self.folder} holds other files. {CURE}")
-            write_json(path, self.job)
+            write_first_json(path, self.job)
         found = read_json(path, CURE)
         same = {key: found.get(key) for key in self.job}
         if other := [_short(one) for one in differences(same, self.job)]:

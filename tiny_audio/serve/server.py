@@ -41,11 +41,13 @@ def serve(
         service = Service(transcriber, names, language, limits, folder)
         config = configured(create_app(service, token, origins, page), limits)
         logging.getLogger("python_multipart").setLevel(logging.ERROR)
-        # uvicorn raises the signal that ended it once more when all is done: it has been obeyed.
+        server = uvicorn.Server(config)
+        # uvicorn raises the signal that ended it once more when all is done, which changes nothing
+        # then; one that comes before uvicorn listens for signals ends the server too.
         for ending in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(ending, lambda *_: None)
+            signal.signal(ending, lambda *_: setattr(server, "should_exit", True))
         try:
-            uvicorn.Server(config).run(sockets=[bound])
+            server.run(sockets=[bound])
         finally:
             service.close()
 
@@ -78,6 +80,7 @@ def configured(app: ASGIApp, limits: Limits) -> uvicorn.Config:
         ws_per_message_deflate=False,  # a compressed message could be a bomb
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         limit_concurrency=MAX_CONNECTIONS,
+        lifespan="off",  # the app has none, and a second Ctrl-C would print its end as a traceback
         timeout_graceful_shutdown=int(limits.body_timeout_s + limits.request_timeout_s),
         access_log=False,
         log_level="error",  # a line for every malformed request would let them fill the disk
