@@ -25,7 +25,7 @@ from tiny_audio.model.saving import save
 
 OUT = Path("runs/ears/music.json")
 SETS = ("train", "validation", "test")
-USUAL = Plan(hertz=10.0, steps=2600, statistics_s=6.0, ridge=1.0, dropout=0.1, decoder_rate=1e-3)
+USUAL = Plan(hertz=10.0, steps=4200, statistics_s=6.0, ridge=1.0, dropout=0.1, decoder_rate=1e-3)
 
 
 def questions(folder: Path, name: str) -> list[Example]:
