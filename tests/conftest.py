@@ -1,6 +1,7 @@
 """What every test may rely on: toys on the path, one thread, no Hub."""
 
 import gc
+import itertools
 import multiprocessing
 import os
 import sys
@@ -21,6 +22,20 @@ hypothesis.settings.register_profile("offline", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("offline")
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.hookimpl(trylast=True)  # when it is known which tests run
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the pages of the documentation, the longest tests, among the other files: workers begin
+    with a part of the list each, and one of them would get all pages.
+    """
+    pages = [item for item in items if item.path.name == "test_pages.py"]
+    others = [item for item in items if item.path.name != "test_pages.py"]
+    files = [list(of_file) for _, of_file in itertools.groupby(others, lambda item: item.path)]
+    dealt = list[pytest.Item]()
+    for number, of_file in enumerate(files):
+        dealt += of_file + pages[number :: len(files)]
+    items[:] = dealt or pages
 
 
 def pytest_collection_finish() -> None:
