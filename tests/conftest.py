@@ -32,9 +32,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     pages = [item for item in items if item.path.name == "test_pages.py"]
     others = [item for item in items if item.path.name != "test_pages.py"]
     files = [list(of_file) for _, of_file in itertools.groupby(others, lambda item: item.path)]
-    dealt = list[pytest.Item]()
+    dealt, share = list[pytest.Item](), len(pages) / max(1, len(files))
     for number, of_file in enumerate(files):
-        dealt += of_file + pages[number :: len(files)]
+        dealt += of_file + pages[round(number * share) : round((number + 1) * share)]
     items[:] = dealt or pages
 
 
