@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from tiny_audio.infer.longform import Window
-from tiny_audio.infer.token_head import load_token_head, token_log_probs
+from tiny_audio.infer.token_head import best_path, load_token_head
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.audio import SAMPLE_RATE, load_audio
 from tiny_audio.model.generation import token_limit, write
@@ -89,13 +89,12 @@ def rest(draft: list[int], written: list[int]) -> list[int]:
 
 
 def measure(transcriber: Transcriber, head: Any, samples_N: Tensor) -> dict[str, Any]:
-    """Write one clip three ways; seconds, passes and tokens of each."""
+    """Write one clip in three ways; return the seconds, passes and tokens of each."""
     window, stops = Window(0, samples_N), transcriber.processor.stop_ids()
     embeds, mask = transcriber.encode([window])
     limit = token_limit(len(samples_N) / SAMPLE_RATE)
     started = time.perf_counter()
-    scores_PC = token_log_probs(head, transcriber.model, samples_N)
-    (draft,) = head.best_paths(scores_PC[None], torch.tensor([len(scores_PC)]))
+    draft = best_path(head, transcriber.model, samples_N)
     seconds = {"draft": time.perf_counter() - started}
     found, passes, plain, drafted = {}, {}, Greedy(transcriber), Greedy(transcriber)
     for name, way, tokens in (("plain", plain, []), ("drafted", drafted, draft)):

@@ -26,12 +26,12 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 @pytest.hookimpl(trylast=True)  # when it is known which tests run
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal the pages of the documentation, the longest tests, among the other files: workers begin
-    with a part of the list each, and one of them would get all pages.
+    """Spread the pages of the documentation, the longest tests, evenly between other files: each
+    worker begins with one part of the list, so one of them would get all pages.
     """
+    by_file = [list(of_file) for _, of_file in itertools.groupby(items, lambda item: item.path)]
     pages = [item for item in items if item.path.name == "test_pages.py"]
-    others = [item for item in items if item.path.name != "test_pages.py"]
-    files = [list(of_file) for _, of_file in itertools.groupby(others, lambda item: item.path)]
+    files = [of_file for of_file in by_file if of_file[0].path.name != "test_pages.py"]
     dealt, share = list[pytest.Item](), len(pages) / max(1, len(files))
     for number, of_file in enumerate(files):
         dealt += of_file + pages[round(number * share) : round((number + 1) * share)]

@@ -34,6 +34,11 @@ def say(message: str, style: str = "", console: Console = stderr) -> None:
     console.print(message, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
+def written(text: str | None) -> str:
+    """Show a text, or say that there is none: the clip failed, or the model wrote nothing."""
+    return "(failed)" if text is None else text or "(nothing)"
+
+
 def show(table: RenderableType) -> None:
     """Print a table, or whatever else rich lays out, on stdout."""
     Console(emoji=False).print(table)

@@ -47,7 +47,7 @@ class Clip(NamedTuple):
 
 
 def render(pieces: Sequence[Piece], font: str, paths: Sequence[Path], tones: bool) -> None:
-    """Pieces as 16 kHz mono FLAC of `SECONDS` each, rendered together: fonts are slow to load."""
+    """Write pieces as 16 kHz mono FLAC of `SECONDS` each, many at once: fonts are slow to load."""
     if shutil.which("fluidsynth") is None or not (FONTS / font).is_file():
         raise ConfigError(
             f"Rendering needs fluidsynth and {FONTS / font}. Type: apt-get install fluidsynth "
@@ -66,7 +66,7 @@ def render(pieces: Sequence[Piece], font: str, paths: Sequence[Path], tones: boo
 
 
 def toned(samples_N: np.ndarray, seed: int) -> np.ndarray:
-    """The same sound through tone controls that are set at random, at the same peak."""
+    """Return the sound through tone controls that are set at random, at the same peak level."""
     gains_db = np.random.default_rng(seed).uniform(-MOST_DB, MOST_DB, len(CENTRES_HZ))
     spectrum = np.fft.rfft(samples_N)
     hertz = np.fft.rfftfreq(len(samples_N), 1 / 16_000)

@@ -106,6 +106,7 @@ def difference(system: str, column: Column) -> tuple[float, float, float]:
 
 
 def against_whisper(column: Column) -> str:
+    """Say how `tiny` differs from Whisper's own decoder on the same clips, with an interval."""
     rate, low, high = difference("whisper", column)
     return (
         f"On {column.short} `tiny` makes {abs(rate):.1f} points {'fewer' if rate < 0 else 'more'} "
@@ -114,7 +115,7 @@ def against_whisper(column: Column) -> str:
 
 
 def against_its_head() -> str:
-    """Say what the language model brings to the text that encoder and projector know."""
+    """Say how the language model changes the WER of the token head, with intervals."""
     found = [(c.short, difference("tokens", c)) for c in COLUMNS if compared("tokens", c)]
     points = (
         f"{rate:+.1f} points on {name} ({low:+.1f} to {high:+.1f})"

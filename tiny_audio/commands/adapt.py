@@ -24,7 +24,7 @@ def adapt(
 ) -> None:
     """Train a model on your own clips for some minutes, and compare it before and after.
 
-    Trained are the projector, which turns frames of sound into what the language model reads, and
+    It trains the projector, which turns frames of sound into what the language model reads, and
     adapters: small matrices beside the language model's own weights, which stay as they are.
     A fifth of the clips is kept for the test: all clips of some speakers, if there are at least
     five. Exit code 1 if any of them failed in the test: all of its words then count as deleted.

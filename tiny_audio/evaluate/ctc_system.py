@@ -15,7 +15,7 @@ from torch import Tensor
 from tiny_audio.evaluate.systems import Answer
 from tiny_audio.infer.ctc_head import CtcHead
 from tiny_audio.infer.timestamps import Aligner, load_aligner
-from tiny_audio.infer.token_head import audio_id, load_token_head, token_log_probs
+from tiny_audio.infer.token_head import audio_id, best_path, load_token_head
 from tiny_audio.model.errors import ConfigError
 from tiny_audio.model.identity import weights_hash
 from tiny_audio.model.modeling import AudioLM
@@ -69,7 +69,9 @@ class TokenSystem(HeadSystem):
     def __init__(self, model: AudioLM, checkpoint: Path | None = None):
         head = load_token_head(model, checkpoint)
         if head is None:
-            raise ConfigError("The model has no token head; evaluate its character head: ctc:MODEL")
+            raise ConfigError(
+                "The model has no token head; evaluate its character head: ctc:MODEL."
+            )
         self.model, self.head = model, head
 
     def about(self) -> dict[str, Any]:
@@ -77,7 +79,5 @@ class TokenSystem(HeadSystem):
         return {"name": "token head", "weights": weights, "audio": audio_id(self.model)}
 
     def write(self, samples_N: Tensor) -> str:
-        scores_PC = token_log_probs(self.head, self.model, samples_N)
-        lengths_B = torch.tensor([len(scores_PC)])
-        (path,) = self.head.best_paths(scores_PC[None], lengths_B)
-        return self.model.tokenizer.decode(path, skip_special_tokens=True).strip()
+        tokens = best_path(self.head, self.model, samples_N)
+        return self.model.tokenizer.decode(tokens, skip_special_tokens=True).strip()

@@ -16,6 +16,7 @@ from tiny_audio.evaluate.failures import COUNTERS, failures_of
 from tiny_audio.evaluate.metrics import Counts, Utterance, total
 from tiny_audio.files import whole
 from tiny_audio.infer.formats import clean
+from tiny_audio.progress import written
 
 BLOCK = 100  # clips between two checkpoints
 RULE = "=" * 80
@@ -24,11 +25,6 @@ MOST_CHARS = 2_000  # of one text on a page
 
 def percent(rate: float | None, digits: int = 2) -> str:
     return "n/a" if rate is None else f"{100 * rate:.{digits}f}%"
-
-
-def written(text: str | None) -> str:
-    """Show a text, or say that there is none: the clip failed, or the model wrote nothing."""
-    return "(failed)" if text is None else text or "(nothing)"
 
 
 def one_line(text: str | None) -> str:

@@ -163,3 +163,9 @@ def token_log_probs(head: TokenHead, model: AudioLM, samples_N: Tensor) -> Tenso
     audio = model.embed_audio(features(model.config.encoder, [samples_N.to(model.device)]))
     table: Any = model.get_input_embeddings()
     return head(audio.audio_BPD[0].to(head.blank.dtype), table.weight)
+
+
+def best_path(head: TokenHead, model: AudioLM, samples_N: Tensor) -> list[int]:
+    """Return the tokens that the head alone writes for one clip of one window."""
+    scores_PC = token_log_probs(head, model, samples_N)
+    return head.best_paths(scores_PC[None], torch.tensor([len(scores_PC)]))[0]

@@ -16,6 +16,7 @@ above it.
     containers     what a file is, where its sound begins, where another one follows
     headers        headers that announce less or more than there is
     media          containers that FFmpeg reads, in their own time
+    sndfile        what libsndfile reads, from front to back
     decode         a file → chunks of samples
     audio          2 samples
     features       3 features

@@ -28,7 +28,7 @@ SAMPLE_RATE = 16_000
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 1_000, 384_000, 64
 MAX_PEAK = 100.0  # 40 dB over full scale: not audio in ±1, most likely unscaled integers
 CLIPPED_SHARE, LOST_DB = 1e-3, 10.0
-# Of a sentence in 16 bits little is lost 40 dB below full scale, and many words are at 60.
+# In 16 bits hardly a word is lost at a peak of -40 dB (of full scale), and many are at -60 dB.
 QUIET_PEAK = 10 ** (-50 / 20)
 
 LOAD_LIMITS = DecodeLimits()

@@ -8,10 +8,8 @@ was read is compared with what the header announces and with what the bytes hold
 from __future__ import annotations
 
 import re
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +27,10 @@ from .containers import (
     start_of_boxes,
 )
 from .errors import AudioError, MissingExtra, Reason
-from .headers import UNKNOWN_SIZES, Region, endian, find_region
+from .headers import Region, endian, find_region
 from .media import open_media
 from .mpeg import Run, runs
+from .sndfile import SoundFile, promised_frames, why
 from .source import BLOCK_VALUES, Chunk, DamageError, Decoded, Origin, Reader, open_reader
 
 EXPECTED = "Expected wav, flac, mp3, ogg, opus, m4a, aac or webm"
@@ -173,40 +172,6 @@ def _next_flac(reader: Reader) -> int:
     return next_beginning(reader, 1, b"fLaC")
 
 
-class _Forward(soundfile.SoundFile):
-    """A sound file read once from front to back: the base class would seek after every block."""
-
-    def __init__(self, *given: Any, **options: Any) -> None:
-        with _interrupted_later():
-            super().__init__(*given, **options)
-
-    def read(self, *given: Any, **options: Any) -> Any:
-        with _interrupted_later():
-            return super().read(*given, **options)
-
-    def seekable(self) -> bool:
-        return False
-
-
-@contextmanager
-def _interrupted_later() -> Iterator[None]:
-    """Keep Ctrl-C until libsndfile has returned: an exception in a function that it calls is
-    printed and lost, and the sound with it.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler) or threading.current_thread() is not threading.main_thread():
-        yield  # no exception comes of it, or not here
-        return
-    kept = list[int]()
-    signal.signal(signal.SIGINT, lambda number, _: kept.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if kept:
-            handler(kept[0], None)
-
-
 def _open_sound(origin: Origin, reader: Reader, kind: str, stack: ExitStack) -> Part:
     """Open what libsndfile reads; what it does not know of these containers, FFmpeg may."""
     _check_track(origin)
@@ -219,16 +184,16 @@ def _open_sound(origin: Origin, reader: Reader, kind: str, stack: ExitStack) -> 
         reader.limit(region.end)
         reader.patches[region.field.at] = region.true_size
     try:
-        file = stack.enter_context(_Forward(reader))
+        file = stack.enter_context(SoundFile(reader))
     except soundfile.LibsndfileError as error:
-        if kind in _FALLBACK and "encoding" in _why(error):
+        if kind in _FALLBACK and "encoding" in why(error):
             return _open_media_part(origin, reader, _FALLBACK[kind], stack)
-        problem = f"{kind} that cannot be read ({_why(error)})"
+        problem = f"{kind} that cannot be read ({why(error)})"
         raise origin.error(problem, "Record or export it again", Reason.DAMAGED) from error
     if region:
         file = _without_header(reader, file, region, kind, stack)
         _note_size(origin, file, region)
-    promised = _promised_frames(file, head) if file.format != "RAW" else file.frames
+    promised = promised_frames(file, head) if file.format != "RAW" else file.frames
     if region and region.announced and region.announced > region.end - region.start:
         promised = file.frames * region.announced // max(1, region.end - region.start)
     chunks = _file_chunks(origin, file, reader, kind)
@@ -244,7 +209,7 @@ def _check_track(origin: Origin) -> None:
         raise origin.error(problem, "Leave track out", Reason.TRACK)
 
 
-def _note_size(origin: Origin, file: _Forward, region: Region) -> None:
+def _note_size(origin: Origin, file: SoundFile, region: Region) -> None:
     """Note that the header announces less than there is."""
     num_bytes = region.end - region.start
     if region.announced is None or region.announced >= num_bytes:
@@ -256,18 +221,18 @@ def _note_size(origin: Origin, file: _Forward, region: Region) -> None:
 
 
 def _without_header(
-    reader: Reader, file: _Forward, region: Region, kind: str, stack: ExitStack
-) -> _Forward:
+    reader: Reader, file: SoundFile, region: Region, kind: str, stack: ExitStack
+) -> SoundFile:
     """Read the same sound without its header: it is longer than the header's field can say."""
     frame = _WIDTHS.get(file.subtype, 0) * file.channels
     if region.end - region.start < MOST_IN_HEADER or not frame:
         return file
     raw = reader.part(region.start, region.end - (region.end - region.start) % frame)
     shape = (file.samplerate, file.channels, file.subtype, endian(kind, reader))
-    return stack.enter_context(_Forward(raw, "r", *shape, format="RAW"))
+    return stack.enter_context(SoundFile(raw, "r", *shape, format="RAW"))
 
 
-def _file_chunks(origin: Origin, file: _Forward, reader: Reader, kind: str) -> Iterator[Chunk]:
+def _file_chunks(origin: Origin, file: SoundFile, reader: Reader, kind: str) -> Iterator[Chunk]:
     size = max(1, BLOCK_VALUES // file.channels)
     num_left = file.frames if kind == "flac" else 2**62  # what follows the last frame is an error
     try:
@@ -275,7 +240,7 @@ def _file_chunks(origin: Origin, file: _Forward, reader: Reader, kind: str) -> I
             num_left -= len(block)
             yield file.samplerate, block
     except soundfile.LibsndfileError as error:
-        raise DamageError(reader.failure or f"damaged ({_why(error)})") from error
+        raise DamageError(reader.failure or f"damaged ({why(error)})") from error
     if kind == "flac" and not num_left:
         reader.limit(next_beginning(reader, max(1, reader.at - 2**16), b"fLaC"))
         if num_unexplained(reader, reader.at):
@@ -289,12 +254,12 @@ def _file_chunks(origin: Origin, file: _Forward, reader: Reader, kind: str) -> I
         raise DamageError(reader.failure)
 
 
-def _flac_beyond(origin: Origin, before: _Forward, reader: Reader) -> Iterator[Chunk]:
+def _flac_beyond(origin: Origin, before: SoundFile, reader: Reader) -> Iterator[Chunk]:
     """Read frames behind the number that the header announces, again and without that number."""
     reader.patches[21] = bytes([reader.peek(21, 1)[0] & 0xF0, 0, 0, 0, 0])
     reader.seek(0)
     num_skipped, num_more = before.frames, 0
-    with _Forward(reader) as file:
+    with SoundFile(reader) as file:
         size = max(1, BLOCK_VALUES // file.channels)
         try:
             while len(block := file.read(size, dtype="float32", always_2d=True)):
@@ -304,7 +269,7 @@ def _flac_beyond(origin: Origin, before: _Forward, reader: Reader) -> Iterator[C
                 if len(fresh):
                     yield file.samplerate, fresh
         except soundfile.LibsndfileError as error:
-            text = f"the bytes behind its sound cannot be read ({_why(error)})"
+            text = f"the bytes behind its sound cannot be read ({why(error)})"
             origin.note(text, Reason.LEFT_OVER)
     if num_more:
         announced, there = before.frames, before.frames + num_more
@@ -313,43 +278,22 @@ def _flac_beyond(origin: Origin, before: _Forward, reader: Reader) -> Iterator[C
         origin.note(f"{text}: all of it is read", Reason.HEADER)
 
 
-def _why(error: soundfile.LibsndfileError) -> str:
-    return str(error.error_string).removeprefix("Error : ").rstrip(".")
-
-
-# libsndfile quietly corrects a data size that the file does not hold, but says so in its log.
-_CORRECTED = re.compile(
-    r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)", re.M
-)
-
-
-def _promised_frames(file: _Forward, head: bytes) -> int | None:
-    """Return the number of frames that the header announces; None where it does not say."""
-    if sphere := re.match(rb"NIST_1A\s[^\0]*sample_count -i (\d+)", head):
-        return int(sphere[1])
-    if found := _CORRECTED.search(file.extra_info):
-        announced, actual = int(found[1]), int(found[2])
-        unknown = any(announced in sizes for sizes in UNKNOWN_SIZES)
-        return None if unknown else file.frames * announced // max(1, actual)
-    return file.frames if file.frames < 2**62 else None
-
-
 def _open_mpeg(origin: Origin, reader: Reader, start: Start, stack: ExitStack) -> Part:
     """Open an mp3. Its frames are followed once it is read, and each run is decoded by itself."""
     _check_track(origin)
     end = _trusted_mp3_end(reader, start.head)
     try:
-        file = stack.enter_context(_Forward(reader))
+        file = stack.enter_context(SoundFile(reader))
     except soundfile.LibsndfileError as error:
-        problem = f"mp3 that cannot be read ({_why(error)})"
+        problem = f"mp3 that cannot be read ({why(error)})"
         raise origin.error(problem, "Record or export it again", Reason.DAMAGED) from error
-    promised = _promised_frames(file, start.head) if end else None
+    promised = promised_frames(file, start.head) if end else None
     part = Part(iter(()), file.samplerate, file.channels, promised, reader, end or reader.end)
     part.chunks = _mpeg_chunks(origin, part, file, reader)
     return part
 
 
-def _mpeg_chunks(origin: Origin, part: Part, file: _Forward, reader: Reader) -> Iterator[Chunk]:
+def _mpeg_chunks(origin: Origin, part: Part, file: SoundFile, reader: Reader) -> Iterator[Chunk]:
     """Yield the chunks of all runs of frames, and note what lies between two runs and is no tag."""
     found = runs(reader, 0)
     run = next(found, None)
@@ -380,9 +324,9 @@ def _fills(run: Run, reader: Reader) -> bool:
 def _open_run(origin: Origin, reader: Reader, stack: ExitStack) -> Part:
     trusted = _trusted_mp3_end(reader, reader.peek(0, 4096))
     try:
-        file = stack.enter_context(_Forward(reader))
+        file = stack.enter_context(SoundFile(reader))
     except soundfile.LibsndfileError as error:
-        raise DamageError(f"damaged ({_why(error)})") from error
+        raise DamageError(f"damaged ({why(error)})") from error
     promised = file.frames if trusted and file.frames < 2**62 else None
     chunks = _file_chunks(origin, file, reader, "mp3")
     return Part(chunks, file.samplerate, file.channels, promised, reader)

@@ -295,16 +295,18 @@ def model_key(model: str) -> str:
     folder = checkpoint_folder(shipped(model))
     named = ["config.json", "trained.safetensors"]
     named += sorted(f"{head}/{path.name}" for head in HEADS for path in (folder / head).glob("*"))
-    return _sha256(hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in named)
+    return _sha256_of_files(folder / name for name in named)
 
 
 def folder_key(folder: Path) -> str:
-    """Hash the names and the bytes of a folder's files."""
+    """Hash a folder's files, in the order of their names."""
     if not folder.is_dir():
         raise ConfigError(f"There is no CTC head: {folder} is no folder.")
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
-    return _sha256(f"{path.name} {digest}" for path, digest in zip(files, digests, strict=True))
+    return _sha256_of_files(sorted(path for path in folder.iterdir() if path.is_file()))
+
+
+def _sha256_of_files(paths: Iterable[Path]) -> str:
+    return _sha256(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
 
 
 def _sha256(texts: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ import torch
 from tiny_audio.files import LOCK, held, read_json
 from tiny_audio.infer.transcriber import Transcriber
 from tiny_audio.model.errors import ConfigError
-from tiny_audio.progress import typed_command
+from tiny_audio.progress import typed_command, written
 from tiny_audio.train.experiments import EMBEDDED
 from tiny_audio.train.experiments import quickstart as recipe_of
 from tiny_audio.train.run import train
@@ -78,9 +78,9 @@ def report(output: Path, result: dict[str, Any], texts: tuple[str, str], seconds
         f"({result['clips']} clips, {result['words']} words, {result['voices']} voices that the "
         f"model was not trained on), after {seconds:.0f} s in all."
     )
-    right, written = texts
+    right, hypothesis = texts
     say(f"One of these clips: the right text is: {right}")
-    say(f"{'':19}the saved model writes: {written or '(nothing)'}")
+    say(f"{'':19}the saved model writes: {written(hypothesis)}")
     say(
         f"\nYour model: {model}   curves: {output / 'curves.png'}\n"
         f"  {command} transcribe --beams {beams} --model {model} FILE\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tiny_audio.progress import say
+from tiny_audio.progress import say, written
 
 SENTENCE = 5  # words, so that a reader sees a sentence become right
 
@@ -31,8 +31,8 @@ class Lines:
         rate = f"{wer(row)} WER ({settings(row)})"
         say(f"stage {row['stage']}, step {row['step']}: {rate} · {loss} · {accuracy}")
         sample = watched(row["samples"])
-        text = sample["hypothesis"] or "(nothing)"
-        say(f"    reference   {sample['text']}\n    hypothesis  {text}")
+        hypothesis = written(sample["hypothesis"])
+        say(f"    reference   {sample['text']}\n    hypothesis  {hypothesis}")
 
 
 class Rows(Lines):
@@ -59,7 +59,7 @@ class Rows(Lines):
             f"{row['elapsed_s']:4.0f} s {row['step']:7} {clip:>10} {another:>13} {silent:>8} "
             f"{row['token_accuracy']:8.1%} {wer(row):>8}"
         )
-        say(f"{'':9}it writes: {sample['hypothesis'] or '(nothing)'}")
+        say(f"{'':9}it writes: {written(sample['hypothesis'])}")
 
 
 def watched(samples: Sequence[dict[str, str]]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from tiny_audio.scope.doctor.log import Check, Finding, Findings, Log, Row, perc
 RATE_LOW, RATE_HIGH = 5e-5, 4e-3
 # If warm-up takes half of a stage, the full rate is hardly ever reached.
 WARMUP_SHARE = 0.5
-# With fewer steps a twentieth of them is no warm-up; a stage should be so many times its warm-up.
+# A stage of fewer steps is too short; one that is lengthened gets so many times its warm-up.
 FEW_STEPS, LONGER = 100, 10
 # Share of skipped steps: single ones are normal, one in a hundred has a cause.
 SKIPPED = 0.01
@@ -118,14 +118,15 @@ def rates(log: Log) -> Findings:
 
 
 def shorter_warmup(log: Log, stage: str, warmup: int, steps: int) -> str:
-    """Return how warm-up becomes a small share of a stage: by fewer steps of it where enough are
-    left for that, and else by a longer stage, since so few steps teach nothing.
+    """Return the advice for a stage that is mostly warm-up: a shorter warm-up, or a longer stage if
+    it has so few steps that they teach little.
     """
     if steps >= FEW_STEPS:
         return f"In so short a stage set stages.{stage}.warmup_steps={steps // 20}."
-    asked, longer = log.asked(stage), LONGER * warmup / steps
+    asked, needed = log.asked(stage), LONGER * warmup
     budget = next((key for key in ("minutes", "epochs") if asked.get(key)), "steps")
-    needed = LONGER * warmup if budget == "steps" else math.ceil(longer * asked[budget])
+    if budget != "steps":
+        needed = math.ceil(needed / steps * asked[budget])
     cure = f"set stages.{stage}.{budget}={needed}"
     if log.recipe.get("name") == "quickstart":
         cure = f"type tiny-audio quickstart --minutes {needed} --fresh"
